@@ -1,0 +1,203 @@
+"""Section 3.1's two views of a distorted picture, and the batches of both streams.
+
+Every draw (class, distortion, crops, flips) comes from a seed that the sampler hands out with the sample, so that a
+batch does not depend on who makes it: any number of workers gives the same training.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ssl_iqa.data import LabeledSet, UnreadableImage, read_image
+from ssl_iqa.distortions import NUM_CLASSES, class_distortion, distort
+
+
+class Draw(NamedTuple):
+    """What a sampler asks a dataset for."""
+
+    index: int  # of the picture
+    seed: int
+    distortion_class: int = -1  # 0 .. 124; labeled pictures have none to be drawn
+
+
+def random_view(image: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """V of Section 3.1: a random size x size crop, flipped left-right and upside down with probability 1/2 each.
+
+    [C, H, W] -> [C, size, size]. Nothing is resized, since that would change the quality.
+    """
+    image = pad_to(image, size)
+    top, left = (int(torch.randint(side - size + 1, (), generator=generator)) for side in image.shape[-2:])
+    upside_down, mirrored = (torch.rand(2, generator=generator) < 0.5).tolist()
+    view = image[:, top : top + size, left : left + size]
+    return view.flip([dim for dim, flip in ((1, upside_down), (2, mirrored)) if flip])
+
+
+def five_crops(image: Tensor, size: int) -> Tensor:
+    """The test protocol's crops, four corners and the center: [C, H, W] -> [5, C, size, size]."""
+    image = pad_to(image, size)
+    bottom, right = (side - size for side in image.shape[-2:])
+    corners = ((0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2))
+    return torch.stack([image[:, top : top + size, left : left + size] for top, left in corners])
+
+
+def pad_to(image: Tensor, size: int) -> Tensor:
+    """Reflect a picture at its right and lower border until both sides are at least `size`: [C, H, W] -> [C, H', W']."""
+    for dim in (1, 2):
+        side = image.shape[dim]
+        if side < size:
+            there_and_back = torch.arange(size) % max(2 * side - 2, 1)  # 0 1 2 3 2 1 0 1 .. for a side of 4
+            image = image.index_select(dim, torch.minimum(there_and_back, 2 * side - 2 - there_and_back).clamp_min(0))
+    return image
+
+
+def read_picture(path: str, reduce: int = 1) -> Tensor:
+    """A picture as the encoder takes it: float32 [3, H, W], RGB in [0, 1], averaged over reduce x reduce pixels."""
+    picture = read_image(path).float() / 255
+    return F.avg_pool2d(picture, reduce) if reduce > 1 else picture
+
+
+def read_labeled(labeled: LabeledSet, index: int) -> Tensor:
+    """x_i of Section 3.2, [3, H, W] in [0, 1]; the demo's are photographs that are distorted here, always alike."""
+    picture = read_picture(labeled.paths[index], labeled.reduce)
+    if labeled.classes is None:
+        return picture
+    name, level = class_distortion(labeled.classes[index])
+    return distort(picture, name, level, torch.Generator().manual_seed(index))
+
+
+def first_readable(read: Callable[[int], Tensor], paths: Sequence[str], start: int) -> tuple[int, Tensor, list[str]]:
+    """The first of read(start), read(start + 1), .. that is a usable picture: (its index, the picture, paths skipped).
+
+    Training goes on without files that are damaged or no pictures. Raises ValueError when none is left.
+    """
+    skipped = []
+    for index in (*range(start, len(paths)), *range(start)):
+        try:
+            picture = read(index)
+            if min(picture.shape[1:]) >= 16:  # what distort takes
+                return index, picture, skipped
+        except (UnreadableImage, OSError):
+            pass
+        skipped.append(paths[index])
+    raise ValueError(f"{paths[start]}: not a usable picture, nor is any of the other {len(paths) - 1}")
+
+
+class UnlabeledViews(Dataset):
+    """The unlabeled stream: a `Draw` -> (two views [2, 3, size, size] of ONE distorted picture, its class, skipped)."""
+
+    def __init__(self, paths: Sequence[str], size: int, reduce: int = 1) -> None:
+        self.paths, self.size, self.reduce = paths, size, reduce
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, int, list[str]]:
+        generator = torch.Generator().manual_seed(draw.seed)
+        name, level = class_distortion(draw.distortion_class)  # d_t, d_s
+        _, x_u, skipped = first_readable(lambda i: read_picture(self.paths[i], self.reduce), self.paths, draw.index)
+        x_d = distort(x_u, name, level, generator)
+        views = torch.stack([random_view(x_d, self.size, generator) for _ in range(2)])  # x^d_i, x^d_j
+        return views, draw.distortion_class, skipped
+
+
+class LabeledCrops(Dataset):
+    """The labeled stream: a `Draw` -> (random view [3, size, size], score in [1, 10], skipped).
+
+    The demo's pictures, which have to be distorted, are made once and kept, as bytes.
+    """
+
+    def __init__(self, labeled: LabeledSet, indices: Sequence[int], size: int) -> None:
+        self.labeled, self.indices, self.size = labeled, indices, size
+        self.paths = [labeled.paths[i] for i in indices]
+        self.kept: dict[int, Tensor] = {}
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, float, list[str]]:
+        index, x, skipped = first_readable(self.read, self.paths, draw.index)
+        view = random_view(x, self.size, torch.Generator().manual_seed(draw.seed))
+        return view, self.labeled.scores[self.indices[index]], skipped
+
+    def read(self, index: int) -> Tensor:
+        if index in self.kept:
+            return self.kept[index] / 255
+        picture = read_labeled(self.labeled, self.indices[index])
+        if self.labeled.classes is not None:
+            self.kept[index] = (picture * 255).round().to(torch.uint8)
+            return self.kept[index] / 255
+        return picture
+
+
+def collate_views(samples: list[tuple[Tensor, int, list[str]]]) -> tuple[Tensor, Tensor, list[str]]:
+    """[B] samples of `UnlabeledViews` -> views [2B, 3, s, s], first views first, their classes [2B], paths skipped."""
+    views, classes, skipped = zip(*samples, strict=True)
+    stacked = torch.stack(views, dim=1).flatten(0, 1)  # [2, B, 3, s, s] -> [2B, 3, s, s]
+    return stacked, torch.tensor(classes).repeat(2), sum(skipped, [])
+
+
+def collate_crops(samples: list[tuple[Tensor, float, list[str]]]) -> tuple[Tensor, Tensor, list[str]]:
+    """[B] samples of `LabeledCrops` -> x [B, 3, s, s], y [B], paths skipped."""
+    crops, scores, skipped = zip(*samples, strict=True)
+    return torch.stack(crops), torch.tensor(scores, dtype=torch.float32), sum(skipped, [])
+
+
+def draw_classes(batch_size: int, images_per_class: int, rng: np.random.Generator) -> np.ndarray:
+    """Distortion classes of a batch: [batch_size].
+
+    The paper draws type and level at random for each picture (images_per_class 0). In a small batch most classes then
+    come once, and Eq. 5 has no positives but a picture's own second view. With images_per_class M, batch_size / M
+    classes are drawn, M pictures of each.
+    """
+    if images_per_class == 0:
+        return rng.integers(NUM_CLASSES, size=batch_size)
+    wanted = batch_size // images_per_class
+    drawn = np.concatenate([rng.permutation(NUM_CLASSES) for _ in range(-(-wanted // NUM_CLASSES))])[:wanted]
+    return np.repeat(drawn, images_per_class)
+
+
+class UnlabeledBatches:
+    """Batch sampler: every picture once in a random order, again until `epoch_size` pictures, a class drawn for each.
+
+    Set `epoch` before iterating; the same seed and epoch give the same draws.
+    """
+
+    def __init__(self, pictures: int, epoch_size: int, batch_size: int, images_per_class: int, seed: int) -> None:
+        self.pictures, self.batch_size, self.images_per_class, self.seed = pictures, batch_size, images_per_class, seed
+        self.steps = max(1, epoch_size // batch_size)
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        rng = np.random.default_rng((self.seed, 0, self.epoch))  # 0: the unlabeled stream
+        rounds = -(-self.steps * self.batch_size // self.pictures)
+        order = np.concatenate([rng.permutation(self.pictures) for _ in range(rounds)])
+        for step in range(self.steps):
+            indices = order[step * self.batch_size : (step + 1) * self.batch_size]
+            classes = draw_classes(self.batch_size, self.images_per_class, rng)
+            seeds = rng.integers(2**62, size=self.batch_size)
+            yield [Draw(*draw) for draw in zip(indices.tolist(), seeds.tolist(), classes.tolist(), strict=True)]
+
+
+class LabeledBatches:
+    """Batch sampler of `steps` batches an epoch that goes round the pictures, in a new random order each time round."""
+
+    def __init__(self, pictures: int, steps: int, batch_size: int, seed: int) -> None:
+        self.pictures, self.steps, self.batch_size, self.seed = pictures, steps, batch_size, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        rng = np.random.default_rng((self.seed, 1, self.epoch))  # 1: the labeled stream
+        first = self.epoch * self.steps * self.batch_size  # pictures that earlier epochs have taken
+        last = first + self.steps * self.batch_size
+        rounds = range(first // self.pictures, -(-last // self.pictures))
+        order = np.concatenate([np.random.default_rng((self.seed, 2, r)).permutation(self.pictures) for r in rounds])
+        order = order[first - rounds.start * self.pictures :]
+        for step in range(self.steps):
+            indices = order[step * self.batch_size : (step + 1) * self.batch_size].tolist()
+            seeds = rng.integers(2**62, size=self.batch_size).tolist()
+            yield [Draw(index, seed) for index, seed in zip(indices, seeds, strict=True)]
