@@ -360,6 +360,18 @@ def split_references(
     }
 
 
+def split_pictures(paths: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
+    """Divides unlabeled pictures by `seed` into train and val (Section 4.1: 80 % and 20 %), at least one each.
+
+    Raises ValueError for fewer than two.
+    """
+    if len(paths) < 2:
+        raise ValueError(f"{paths[0]}: the only picture here; two or more are wanted, to train and to validate")
+    order = [paths[i] for i in np.random.default_rng(seed).permutation(len(paths))]
+    n_val = max(1, round(0.2 * len(paths)))
+    return sorted(order[n_val:]), sorted(order[:n_val])
+
+
 def part_indices(references: Sequence[str], names: Sequence[str]) -> list[int]:
     """The indices of the pictures whose reference image is among `names` (a part of `split_references`)."""
     wanted = set(names)

@@ -4,14 +4,16 @@ Every draw (class, distortion, crops, flips) comes from a seed that the sampler 
 batch does not depend on who makes it: any number of workers gives the same training.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from ssl_iqa.data import LabeledSet, UnreadableImage, read_image
 from ssl_iqa.distortions import NUM_CLASSES, class_distortion, distort
@@ -46,7 +48,7 @@ def five_crops(image: Tensor, size: int) -> Tensor:
 
 
 def pad_to(image: Tensor, size: int) -> Tensor:
-    """Reflect a picture at its right and lower border until both sides are at least `size`: [C, H, W] -> [C, H', W']."""
+    """Reflect a picture at its right and lower border up to at least `size` a side: [C, H, W] -> [C, H', W']."""
     for dim in (1, 2):
         side = image.shape[dim]
         if side < size:
@@ -201,3 +203,55 @@ class LabeledBatches:
             indices = order[step * self.batch_size : (step + 1) * self.batch_size].tolist()
             seeds = rng.integers(2**62, size=self.batch_size).tolist()
             yield [Draw(index, seed) for index, seed in zip(indices, seeds, strict=True)]
+
+
+class Streams:
+    """Batches of the unlabeled and, beside them, of the labeled pictures: what Section 4.2 takes CombinedLoader for.
+
+    An epoch is as long as the unlabeled stream. `skipped` gathers the paths of files that could not be read.
+    """
+
+    def __init__(
+        self,
+        unlabeled: UnlabeledViews,
+        labeled: LabeledCrops | None,
+        batch_size: int,
+        labeled_batch_size: int,
+        images_per_class: int,
+        epoch_size: int,
+        workers: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        loader = partial(DataLoader, num_workers=workers, persistent_workers=workers > 0)
+        self.unlabeled_batches = UnlabeledBatches(
+            len(unlabeled.paths), epoch_size or len(unlabeled.paths), batch_size, images_per_class, seed
+        )
+        self.unlabeled = loader(unlabeled, batch_sampler=self.unlabeled_batches, collate_fn=collate_views)
+        self.labeled = None
+        if labeled is not None:
+            self.labeled_batches = LabeledBatches(len(labeled.paths), len(self), labeled_batch_size, seed)
+            self.labeled = loader(labeled, batch_sampler=self.labeled_batches, collate_fn=collate_crops)
+        self.device = device
+        self.skipped: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self.unlabeled_batches)
+
+    def batches(self, epoch: int) -> Iterator[tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]]:
+        """((views [2B, 3, s, s], classes [2B]), (x [N_L, 3, s, s], y [N_L]) or None), on the device."""
+        self.unlabeled_batches.epoch = epoch
+        if self.labeled is None:
+            pairs = ((batch, None) for batch in self.unlabeled)
+        else:
+            self.labeled_batches.epoch = epoch
+            pairs = zip(self.unlabeled, self.labeled, strict=True)
+        for pair in pairs:
+            yield tuple(batch and self.arrived(batch) for batch in pair)
+
+    def arrived(self, batch: tuple[Tensor, Tensor, list[str]]) -> tuple[Tensor, Tensor]:
+        pictures, targets, skipped = batch
+        for path in sorted(set(skipped) - self.skipped):
+            print(f"warning: {path}: cannot be read, skipped", file=sys.stderr)
+        self.skipped.update(skipped)
+        return pictures.to(self.device), targets.to(self.device)

@@ -1,8 +1,9 @@
 """The synthetic image distortions of Section 3.1 and Appendix A: 25 types with 5 levels each, 125 classes.
 
 Types, order and levels are those of KADIS-700k and KADID-10k (Lin, Hosu and Saupe, QoMEX 2019). Three classes leave
-the picture as it was, but for the stretch: gaussian_blur at level 1, motion_blur at level 1 and mean_shift at level 3.
-The levels of mean_shift and contrast_change do not grow in severity from 1 to 5.
+the picture as it was, but for the stretch: gaussian_blur at level 1, motion_blur at level 1 and mean_shift at level 3;
+color_saturation_2 at level 1 does so too, but for rounding. The levels of mean_shift and contrast_change do not grow in
+severity from 1 to 5.
 
     from ssl_iqa.distortions import distort
     worse = distort(image, "motion_blur", level=4)
@@ -11,6 +12,7 @@ Needs torch, torchvision.io, numpy, scipy and Pillow, and nothing else of this p
 """
 
 from collections.abc import Callable
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -52,6 +54,7 @@ DISTORTIONS: dict[str, tuple[float, ...]] = {name: levels for name, (_, levels) 
 NAMES: tuple[str, ...] = tuple(DISTORTIONS)
 NUM_LEVELS = 5
 NUM_CLASSES = len(DISTORTIONS) * NUM_LEVELS  # 125
+_FLAT = 0.5 / 255  # half a step of 8 bits: to stretch a picture with less range would only show rounding errors
 
 
 def distort(
@@ -65,7 +68,8 @@ def distort(
         name: one of `DISTORTIONS`.
         level: 1 .. 5.
         generator: source of all random draws; torch's default one if None. The same state gives the same picture.
-        stretch: stretch each picture to its full range before and after, as the KADIS generator does.
+        stretch: stretch each picture to its full range before and after, as the KADIS generator does; a picture whose
+            range is under half a step of 8 bits stays as it is.
 
     Returns:
         A new tensor of the same shape, dtype and device, in [0, 1].
@@ -77,9 +81,9 @@ def distort(
     check_image(image)
     function, levels = _TABLE[name]
     x = image if image.dim() == 4 else image[None]
-    x = stretch_to_full_range(x) if stretch else x
+    x = stretch_to_full_range(x, _FLAT) if stretch else x
     x = function(x, levels[level - 1], generator)
-    x = (stretch_to_full_range(x) if stretch else x).clamp(0, 1)
+    x = (stretch_to_full_range(x, _FLAT) if stretch else x).clamp(0, 1)
     return x if image.dim() == 4 else x[0]
 
 
@@ -98,16 +102,17 @@ def check_image(image: Tensor) -> None:
 
 def distortion_class(name: str, level: int) -> int:
     """The class of a type and a level, 5 * type + level - 1: 0 .. 124. ValueError if there is no such type or level."""
-    if name not in DISTORTIONS:
-        raise ValueError(f"name: one of {', '.join(DISTORTIONS)} is wanted, {name!r} came")
-    if isinstance(level, bool) or level not in range(1, NUM_LEVELS + 1):
+    if name not in NAMES:
+        raise ValueError(f"name: one of {', '.join(NAMES)} is wanted, {name!r} came")
+    if not isinstance(level, Integral) or isinstance(level, bool) or level not in range(1, NUM_LEVELS + 1):
         raise ValueError(f"level: a whole number 1 .. {NUM_LEVELS} is wanted, {level!r} came")
     return NUM_LEVELS * NAMES.index(name) + level - 1
 
 
 def class_distortion(distortion_class: int) -> tuple[str, int]:
     """The inverse of `distortion_class`: 0 .. 124 -> (name, level). ValueError outside."""
-    if isinstance(distortion_class, bool) or distortion_class not in range(NUM_CLASSES):
+    whole = isinstance(distortion_class, Integral) and not isinstance(distortion_class, bool)
+    if not whole or distortion_class not in range(NUM_CLASSES):
         raise ValueError(
             f"distortion_class: a whole number 0 .. {NUM_CLASSES - 1} is wanted, {distortion_class!r} came"
         )

@@ -51,7 +51,8 @@ def disk_kernel(radius: float) -> Tensor:
 def line_kernel(length: float, angle: Tensor) -> Tensor:
     """Anti-aliased line through the middle pixel, sum 1 (MATLAB's fspecial('motion')): angle [B], radians -> [B, k, k].
 
-    A pixel's weight is 1 minus its distance to the line from -(length-1)/2 to (length-1)/2, and 0 beyond distance 1.
+    A pixel's weight is 1 minus its distance to the line from -(length-1)/2 to (length-1)/2, and 0 beyond distance 1. As
+    in fspecial's code, pixels at least (length-1)/2 from the middle count their distance to the line's end.
     """
     half_length = (length - 1) / 2
     half = ceil(half_length)
@@ -60,6 +61,7 @@ def line_kernel(length: float, angle: Tensor) -> Tensor:
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
     along = (x * cos + y * sin).abs()
     across = y * cos - x * sin
-    distance = torch.hypot((along - half_length).clamp_min(0), across)  # [B, k, k]
+    to_end = torch.hypot(along - half_length, across)
+    distance = torch.where(torch.hypot(x, y) < half_length, across.abs(), to_end)  # [B, k, k]
     weight = (1 - distance).clamp_min(0)
     return weight / weight.sum(dim=(1, 2), keepdim=True)

@@ -11,7 +11,7 @@ from .colorspace import lab_to_rgb, rgb_to_lab
 
 
 def brighten(image: Tensor, level: float, generator: torch.Generator | None) -> Tensor:
-    """16, overexposed: the curve through (0, 0), (.5, .5 + level/2), (1, 1) on RGB and on Lab's L; (2*RGB + Lab) / 3."""
+    """16, overexposed: the curve through (0, 0), (.5, .5 + level/2), (1, 1) on RGB and on Lab's L; (2*RGB + Lab)/3."""
     knots = (0.0, 0.5, 1.0), (0.0, 0.5 + level / 2, 1.0)
     lab = rgb_to_lab(image)
     lab[:, 0] = 100 * curve(lab[:, 0] / 100, *knots)

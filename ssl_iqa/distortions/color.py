@@ -74,16 +74,16 @@ def minimum_variance_palette(pixels: np.ndarray, colors: int) -> np.ndarray:
 
     Greedy bisection (Wan, Wong and Prusinkiewicz, ACM TOMS 14, 1988): the box with the largest squared error is cut
     across one axis where the error of the two halves is least; each color is the mean of its box. On a histogram of
-    5 bits a channel with summed-area tables of its moments, so that any box costs a few look-ups (Wu, Graphics Gems II).
+    5 bits a channel with summed-area tables of its moments, so that a box costs a few look-ups (Wu, Graphics Gems II).
     """
     cells = (pixels >> 3).astype(np.int64)
     index = (cells[:, 0] << 10) | (cells[:, 1] << 5) | cells[:, 2]
     values = pixels.astype(np.float64)
-    moments = [np.ones(len(pixels)), *values.T, (values**2).sum(axis=1)]  # count, sums of R, G, B, sum of squares
-    tables = np.zeros((5, 33, 33, 33))
-    for table, moment in zip(tables, moments, strict=True):
-        table[1:, 1:, 1:] = np.bincount(index, moment, 32**3).reshape(32, 32, 32)
-    tables = tables.cumsum(1).cumsum(2).cumsum(3)
+    moments = (None, *values.T, (values**2).sum(axis=1))  # count; sums of R, G and B; sum of squares
+    tables = np.zeros((33, 33, 33, 5))  # sums over all cells below
+    tables[1:, 1:, 1:] = np.stack([np.bincount(index, m, 32**3) for m in moments], axis=-1).reshape(32, 32, 32, 5)
+    for axis in range(3):
+        np.cumsum(tables, axis=axis, out=tables)
 
     boxes = [((0, 32), (0, 32), (0, 32))]
     errors, cuts = [0.0], [best_cut(tables, boxes[0])]
@@ -96,36 +96,43 @@ def minimum_variance_palette(pixels: np.ndarray, colors: int) -> np.ndarray:
             boxes.append(half)
             errors.append(float(squared_error(box_moments(tables, half))))
             cuts.append(best_cut(tables, half))
-    moments = np.stack([box_moments(tables, box) for box in boxes])  # [n, 5]
-    return (moments[:, 1:4] / moments[:, :1]).round().astype(np.uint8)
+    in_boxes = np.stack([box_moments(tables, box) for box in boxes])  # [n, 5]
+    return (in_boxes[:, 1:4] / in_boxes[:, :1]).round().astype(np.uint8)
 
 
-def box_moments(tables: np.ndarray, box: tuple) -> np.ndarray:
+Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]  # first and last + 1 cell in R, G and B
+
+
+def box_moments(tables: np.ndarray, box: Box) -> np.ndarray:
     """Count, sums of R, G and B, and sum of squares of the pixels in a box of cells: [5]."""
-    (r0, r1), (g0, g1), (b0, b1) = box
-    t = tables[:, :, :, b1] - tables[:, :, :, b0]
-    return t[:, r1, g1] - t[:, r0, g1] - t[:, r1, g0] + t[:, r0, g0]
+    return box_sums(tables[box[0][1]] - tables[box[0][0]], *box[1:])
+
+
+def box_sums(t: np.ndarray, a: tuple[int, int], b: tuple[int, int]) -> np.ndarray:
+    """Sums over a rectangle of a summed-area table whose last axes but one are its two: [..., A, B, 5] -> [..., 5]."""
+    return t[..., a[1], b[1], :] - t[..., a[0], b[1], :] - t[..., a[1], b[0], :] + t[..., a[0], b[0], :]
 
 
 def squared_error(moments: np.ndarray) -> np.ndarray:
-    """Sum of squared distances to the mean color: [5, ...] -> [...]."""
-    return moments[4] - (moments[1:4] ** 2).sum(axis=0) / np.maximum(moments[0], 1)
+    """Sum of squared distances to the mean color: [..., 5] -> [...]."""
+    sums = moments[..., 1:4]
+    return moments[..., 4] - np.einsum("...c,...c", sums, sums) / np.maximum(moments[..., 0], 1)
 
 
-def best_cut(tables: np.ndarray, box: tuple) -> tuple[int, int] | None:
+def best_cut(tables: np.ndarray, box: Box) -> tuple[int, int] | None:
     """(axis, position) of the cut that leaves the least squared error; None for a box that no cut divides."""
     best, least = None, np.inf
-    for axis in range(3):
-        (low, high), (a0, a1), (b0, b1) = box[axis], *(box[:axis] + box[axis + 1 :])
-        t = np.moveaxis(tables, axis + 1, 1)[:, low : high + 1]
-        line = t[:, :, a1, b1] - t[:, :, a0, b1] - t[:, :, a1, b0] + t[:, :, a0, b0]  # [5, n+1], running sums
-        below, above = line[:, 1:-1] - line[:, :1], line[:, -1:] - line[:, 1:-1]  # [5, n-1]
-        divides = (below[0] > 0) & (above[0] > 0)
-        if divides.any():
-            error = np.where(divides, squared_error(below) + squared_error(above), np.inf)
-            position = int(error.argmin())
-            if error[position] < least:
-                best, least = (axis, low + 1 + position), error[position]
+    for axis, (low, high) in enumerate(box):
+        if high - low < 2:
+            continue
+        along_axis = tables.transpose((axis, *(other for other in range(3) if other != axis), 3))[low : high + 1]
+        running = box_sums(along_axis, *box[:axis], *box[axis + 1 :])  # [n + 1, 5]
+        below, above = running[1:-1] - running[0], running[-1] - running[1:-1]  # [n - 1, 5]
+        divides = (below[:, 0] > 0) & (above[:, 0] > 0)
+        error = np.where(divides, squared_error(below) + squared_error(above), np.inf)
+        position = int(error.argmin())
+        if error[position] < least:
+            best, least = (axis, low + 1 + position), error[position]
     return best
 
 
@@ -133,7 +140,7 @@ def color_saturation_1(image: Tensor, level: float, generator: torch.Generator |
     """7, pale colors: HSV's S times `level`; a negative level turns hues to their opposite.
 
     In HSV a channel is V * (1 - S * w), w given by the hue, and V is the largest channel; so S * level moves each
-    channel's distance to the largest one by that factor. Not truncated: values over 1 are for the stretch to bring back.
+    channel's distance to the largest one by that factor. Not truncated: the stretch brings values over 1 back.
     """
     value = image.amax(dim=1, keepdim=True)  # [B, 1, H, W]
     return value + level * (image - value)

@@ -33,8 +33,8 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     y = (lightness + 16) / 116
     f = torch.stack((y + a / 500, y, y - b / 200), dim=1)
     xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787)
-    to_rgb = torch.linalg.inv(torch.tensor(RGB_TO_XYZ, dtype=torch.float64)) * torch.tensor(WHITE_D65).double()
-    linear = mix_channels(xyz, to_rgb)
+    white = torch.tensor(WHITE_D65, dtype=torch.float64)
+    linear = mix_channels(xyz, torch.linalg.inv(torch.tensor(RGB_TO_XYZ, dtype=torch.float64)) * white)
     gamma = 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055
     return torch.where(linear > 0.0031308, gamma, linear * 12.92)
 
@@ -42,16 +42,16 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
 def rgb_to_ycbcr(image: Tensor) -> Tensor:
     """RGB -> YCbCr of BT.601 in studio range, as fractions of 255."""
     matrix = torch.tensor(RGB_TO_YCBCR, dtype=torch.float64) / 255
-    return mix_channels(image, matrix) + torch.tensor(YCBCR_OFFSET).to(image)[:, None, None]
+    return mix_channels(image, matrix) + image.new_tensor(YCBCR_OFFSET)[:, None, None]
 
 
 def ycbcr_to_rgb(ycbcr: Tensor) -> Tensor:
     """The inverse of `rgb_to_ycbcr`; nothing is clipped."""
     matrix = torch.linalg.inv(torch.tensor(RGB_TO_YCBCR, dtype=torch.float64) / 255)
-    return mix_channels(ycbcr - torch.tensor(YCBCR_OFFSET).to(ycbcr)[:, None, None], matrix)
+    return mix_channels(ycbcr - ycbcr.new_tensor(YCBCR_OFFSET)[:, None, None], matrix)
 
 
 def rgb_to_gray(image: Tensor) -> Tensor:
     """Luma of BT.601, as MATLAB's rgb2gray: [B, 3, H, W] -> [B, 1, H, W]."""
-    weights = torch.tensor((0.2989, 0.5870, 0.1140)).to(image)
+    weights = image.new_tensor((0.2989, 0.5870, 0.1140))
     return (image * weights[:, None, None]).sum(dim=1, keepdim=True)

@@ -8,22 +8,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def stretch(image: Tensor) -> Tensor:
+def stretch(image: Tensor, flat: float = 0.0) -> Tensor:
     """(x - min) / (max - min) over all pixels and channels of each picture; a flat picture stays as it is.
 
     The KADIS generator does it before and after every type, whatever the type.
 
     Args:
         image: [B, C, H, W], any range.
+        flat: the largest max - min that counts as flat.
     """
     low = image.amin(dim=(1, 2, 3), keepdim=True)  # [B, 1, 1, 1]
     span = image.amax(dim=(1, 2, 3), keepdim=True) - low
-    return torch.where(span > 0, (image - low) / torch.where(span > 0, span, 1), image)
+    return torch.where(span > flat, (image - low) / torch.where(span > flat, span, 1), image)
 
 
 @lru_cache(maxsize=64)
 def gaussian_kernel(sigma: float) -> Tensor:
-    """Gaussian of MATLAB's usual width, 2*ceil(2*sigma)+1, with sum 1: float64 [2*ceil(2*sigma)+1]. Do not write to it."""
+    """Gaussian of MATLAB's usual width, sum 1: float64 [2*ceil(2*sigma)+1]. Do not write to it."""
     radius = ceil(2 * sigma)
     x = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel = torch.exp(-(x**2) / (2 * sigma**2))

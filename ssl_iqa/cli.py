@@ -1,0 +1,58 @@
+"""Settings of the scripts: a frozen dataclass whose fields say their flag's group, help and range."""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+
+def setting(
+    default: Any,
+    group: str,
+    text: str,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: Sequence[str] | None = None,
+) -> Any:
+    """A field of a settings dataclass: low <= value <= high, value > above, or one of `choices`."""
+    metadata = {"group": group, "help": text, "low": low, "high": high, "above": above, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def add_flags(parser: argparse.ArgumentParser, presets: dict[str, Any]) -> None:
+    """`--preset` and a flag for each setting; a flag that is not given is None."""
+    parser.add_argument("--preset", choices=tuple(presets), default="demo", help="what the settings below start from")
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for field in dataclasses.fields(presets["demo"]):
+        title = field.metadata["group"]
+        group = groups[title] if title in groups else groups.setdefault(title, parser.add_argument_group(title))
+        defaults = ", ".join(f"{name} {getattr(preset, field.name)!r}" for name, preset in presets.items())
+        choices = field.metadata["choices"]
+        group.add_argument(
+            flag(field.name),
+            type=field.type,
+            choices=choices,
+            metavar="|".join(choices) if choices else field.name.upper(),
+            help=f"{field.metadata['help']} ({defaults})".replace("%", "%%"),
+        )
+
+
+def settings_from(args: argparse.Namespace, presets: dict[str, Any], **forced: Any) -> Any:
+    """The preset with what was given in its place. Raises ValueError, naming the flag, for a value out of range."""
+    preset = presets[args.preset]
+    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(preset)}
+    settings = dataclasses.replace(preset, **forced | {name: v for name, v in given.items() if v is not None})
+    for field in dataclasses.fields(settings):
+        value, limits = getattr(settings, field.name), field.metadata
+        if limits["low"] is not None and not value >= limits["low"]:
+            raise ValueError(f"{flag(field.name)} {value}: {limits['low']} or more is wanted")
+        if limits["high"] is not None and not value <= limits["high"]:
+            raise ValueError(f"{flag(field.name)} {value}: {limits['high']} or less is wanted")
+        if limits["above"] is not None and not value > limits["above"]:
+            raise ValueError(f"{flag(field.name)} {value}: more than {limits['above']} is wanted")
+    return settings
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

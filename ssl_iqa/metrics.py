@@ -1,0 +1,99 @@
+"""The agreement of predicted and true scores: SROCC and PLCC (Section 4.2)."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.optimize import OptimizeWarning, curve_fit
+from scipy.special import expit
+
+Scores = np.ndarray | torch.Tensor | Sequence[float]
+
+
+def srocc(predicted: Scores, true: Scores) -> float:
+    """Spearman Rank Order Correlation Coefficient in [-1, 1]: PLCC of the ranks, equal scores sharing their mean rank.
+
+    Args: `predicted` and `true`, the scores of the same M >= 2 images, [M]: a sequence, an array or a tensor, on any
+    device. Returns nan where either is constant. Raises ValueError for lengths that differ, fewer than two scores,
+    or scores that are not finite. The same goes for `plcc` and `plcc_logistic`.
+    """
+    x, y = _checked(predicted, true)
+    return plcc(_ranks(x), _ranks(y))
+
+
+def plcc(predicted: Scores, true: Scores) -> float:
+    """Pearson Linear Correlation Coefficient in [-1, 1], raw; arguments and errors as in `srocc`."""
+    x, y = _checked(predicted, true)
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    x, y = x - x.mean(), y - y.mean()
+    r = x @ y / np.sqrt((x @ x) * (y @ y))
+    return float(np.clip(r, -1, 1))  # rounding can exceed 1
+
+
+def plcc_logistic(predicted: Scores, true: Scores) -> float:
+    """PLCC after the predictions x were mapped to the scale of the true scores by the 4-parameter logistic
+
+        (b1 - b2) / (1 + exp(-(x - b3) / |b4|)) + b2
+
+    usual in the field since the VQEG's report on its Phase I (2000), fitted to these very scores by least squares, from
+    b1 and b2 = highest and lowest true score, b3 = mean of x and b4 = standard deviation of x. The fitted curve may
+    fall as well as rise, so that the sign of the correlation is lost: see `srocc`. Arguments and errors as in `srocc`;
+    nan also where the fit does not converge, and for fewer than five scores, which four parameters would fit exactly.
+    """
+    x, y = _checked(predicted, true)
+    if len(x) < 5 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    # b3 and b4, b1 and b2 take up any shift and scale, and the fit is better conditioned without.
+    x, y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OptimizeWarning)  # about the covariance of the parameters, which is not used
+        try:
+            # For predictions linear in the scores the best b1, b2, b4 are infinite: scipy's 1000 steps often end before
+            # the improvement does.
+            parameters, _ = curve_fit(_logistic, x, y, p0=(y.max(), y.min(), 0.0, 1.0), maxfev=20_000)
+        except RuntimeError:  # not converged
+            return float("nan")
+    return plcc(_logistic(x, *parameters), y)
+
+
+def srocc_by_type(predicted: Scores, true: Scores, types: Sequence[str] | Sequence[int]) -> dict[str | int, float]:
+    """SROCC within each distortion type (Table 2): {type: SROCC}, sorted by type.
+
+    Args: as in `srocc`, with `types` the type of each image, [M], as names or as numbers. The SROCC of a type with a
+    single image is nan. Raises ValueError as `srocc` does, and if there are not M types.
+    """
+    x, y = _checked(predicted, true)
+    kinds = np.asarray(types)
+    if kinds.shape != x.shape:
+        raise ValueError(f"types must name one type for each of {len(x)} scores, got shape {list(kinds.shape)}")
+    parts = {kind: kinds == kind for kind in np.unique(kinds).tolist()}
+    return {kind: srocc(x[part], y[part]) if part.sum() > 1 else float("nan") for kind, part in parts.items()}
+
+
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    """Ranks from 1, [M]; equal scores share the mean of their ranks."""
+    _, which, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    highest = np.cumsum(counts)  # rank of the last among equals
+    return (highest - (counts - 1) / 2)[which]
+
+
+def _logistic(x: np.ndarray, b1: float, b2: float, b3: float, b4: float) -> np.ndarray:
+    return (b1 - b2) * expit((x - b3) / abs(b4)) + b2
+
+
+def _checked(predicted: Scores, true: Scores) -> tuple[np.ndarray, np.ndarray]:
+    """Both as float64 arrays, [M]."""
+    x, y = (
+        np.asarray(s.detach().cpu().double() if isinstance(s, torch.Tensor) else s, dtype=np.float64)
+        for s in (predicted, true)
+    )
+    if x.ndim != 1 or x.shape != y.shape or len(x) < 2:
+        raise ValueError(
+            f"predicted and true must be [M] with one M >= 2, got shapes {list(x.shape)} and {list(y.shape)}"
+        )
+    for name, scores in (("predicted", x), ("true", y)):
+        if not np.isfinite(scores).all():
+            raise ValueError(f"{name} holds {np.sum(~np.isfinite(scores))} of {len(scores)} scores that are not finite")
+    return x, y

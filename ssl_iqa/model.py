@@ -1,0 +1,189 @@
+"""The three networks of Section 3: encoder f (Eqs. 1-2), projector g (Eqs. 3-4) and regressor h (Eq. 6)."""
+
+from collections.abc import Callable, Mapping
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import ResNet, get_model_weights, list_models, resnet18, resnet34, resnet50
+
+ARCHS: dict[str, Callable[[], ResNet]] = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
+
+# Channel mean and standard deviation of ImageNet's RGB in [0, 1], with which torchvision's weights were trained.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+ENCODER_FORMAT = "ssl_iqa.encoder"
+ENCODER_VERSION = 1
+
+
+class Encoder(nn.Module):
+    """f_theta1, Eqs. 1-2: a torchvision ResNet up to its average pooling, with the ImageNet normalization inside.
+
+    Attributes: `arch`, one of `ARCHS` (the paper's is resnet50), and `dim`, d: the length of z (resnet50 2048, others
+    512). Raises ValueError for an unknown arch, and in `forward` for images that are not floating point [B, 3, H, W].
+    """
+
+    def __init__(self, arch: str) -> None:
+        if arch not in ARCHS:
+            raise ValueError(f"arch must be one of {', '.join(ARCHS)}, got {arch!r}")
+        super().__init__()
+        self.arch = arch
+        self.network = ARCHS[arch]()
+        self.dim: int = self.network.fc.in_features
+        self.network.fc = nn.Identity()
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """RGB images in [0, 1], [B, 3, H, W], to z, [B, dim]."""
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise ValueError(f"images must be floating point [B, 3, H, W], got {images.dtype} {list(images.shape)}")
+        return self.network((images - self.mean) / self.std)
+
+
+class ProjectionHead(nn.Sequential):
+    """g_theta2, Eqs. 3-4: z, [B, dim], to p, [B, out_dim], by two layers; for ResNet-50 2048-2048-ReLU-128."""
+
+    def __init__(self, dim: int, out_dim: int = 128) -> None:
+        super().__init__(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, out_dim))
+
+
+class Regressor(nn.Sequential):
+    """h_phi, Eq. 6: z, [B, dim], to the predicted MOS y_hat, [B], by two layers; for ResNet-50 2048-512-ReLU-1.
+
+    `mean_score` starts the output bias, so that training need not first find the level of the labels: give their mean
+    (5.5 is the middle of Section 4.1's [1, 10]). The 512 hidden units are Section 3.2's.
+    """
+
+    def __init__(self, dim: int, mean_score: float = 5.5, hidden_dim: int = 512) -> None:
+        super().__init__(nn.Linear(dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, 1))
+        nn.init.constant_(self[-1].bias, mean_score)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return super().forward(z).squeeze(1)  # [B, 1] -> [B]
+
+
+def load_encoder(spec: str | Path, arch: str | None = None, seed: int = 0) -> Encoder:
+    """The initial encoder (Section 4.3 compares several), on the CPU and in training mode.
+
+    Args:
+        spec: "imagenet", torchvision's IMAGENET1K_V1 weights of `arch`, downloaded to torch's hub folder (`TORCH_HOME`)
+            if they are not there; "random"; or a file with an `encoder_state`, with a checkpoint that holds one under
+            "encoder", or with a plain torchvision state_dict of `arch`.
+        arch: one of `ARCHS`. None takes that of the file, which a plain state_dict does not name.
+        seed: of "random" only: the same seed gives the same weights, and no global random state changes.
+
+    Raises:
+        FileNotFoundError: if `spec` is no file.
+        ValueError: for a file that is damaged, of something else or of another arch; for an arch that is unknown or
+            needed and None; if ImageNet weights cannot be fetched.
+    """
+    if spec in ("imagenet", "random") and arch is None:
+        raise ValueError(f"arch must be given with {spec!r}: one of {', '.join(ARCHS)}")
+    if spec == "random":
+        # Not torch.manual_seed, which would reseed the accelerators as well.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return Encoder(arch)
+
+    path = _imagenet_file(arch) if spec == "imagenet" else Path(spec)
+    content = _read(path)
+    if isinstance(content, Mapping) and "conv1.weight" in content:
+        if arch is None:
+            raise ValueError(f"{path}: a plain torchvision state_dict does not name its arch, give it")
+        encoder = Encoder(arch)
+        weights = {name: tensor for name, tensor in content.items() if name not in ("fc.weight", "fc.bias")}
+        _copy_weights(encoder.network, weights, source=f"{path} as {arch}")
+        return encoder
+    if isinstance(content, Mapping) and "encoder" in content:
+        content = content["encoder"]
+    encoder = encoder_from_state(content, source=str(path))
+    if arch not in (None, encoder.arch):
+        raise ValueError(f"{path}: holds a {encoder.arch} encoder, wanted {arch}")
+    return encoder
+
+
+def encoder_state(encoder: Encoder) -> dict[str, Any]:
+    """What builds the encoder again, for `torch.save` and back by `weights_only=True`; the tensors are not copies."""
+    return {
+        "format": ENCODER_FORMAT,
+        "version": ENCODER_VERSION,
+        "arch": encoder.arch,
+        "weights": encoder.state_dict(),
+    }
+
+
+def encoder_from_state(state: Any, source: str) -> Encoder:
+    """The encoder of an `encoder_state`.
+
+    Raises ValueError, its message starting with `source` (the file's name), if `state` is something else, of another
+    version, of an unknown arch, or has weights that do not fit it.
+    """
+    if not isinstance(state, Mapping) or state.get("format") != ENCODER_FORMAT:
+        raise ValueError(f"{source}: not an encoder of ssl_iqa (no format {ENCODER_FORMAT!r})")
+    if state.get("version") != ENCODER_VERSION:
+        raise ValueError(f"{source}: encoder version {state.get('version')!r}, this code reads {ENCODER_VERSION}")
+    arch, weights = state.get("arch"), state.get("weights")
+    if not isinstance(arch, str) or arch not in ARCHS:
+        raise ValueError(f"{source}: arch {arch!r}, wanted one of {', '.join(ARCHS)}")
+    if not isinstance(weights, Mapping):
+        raise ValueError(f"{source}: weights must be a state_dict, got {type(weights).__name__}")
+    encoder = Encoder(arch)
+    _copy_weights(encoder, weights, source=f"{source} as {arch}")
+    return encoder
+
+
+def _copy_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """`load_state_dict`, refusing in one line what does not fit.
+
+    BatchNorm's count of batches may be missing: nothing reads it, and old torchvision files have none.
+    """
+    wanted = {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
+    given = {name: list(getattr(tensor, "shape", ["no tensor"])) for name, tensor in weights.items()}
+    wrong = [
+        name
+        for name in wanted | given
+        if wanted.get(name) != given.get(name) and not (name not in given and name.endswith("num_batches_tracked"))
+    ]
+    if wrong:
+        first = wrong[0]
+        raise ValueError(
+            f"{source}: {len(wrong)} weights do not fit, the first {first!r} is "
+            f"{given.get(first, 'missing')}, wanted {wanted.get(first, 'none of that name')}"
+        )
+    module.load_state_dict(weights, strict=False)
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file (an encoder is 'imagenet', 'random' or a file)")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle can raise almost anything
+        raise ValueError(
+            f"{path}: damaged, or not a file of tensors and plain values ({type(error).__name__})"
+        ) from error
+
+
+def _imagenet_file(arch: str) -> Path:
+    """Where torch's hub keeps torchvision's IMAGENET1K_V1 weights of `arch`, downloaded if need be."""
+    if arch not in ARCHS or arch not in list_models():
+        raise ValueError(f"there are no ImageNet weights for arch {arch!r}; 'random' or a file can be used instead")
+    url = get_model_weights(arch)["IMAGENET1K_V1"].url
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
+    if not path.is_file():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # The name ends in the first digits of the file's SHA-256: resnet50-0676ba61.pth.
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2])
+        except (OSError, HTTPException, RuntimeError) as error:  # no connection or disk; a bad answer; another hash
+            raise ValueError(
+                f"the ImageNet weights of {arch} could not be fetched ({error}): use 'random' or a file instead, "
+                f"or put {url} at {path}"
+            ) from error
+    return path

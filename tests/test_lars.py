@@ -1,0 +1,235 @@
+"""The LARS update against numbers worked out by hand, and its behavior as a torch optimizer."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ssl_iqa.lars import LARS
+
+
+def parameter(values: list, gradient: list, dtype: torch.dtype = torch.float64) -> nn.Parameter:
+    w = nn.Parameter(torch.tensor(values, dtype=dtype))
+    w.grad = torch.tensor(gradient, dtype=dtype)
+    return w
+
+
+def steps(w: nn.Parameter, n: int, **settings: Any) -> list[Any]:
+    """The values of w after each of n steps with an unchanged gradient."""
+    optimizer = LARS([w], **settings)
+    values = []
+    for _ in range(n):
+        optimizer.step()
+        values.append(w.detach().clone())
+    return values
+
+
+def assert_close(actual: Tensor, expected: list, tolerance: float = 1e-14) -> None:
+    torch.testing.assert_close(actual.double(), torch.tensor(expected, dtype=torch.float64), rtol=tolerance, atol=1e-15)
+
+
+def test_two_steps_by_hand() -> None:
+    # ||w|| = 5, ||g|| = 2: ratio 0.01 * 5 / 2 = 0.025, v = (0, 0.05), w = (3, 4 - 2 * 0.05).
+    # Then ||w|| = sqrt(9 + 3.9^2), ratio * d = (0, 0.01 ||w||), v = 0.9 * 0.05 + 0.01 ||w||.
+    w = parameter([[3.0, 4.0]], [[0.0, 2.0]])
+    first, second = steps(w, 2, lr=2.0, momentum=0.9, weight_decay=0.0, trust_coefficient=0.01)
+    assert_close(first, [[3.0, 3.9]])
+    assert_close(second, [[3.0, 3.9 - 2 * (0.045 + 0.01 * (9 + 3.9**2) ** 0.5)]])
+
+
+def test_three_steps_with_decay_by_hand() -> None:
+    # g and w on one axis: d = g + 0.5 w, ratio * d = 0.1 |w| sign(d); v = 0.5 v + that.
+    # w 4: d = 3, v = 0.4, w 3.6.  w 3.6: d = 2.8, v = 0.2 + 0.36, w 3.04.  w 3.04: v = 0.28 + 0.304, w 2.456.
+    w = parameter([[4.0]], [[1.0]])
+    values = steps(w, 3, lr=1.0, momentum=0.5, weight_decay=0.5, trust_coefficient=0.1)
+    assert_close(torch.cat(values), [[3.6], [3.04], [2.456]])
+
+
+def test_norm_is_that_of_gradient_and_decay_together() -> None:
+    # d = (0, 3) + 1 * (4, 0), of length 5; ratio = 0.1 * 4 / 5. Norms added up would give 0.1 * 4 / (3 + 4).
+    w = parameter([[4.0, 0.0]], [[0.0, 3.0]])
+    assert_close(steps(w, 1, lr=1.0, weight_decay=1.0, trust_coefficient=0.1)[0], [[4 - 0.08 * 4, -0.08 * 3]])
+
+
+def test_defaults_are_those_of_the_paper_and_of_lars() -> None:
+    group = LARS([nn.Parameter(torch.ones(1))], lr=1e-2).param_groups[0]
+    names = ("lr", "momentum", "weight_decay", "trust_coefficient", "adapt")
+    assert [group[name] for name in names] == [1e-2, 0.9, 1e-6, 1e-3, True]
+
+
+def test_zero_weights_take_the_plain_step() -> None:
+    assert_close(steps(parameter([[0.0, 0.0]], [[3.0, 4.0]]), 1, lr=0.1)[0], [[-0.3, -0.4]])
+
+
+def test_zero_gradient_without_decay_leaves_the_weights() -> None:
+    values = steps(parameter([[3.0, 4.0]], [[0.0, 0.0]]), 2, lr=0.1, weight_decay=0.0)
+    assert_close(values[1], [[3.0, 4.0]])
+
+
+def test_decay_that_cancels_the_gradient_leaves_the_weights() -> None:
+    assert_close(steps(parameter([[2.0]], [[-1.0]]), 1, lr=0.1, weight_decay=0.5)[0], [[2.0]])
+
+
+@pytest.mark.parametrize("adapt", [True, False])
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_one_dimensional_parameters_are_neither_adapted_nor_decayed(shape: tuple[int, ...], adapt: bool) -> None:
+    w = nn.Parameter(torch.full(shape, 4.0, dtype=torch.float64))
+    w.grad = torch.full(shape, 2.0, dtype=torch.float64)
+    optimizer = LARS([{"params": [w], "adapt": adapt}], lr=0.1, momentum=0.5, weight_decay=0.5)
+    optimizer.step()
+    optimizer.step()  # v = 2, then 1 + 2
+    torch.testing.assert_close(w.detach(), torch.full(shape, 4 - 0.1 * (2 + 3), dtype=torch.float64))
+
+
+def test_group_without_adaptation_is_torch_sgd() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours = nn.Parameter(torch.randn(4, 3, generator=generator, dtype=torch.float64))
+    sgd = nn.Parameter(ours.detach().clone())
+    optimizers = (
+        LARS([{"params": [ours], "adapt": False}], lr=0.1, momentum=0.9, weight_decay=0.1),
+        torch.optim.SGD([sgd], lr=0.1, momentum=0.9, weight_decay=0.1),
+    )
+    for _ in range(4):
+        g = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+        ours.grad, sgd.grad = g.clone(), g.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(ours, sgd, rtol=1e-14, atol=1e-15)
+
+
+def test_groups_have_their_own_settings() -> None:
+    a, b = parameter([[4.0]], [[1.0]]), parameter([[4.0]], [[1.0]])
+    optimizer = LARS(
+        [{"params": [a]}, {"params": [b], "lr": 0.1, "adapt": False}], lr=1.0, weight_decay=0.0, trust_coefficient=0.1
+    )
+    optimizer.step()
+    assert_close(torch.cat([a, b]).detach(), [[4 - 0.1 * 4], [4 - 0.1 * 1]])
+
+
+def test_each_tensor_has_its_own_ratio() -> None:
+    a, b = parameter([[4.0]], [[1.0]]), parameter([[2.0]], [[100.0]])
+    LARS([a, b], lr=1.0, weight_decay=0.0, trust_coefficient=0.1).step()
+    assert_close(torch.cat([a, b]).detach(), [[3.6], [1.8]])
+
+
+def test_gradient_is_left_as_it_was() -> None:
+    for w in (parameter([[4.0]], [[1.0]]), parameter([4.0], [1.0])):
+        steps(w, 2, lr=1.0, weight_decay=0.5)
+        assert w.grad.item() == 1
+
+
+def test_parameter_without_gradient_is_skipped() -> None:
+    w, frozen = parameter([[4.0]], [[1.0]]), nn.Parameter(torch.ones(2, 2))
+    optimizer = LARS([w, frozen], lr=1.0)
+    optimizer.step()
+    assert torch.equal(frozen, torch.ones(2, 2)) and frozen not in optimizer.state
+    assert w.item() != 4
+
+
+def test_closure_is_evaluated_once_with_gradients() -> None:
+    w = nn.Parameter(torch.tensor([[2.0]]))
+    optimizer = LARS([w], lr=0.5, weight_decay=0.0, trust_coefficient=1.0)
+    calls = []
+
+    def closure() -> Tensor:
+        calls.append(1)
+        optimizer.zero_grad()
+        loss = (w**2).sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == 4
+    assert len(calls) == 1 and w.item() == 1  # 2 - 0.5 * 2
+    assert optimizer.step() is None
+
+
+def test_state_survives_a_file_bit_for_bit(tmp_path: Path) -> None:
+    def network() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1))
+
+    def optimizer_of(module: nn.Module) -> LARS:
+        groups = [{"params": module[0].parameters()}, {"params": module[1].parameters(), "lr": 1e-4, "adapt": False}]
+        return LARS(groups, lr=0.1)
+
+    def train(module: nn.Module, optimizer: LARS) -> None:
+        for _ in range(3):
+            optimizer.zero_grad()
+            module(torch.ones(2, 3)).square().mean().backward()
+            optimizer.step()
+
+    straight = network()
+    optimizer = optimizer_of(straight)
+    train(straight, optimizer)
+    torch.save({"model": straight.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "last.pt")
+    train(straight, optimizer)
+
+    saved = torch.load(tmp_path / "last.pt", weights_only=True)
+    resumed = network()
+    resumed.load_state_dict(saved["model"])
+    optimizer = LARS([{"params": resumed[0].parameters()}, {"params": resumed[1].parameters()}], lr=9.0)
+    optimizer.load_state_dict(saved["optimizer"])
+    assert [(group["lr"], group["adapt"]) for group in optimizer.param_groups] == [(0.1, True), (1e-4, False)]
+    train(resumed, optimizer)
+    for after, expected in zip(resumed.parameters(), straight.parameters(), strict=True):
+        assert torch.equal(after, expected)
+
+
+def test_plateau_scheduler_scales_the_step_by_its_factor() -> None:
+    w = parameter([[4.0]], [[1.0]])
+    optimizer = LARS([w], lr=1.0, momentum=0.0, weight_decay=0.0, trust_coefficient=0.1)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=0)
+    scheduler.step(1.0)
+    scheduler.step(1.0)
+    optimizer.step()
+    assert_close(w.detach(), [[4 - 0.1 * 0.1 * 4]])
+
+
+def test_cosine_scheduler_ends_at_zero() -> None:
+    w = parameter([[4.0]], [[1.0]])
+    optimizer = LARS([w], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=2)
+    rates = []
+    for _ in range(2):
+        optimizer.step()
+        scheduler.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.5, 0.0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_parameters_are_updated_by_float32_norms(dtype: torch.dtype) -> None:
+    # ||d|| = 2 * 40960 is beyond float16, and ratio * d = 0.25 * ||w|| / 2 for each element.
+    w = parameter([[256.0] * 2] * 2, [[40960.0] * 2] * 2, dtype)
+    values = steps(w, 1, lr=1.0, weight_decay=0.0, trust_coefficient=0.25)[0]
+    assert values.dtype == dtype
+    assert_close(values, [[192.0] * 2] * 2)
+
+
+def test_sparse_gradient_is_refused() -> None:
+    embedding = nn.Embedding(5, 2, sparse=True)
+    embedding(torch.tensor([1])).sum().backward()
+    with pytest.raises(ValueError, match=r"no sparse gradient.*\[5, 2\]"):
+        LARS(embedding.parameters(), lr=0.1).step()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"lr": -0.1},
+        {"lr": float("nan")},
+        {"momentum": -0.1},
+        {"momentum": 1.0},
+        {"weight_decay": -1e-6},
+        {"trust_coefficient": 0.0},
+    ],
+)
+def test_settings_out_of_range_are_named(setting: dict[str, float]) -> None:
+    (name,) = setting
+    w = nn.Parameter(torch.ones(2, 2))
+    with pytest.raises(ValueError, match=f"^{name} must be .*, got {setting[name]}"):
+        LARS([w], **({"lr": 0.1} | setting))
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        LARS([{"params": [w], **setting}], lr=0.1)

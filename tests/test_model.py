@@ -1,0 +1,320 @@
+"""The three networks: their layers and shapes, and the sources that an encoder is loaded from."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from ssl_iqa import model
+from ssl_iqa.model import (
+    ARCHS,
+    Encoder,
+    ProjectionHead,
+    Regressor,
+    encoder_from_state,
+    encoder_state,
+    load_encoder,
+)
+
+IMAGES = torch.rand(2, 3, 40, 50, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return load_encoder("random", "resnet18", seed=1)
+
+
+@pytest.fixture(scope="module")
+def plain() -> nn.Module:
+    """A torchvision ResNet-18 with its classifier, its BatchNorm statistics away from the start."""
+    network = torchvision.models.resnet18()
+    network(IMAGES)
+    return network.eval()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Torch's folder of downloads, empty, and no network."""
+
+    def no_network(*args: Any, **kwargs: Any) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    return tmp_path / "hub" / "checkpoints"
+
+
+def save(content: Any, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, path)
+    return path
+
+
+def assert_same(a: nn.Module, b: nn.Module) -> None:
+    for (name, x), (_, y) in zip(a.state_dict().items(), b.state_dict().items(), strict=True):
+        assert torch.equal(x, y), name
+
+
+def assert_one_line(error: pytest.ExceptionInfo[Exception]) -> None:
+    assert "\n" not in str(error.value)
+
+
+# The networks
+
+
+@pytest.mark.parametrize(("arch", "dim"), [("resnet18", 512), ("resnet34", 512), ("resnet50", 2048)])
+def test_encoder_gives_the_average_pooling_of_its_arch(arch: str, dim: int) -> None:
+    encoder = Encoder(arch).eval()
+    layers = nn.Sequential(*list(encoder.network.children())[:-1])  # all but fc, pooling is the last
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    normalized = ((IMAGES.movedim(1, 3) - mean) / std).movedim(3, 1)
+    with torch.no_grad():
+        z = encoder(IMAGES)
+        expected = layers(normalized)[:, :, 0, 0]
+    assert (encoder.arch, encoder.dim, z.shape) == (arch, dim, (2, dim))
+    torch.testing.assert_close(z, expected)
+
+
+def test_encoder_agrees_with_torchvision_at_its_own_preprocessing(plain: nn.Module, tmp_path: Path) -> None:
+    encoder = load_encoder(save(plain.state_dict(), tmp_path / "plain.pth"), "resnet18").eval()
+    preset = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.transforms()
+    normalized = torchvision.transforms.functional.normalize(IMAGES, preset.mean, preset.std)
+    with torch.no_grad():
+        torch.testing.assert_close(plain.fc(encoder(IMAGES)), plain(normalized))
+
+
+def test_encoder_has_no_classifier_and_keeps_its_normalization_out_of_the_weights(encoder: Encoder) -> None:
+    names = set(encoder.state_dict())
+    assert not [name for name in names if "fc" in name or name in ("mean", "std")]
+    assert encoder.half().mean.dtype == torch.float16  # but it moves with the module
+    encoder.float()
+
+
+@pytest.mark.parametrize("images", [IMAGES[0, :, :3], IMAGES[:, :1], (255 * IMAGES).byte()])
+def test_images_of_another_kind_are_refused(encoder: Encoder, images: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"images must be floating point \[B, 3, H, W\], got .*\]"):
+        encoder(images)
+
+
+def test_unknown_arch_is_refused() -> None:
+    with pytest.raises(ValueError, match="arch must be one of resnet18, resnet34, resnet50, got 'vgg16'"):
+        Encoder("vgg16")
+
+
+def test_another_arch_is_one_line_in_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    block = torchvision.models.resnet.BasicBlock
+    monkeypatch.setitem(ARCHS, "tiny", lambda: torchvision.models.ResNet(block, [1, 1, 1, 1]))
+    encoder = load_encoder("random", "tiny")
+    again = load_encoder(save(encoder_state(encoder), tmp_path / "encoder.pt"))
+    assert again.arch == "tiny" and again.dim == 512
+    assert_same(again, encoder)
+    with pytest.raises(ValueError, match="no ImageNet weights for arch 'tiny'"):
+        load_encoder("imagenet", "tiny")
+
+
+def test_projector_is_2048_2048_relu_128() -> None:
+    projector = ProjectionHead(2048)
+    z = torch.randn(3, 2048, generator=torch.Generator().manual_seed(0))
+    (w1, b1, w2, b2) = projector.parameters()
+    assert (w1.shape, w2.shape) == ((2048, 2048), (128, 2048))
+    torch.testing.assert_close(projector(z), (z @ w1.T + b1).clamp(min=0) @ w2.T + b2)
+    assert not list(projector.buffers())  # no BatchNorm
+    assert ProjectionHead(8, out_dim=4)(torch.zeros(3, 8)).shape == (3, 4)
+
+
+def test_regressor_is_2048_512_relu_1() -> None:
+    regressor = Regressor(2048)
+    z = torch.randn(3, 2048, generator=torch.Generator().manual_seed(0))
+    (w1, b1, w2, b2) = regressor.parameters()
+    assert (w1.shape, w2.shape) == ((512, 2048), (1, 512))
+    y_hat = regressor(z)
+    assert y_hat.shape == (3,)
+    torch.testing.assert_close(y_hat, ((z @ w1.T + b1).clamp(min=0) @ w2.T + b2)[:, 0])
+    assert not list(regressor.buffers())
+    assert Regressor(8, hidden_dim=4)(torch.zeros(1, 8)).shape == (1,)  # a batch of one stays a batch
+
+
+@pytest.mark.parametrize(("settings", "level"), [({}, 5.5), ({"mean_score": 3.25}, 3.25)])
+def test_regressor_starts_at_the_mean_score(settings: dict[str, float], level: float) -> None:
+    assert Regressor(16, **settings)[-1].bias.item() == level
+
+
+# Where an encoder comes from
+
+
+def test_random_encoder_is_that_of_its_seed_and_leaves_the_random_state() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first, again, other = (load_encoder("random", "resnet18", seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert_same(first, again)
+    assert not torch.equal(first.network.conv1.weight, other.network.conv1.weight)
+
+
+@pytest.mark.parametrize("holder", [lambda state: state, lambda state: {"epoch": 3, "encoder": state}])
+@pytest.mark.parametrize("arch", ["resnet18", None])
+def test_encoder_survives_a_file(
+    encoder: Encoder, arch: str | None, holder: Callable[[dict], dict], tmp_path: Path
+) -> None:
+    path = save(holder(encoder_state(encoder)), tmp_path / "encoder.pt")
+    for spec in (path, str(path)):
+        assert_same(load_encoder(spec, arch), encoder)
+
+
+def test_state_is_tensors_and_plain_values(encoder: Encoder) -> None:
+    state = encoder_state(encoder)
+    assert (state["format"], state["version"], state["arch"]) == ("ssl_iqa.encoder", 1, "resnet18")
+    assert_same(encoder_from_state(state, "memory"), encoder)
+
+
+def test_plain_torchvision_file_needs_the_arch(plain: nn.Module, tmp_path: Path) -> None:
+    path = save(plain.state_dict(), tmp_path / "plain.pth")
+    with pytest.raises(ValueError, match=r"plain.pth: .* does not name its arch") as error:
+        load_encoder(path)
+    assert_one_line(error)
+
+
+def test_plain_file_without_classifier_and_batch_counts_is_read(plain: nn.Module, tmp_path: Path) -> None:
+    # The files of torchvision before 0.3 have no num_batches_tracked.
+    old = plain.state_dict()
+    for name in list(old):
+        if "num_batches_tracked" in name or name.startswith("fc."):
+            del old[name]
+    encoder = load_encoder(save(old, tmp_path / "old.pth"), "resnet18")
+    assert torch.equal(encoder.network.bn1.running_mean, plain.bn1.running_mean)
+    assert torch.equal(encoder.network.layer4[1].conv2.weight, plain.layer4[1].conv2.weight)
+
+
+def test_imagenet_weights_are_found_in_torch_home(plain: nn.Module, hub: Path) -> None:
+    save(plain.state_dict(), hub / "resnet18-f37072fd.pth")
+    encoder = load_encoder("imagenet", "resnet18")
+    assert torch.equal(encoder.network.layer4[1].conv2.weight, plain.layer4[1].conv2.weight)
+    assert torch.equal(encoder.network.bn1.running_var, plain.bn1.running_var)
+
+
+@pytest.mark.parametrize(
+    ("arch", "name"),
+    [("resnet18", "resnet18-f37072fd"), ("resnet34", "resnet34-b627a593"), ("resnet50", "resnet50-0676ba61")],
+)
+def test_imagenet_weights_are_torchvisions_v1_with_their_hash_checked(
+    arch: str, name: str, hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(url: str, destination: str, hash_prefix: str | None = None) -> None:
+        assert url == f"https://download.pytorch.org/models/{name}.pth"
+        assert name.endswith(f"-{hash_prefix}") and len(hash_prefix) == 8
+        torch.save(ARCHS[arch]().state_dict(), destination)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    assert load_encoder("imagenet", arch).arch == arch
+    assert [path.name for path in hub.iterdir()] == [f"{name}.pth"]
+
+
+@pytest.mark.parametrize("failure", [URLError("no route to host"), RuntimeError("invalid hash value")])
+def test_imagenet_weights_that_cannot_be_fetched(
+    failure: Exception, hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise failure
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    with pytest.raises(ValueError, match="could not be fetched") as error:
+        load_encoder("imagenet", "resnet18")
+    message = str(error.value)
+    for part in (str(failure), "'random' or a file", "/resnet18-f37072fd.pth at ", str(hub / "resnet18-f37072fd.pth")):
+        assert part in message
+    assert_one_line(error)
+
+
+@pytest.mark.parametrize("spec", ["imagenet", "random"])
+def test_arch_is_needed_where_no_file_names_it(spec: str) -> None:
+    with pytest.raises(ValueError, match=f"arch must be given with '{spec}'"):
+        load_encoder(spec)
+
+
+@pytest.mark.parametrize("spec", ["imagenet", "random"])
+def test_arch_must_be_known(spec: str) -> None:
+    with pytest.raises(ValueError, match="'vgg16'"):
+        load_encoder(spec, "vgg16")
+
+
+@pytest.mark.parametrize("name", ["imagnet", ""])  # not there; a folder
+def test_missing_file_is_named(name: str, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path / name}: no such file .*'imagenet', 'random' or a file"):
+        load_encoder(tmp_path / name, "resnet18")
+
+
+@pytest.mark.parametrize("part", [0, 3, 1000, -50])
+def test_damaged_file_is_named(encoder: Encoder, part: int, tmp_path: Path) -> None:
+    path = save(encoder_state(encoder), tmp_path / "encoder.pt")
+    path.write_bytes(path.read_bytes()[:part])
+    with pytest.raises(ValueError, match="encoder.pt: damaged, or not a file of tensors") as error:
+        load_encoder(path)
+    assert_one_line(error)
+
+
+def test_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    path = save({"encoder": Path("x")}, tmp_path / "pickle.pt")
+    with pytest.raises(ValueError, match="pickle.pt: damaged, or not a file of tensors and plain values") as error:
+        load_encoder(path)
+    assert_one_line(error)
+
+
+def test_checkpoint_of_another_arch_is_named(encoder: Encoder, plain: nn.Module, tmp_path: Path) -> None:
+    ours = save(encoder_state(encoder), tmp_path / "ours.pt")
+    with pytest.raises(ValueError, match=r"ours.pt: holds a resnet18 encoder, wanted resnet34") as error:
+        load_encoder(ours, "resnet34")
+    assert_one_line(error)
+    torchvisions = save(plain.state_dict(), tmp_path / "plain.pth")
+    with pytest.raises(ValueError, match=r"plain.pth as resnet50: \d+ weights do not fit, the first '.*' is") as error:
+        load_encoder(torchvisions, "resnet50")
+    assert_one_line(error)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {"encoder": 5}, torch.zeros(3), {"format": "other"}])
+def test_file_of_something_else_is_named(content: Any, tmp_path: Path) -> None:
+    path = save(content, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="other.pt: not an encoder of ssl_iqa") as error:
+        load_encoder(path, "resnet18")
+    assert_one_line(error)
+
+
+def without(state: dict, name: str) -> dict:
+    return state | {"weights": {k: v for k, v in state["weights"].items() if k != name}}
+
+
+def replaced(state: dict, name: Any, value: Any) -> dict:
+    return state | {"weights": state["weights"] | {name: value}}
+
+
+CONV1 = "network.conv1.weight"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda s: s | {"version": 2}, "version 2, this code reads 1"),
+        (lambda s: s | {"arch": "vgg16"}, "arch 'vgg16', wanted one of"),
+        (lambda s: s | {"arch": ["resnet18"]}, r"arch \['resnet18'\], wanted one of"),
+        (lambda s: s | {"weights": None}, "weights must be a state_dict, got NoneType"),
+        (lambda s: without(s, CONV1), f"1 weights do not fit, the first '{CONV1}' is missing, wanted .64, 3, 7, 7."),
+        (lambda s: replaced(s, CONV1, torch.zeros(2, 2)), f"the first '{CONV1}' is .2, 2., wanted .64, 3, 7, 7."),
+        (lambda s: replaced(s, CONV1, "x"), f"the first '{CONV1}' is .'no tensor'., wanted"),
+        (lambda s: replaced(s, "more", torch.zeros(1)), "the first 'more' is .1., wanted none of that name"),
+        (lambda s: replaced(s, 7, torch.zeros(1)), "the first 7 is .1., wanted none of that name"),
+    ],
+)
+def test_state_that_does_not_fit_is_named(encoder: Encoder, damage: Callable[[dict], dict], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^a/file.pt.*: .*{message}") as error:
+        encoder_from_state(damage(encoder_state(encoder)), "a/file.pt")
+    assert_one_line(error)
+
+
+def test_wrong_state_builds_nothing(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "Encoder", None)  # would raise a TypeError
+    with pytest.raises(ValueError, match="version"):
+        encoder_from_state(encoder_state(encoder) | {"version": 2}, "file")
