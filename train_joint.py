@@ -221,7 +221,8 @@ def make_streams(
         crops = None
         if labeled is not None and settings.alpha < 1:
             indices = data.part_indices(labeled.references, splits["labeled"][part])
-            crops = views.LabeledCrops(labeled, indices, settings.crop)
+            made = views.make_demo_pictures(labeled, indices, settings.workers)
+            crops = views.LabeledCrops(labeled, indices, settings.crop, made)
         epoch_size = settings.epoch_size if part == "train" else settings.validation_size
         streams.append(
             views.Streams(
@@ -255,7 +256,7 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
             raise ValueError("--labeled: a labeled set is wanted; only --alpha 1, the paper's CL, goes without")
         if settings.batch_size % max(settings.images_per_class, 1):
             raise ValueError(
-                f"--images-per-class {settings.images_per_class}: a divisor of --batch-size {settings.batch_size} is wanted"
+                f"--images-per-class {settings.images_per_class}: it must divide --batch-size {settings.batch_size}"
             )
     return settings, args
 

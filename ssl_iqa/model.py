@@ -154,7 +154,7 @@ def _copy_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str)
             f"{source}: {len(wrong)} weights do not fit, the first {first!r} is "
             f"{given.get(first, 'missing')}, wanted {wanted.get(first, 'none of that name')}"
         )
-    module.load_state_dict(weights, strict=False)
+    module.load_state_dict(weights, strict=False)  # checked above
 
 
 def _read(path: Path) -> Any:

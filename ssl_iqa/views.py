@@ -5,8 +5,7 @@ batch does not depend on who makes it: any number of workers gives the same trai
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 from ssl_iqa.data import LabeledSet, UnreadableImage, read_image
 from ssl_iqa.distortions import NUM_CLASSES, class_distortion, distort
@@ -39,12 +39,19 @@ def random_view(image: Tensor, size: int, generator: torch.Generator) -> Tensor:
     return view.flip([dim for dim, flip in ((1, upside_down), (2, mirrored)) if flip])
 
 
-def five_crops(image: Tensor, size: int) -> Tensor:
-    """The test protocol's crops, four corners and the center: [C, H, W] -> [5, C, size, size]."""
+def test_crops(image: Tensor, mode: str, size: int) -> Tensor:
+    """What a picture's score is the mean over, [C, H, W] -> [crops, C, h, w].
+
+    `five`: size x size, the corners and the center; `center`; or `full`, the whole picture.
+    """
+    if mode == "full":
+        return pad_to(image, 32)[None]
     image = pad_to(image, size)
     bottom, right = (side - size for side in image.shape[-2:])
-    corners = ((0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2))
-    return torch.stack([image[:, top : top + size, left : left + size] for top, left in corners])
+    places = [(bottom // 2, right // 2)]
+    if mode == "five":
+        places += [(0, 0), (0, right), (bottom, 0), (bottom, right)]
+    return torch.stack([image[:, top : top + size, left : left + size] for top, left in places])
 
 
 def pad_to(image: Tensor, size: int) -> Tensor:
@@ -104,30 +111,63 @@ class UnlabeledViews(Dataset):
         return views, draw.distortion_class, skipped
 
 
-class LabeledCrops(Dataset):
-    """The labeled stream: a `Draw` -> (random view [3, size, size], score in [1, 10], skipped).
+class LabeledPictures(Dataset):
+    """Pictures of a labeled set, each with its index in the set: (index, bytes [3, H, W] or None where unreadable)."""
 
-    The demo's pictures, which have to be distorted, are made once and kept, as bytes.
+    def __init__(self, labeled: LabeledSet, indices: Sequence[int]) -> None:
+        self.labeled, self.indices = labeled, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: int) -> tuple[int, Tensor | None]:
+        index = self.indices[place]
+        try:
+            return index, (read_labeled(self.labeled, index) * 255).round().to(torch.uint8)
+        except (UnreadableImage, OSError):
+            return index, None
+
+
+def make_demo_pictures(labeled: LabeledSet, indices: Sequence[int], workers: int) -> dict[int, Tensor]:
+    """The demo's labeled pictures as bytes [3, H, W], by index: they have to be distorted, so they are made once.
+
+    Nothing for other sets, whose pictures are read when they are wanted.
+    """
+    if labeled.classes is None:
+        return {}
+    pictures = LabeledPictures(labeled, indices)
+    batches = DataLoader(pictures, batch_size=25, num_workers=workers, collate_fn=list)
+    bar = tqdm(batches, "distorting the demo's labeled photographs", leave=False, disable=None)
+    return {index: picture.clone() for batch in bar for index, picture in batch}  # clones: shared memory is scarce
+
+
+def picture_batches(
+    labeled: LabeledSet, indices: Sequence[int], made: dict[int, Tensor], workers: int
+) -> Iterable[list[tuple[int, Tensor | None]]]:
+    """Every picture of a part, in order, in batches of (index, bytes [3, H, W], or None where it cannot be read)."""
+    if made:
+        return [[(index, made[index]) for index in indices[start : start + 25]] for start in range(0, len(indices), 25)]
+    return DataLoader(LabeledPictures(labeled, indices), batch_size=25, num_workers=workers, collate_fn=list)
+
+
+class LabeledCrops(Dataset):
+    """The labeled stream: a `Draw` of a place in `indices` -> (random view [3, size, size], score in [1, 10], skipped).
+
+    `made` holds pictures that need not be read, see `make_demo_pictures`.
     """
 
-    def __init__(self, labeled: LabeledSet, indices: Sequence[int], size: int) -> None:
-        self.labeled, self.indices, self.size = labeled, indices, size
+    def __init__(self, labeled: LabeledSet, indices: Sequence[int], size: int, made: dict[int, Tensor]) -> None:
+        self.labeled, self.indices, self.size, self.made = labeled, indices, size, made
         self.paths = [labeled.paths[i] for i in indices]
-        self.kept: dict[int, Tensor] = {}
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, float, list[str]]:
-        index, x, skipped = first_readable(self.read, self.paths, draw.index)
+        place, x, skipped = first_readable(self.read, self.paths, draw.index)
         view = random_view(x, self.size, torch.Generator().manual_seed(draw.seed))
-        return view, self.labeled.scores[self.indices[index]], skipped
+        return view, self.labeled.scores[self.indices[place]], skipped
 
-    def read(self, index: int) -> Tensor:
-        if index in self.kept:
-            return self.kept[index] / 255
-        picture = read_labeled(self.labeled, self.indices[index])
-        if self.labeled.classes is not None:
-            self.kept[index] = (picture * 255).round().to(torch.uint8)
-            return self.kept[index] / 255
-        return picture
+    def read(self, place: int) -> Tensor:
+        index = self.indices[place]
+        return self.made[index] / 255 if index in self.made else read_labeled(self.labeled, index)
 
 
 def collate_views(samples: list[tuple[Tensor, int, list[str]]]) -> tuple[Tensor, Tensor, list[str]]:
@@ -223,15 +263,27 @@ class Streams:
         seed: int,
         device: torch.device,
     ) -> None:
-        loader = partial(DataLoader, num_workers=workers, persistent_workers=workers > 0)
         self.unlabeled_batches = UnlabeledBatches(
             len(unlabeled.paths), epoch_size or len(unlabeled.paths), batch_size, images_per_class, seed
         )
-        self.unlabeled = loader(unlabeled, batch_sampler=self.unlabeled_batches, collate_fn=collate_views)
+        self.unlabeled = DataLoader(
+            unlabeled,
+            batch_sampler=self.unlabeled_batches,
+            collate_fn=collate_views,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
         self.labeled = None
         if labeled is not None:
             self.labeled_batches = LabeledBatches(len(labeled.paths), len(self), labeled_batch_size, seed)
-            self.labeled = loader(labeled, batch_sampler=self.labeled_batches, collate_fn=collate_crops)
+            labeled_workers = 0 if labeled.made else workers  # cropping bytes is no work
+            self.labeled = DataLoader(
+                labeled,
+                batch_sampler=self.labeled_batches,
+                collate_fn=collate_crops,
+                num_workers=labeled_workers,
+                persistent_workers=labeled_workers > 0,
+            )
         self.device = device
         self.skipped: set[str] = set()
 

@@ -1,0 +1,19 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="ssl_iqa",
+    version="0.1.0",
+    description="Semi-supervised representation learning for blind image quality assessment, in pure PyTorch",
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["ssl_iqa", "ssl_iqa.*"]),
+    package_data={"ssl_iqa": ["demo_photos/*"]},
+    install_requires=["torch>=2.1", "torchvision>=0.16", "numpy>=1.24", "scipy>=1.10", "pillow>=10.1", "tqdm>=4.60"],
+    extras_require={
+        "test": ["pytest>=7", "scikit-image>=0.21", "pytorch-metric-learning>=2.3", "timm>=1.0", "ruff>=0.6"],
+    },
+)
