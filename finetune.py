@@ -53,7 +53,10 @@ class Settings:
     seed: int = setting(0, "run", "of everything random; of the split too, where the encoder brings none", low=0)
 
 
-PRESETS = {"demo": Settings(data="demo"), "paper": Settings()}
+PRESETS = {
+    "demo": Settings(data="demo", arch="resnet10-w16", crop=96, epochs=10, lr=1e-3, workers=2),
+    "paper": Settings(),
+}
 
 
 @dataclass

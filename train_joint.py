@@ -64,7 +64,24 @@ class Settings:
 
 PRESETS = {
     # what a few minutes of two CPU cores buy most with: see the README's section on the demo
-    "demo": Settings(unlabeled="demo", labeled="demo", init="random"),
+    "demo": Settings(
+        unlabeled="demo",
+        labeled="demo",
+        crop=96,
+        epoch_size=6400,
+        validation_size=256,
+        arch="resnet10-w16",
+        init="random",
+        batch_size=64,
+        labeled_batch_size=64,
+        images_per_class=2,
+        epochs=10,
+        lr=0.7,
+        regressor_lr=1e-2,
+        warmup=40,
+        schedule="linear",
+        workers=1,
+    ),
     "paper": Settings(),
 }
 

@@ -8,8 +8,57 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet, get_model_weights, list_models, resnet18, resnet34, resnet50
+from torchvision.models.resnet import BasicBlock
 
-ARCHS: dict[str, Callable[[], ResNet]] = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
+
+def resnet10_w16() -> ResNet:
+    """The demo's encoder, made for CPUs: torchvision's ResNet with one block a stage and 16, 32, 64, 128 channels.
+
+    Its first convolution starts as DCT patterns rather than noise. Quality shows in what lies beside a photograph's
+    content, at higher frequencies and in color differences; the content's lower ones drown that in a random filter.
+    """
+    network = ResNet(BasicBlock, [1, 1, 1, 1])
+    network.inplanes = 16
+    network.conv1 = nn.Conv2d(3, 16, kernel_size=7, stride=2, padding=3, bias=False)
+    network.bn1 = nn.BatchNorm2d(16)
+    for stage, channels in enumerate((16, 32, 64, 128), start=1):
+        setattr(network, f"layer{stage}", network._make_layer(BasicBlock, channels, 1, stride=1 if stage == 1 else 2))
+    network.fc = nn.Linear(128, 1000)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):  # as torchvision starts them
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    start_as_dct(network.conv1.weight)
+    return network
+
+
+@torch.no_grad()
+def start_as_dct(weight: Tensor) -> None:
+    """Makes filters [channels, 3, k, k] DCT-II patterns of the length that they had on average.
+
+    Three of four see brightness, at frequencies drawn without the constant one, the fourth a difference of colors.
+    """
+    channels, _, k, _ = weight.shape
+    n = torch.arange(k)
+    waves = torch.cos(torch.pi * (2 * n + 1) * n[:, None] / (2 * k))  # [frequency, position]
+    waves /= waves.norm(dim=1, keepdim=True)
+    drawn = (1 + torch.randperm(k * k - 1)).tolist()  # frequencies u*k + v, not 0
+    gray = torch.tensor((1.0, 1.0, 1.0)) / 3**0.5
+    opponents = torch.tensor((1.0, -1.0, 0.0)) / 2**0.5, torch.tensor((0.5, 0.5, -1.0)) / 1.5**0.5
+    length = weight.flatten(1).norm(dim=1).mean()
+    for i in range(channels):
+        if i % 4 < 3:
+            color, (u, v) = gray, divmod(drawn[i], k)
+        else:
+            color, (u, v) = opponents[i // 4 % 2], ((0, 0), (0, 1), (1, 0), (0, 0))[i // 4 % 4]
+        weight[i] = length * color[:, None, None] * torch.outer(waves[u], waves[v])
+
+
+ARCHS: dict[str, Callable[[], ResNet]] = {
+    "resnet10-w16": resnet10_w16,
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+}
 
 # Channel mean and standard deviation of ImageNet's RGB in [0, 1], with which torchvision's weights were trained.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -22,8 +71,8 @@ ENCODER_VERSION = 1
 class Encoder(nn.Module):
     """f_theta1, Eqs. 1-2: a torchvision ResNet up to its average pooling, with the ImageNet normalization inside.
 
-    Attributes: `arch`, one of `ARCHS` (the paper's is resnet50), and `dim`, d: the length of z (resnet50 2048, others
-    512). Raises ValueError for an unknown arch, and in `forward` for images that are not floating point [B, 3, H, W].
+    Attributes: `arch`, one of `ARCHS` (the paper's is resnet50), and `dim`, d: the length of z (resnet50 2048,
+    resnet18 and resnet34 512, resnet10-w16 128). Raises ValueError for an unknown arch, and in `forward` for images that are not floating point [B, 3, H, W].
     """
 
     def __init__(self, arch: str) -> None:

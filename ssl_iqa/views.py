@@ -97,18 +97,32 @@ def first_readable(read: Callable[[int], Tensor], paths: Sequence[str], start: i
 
 
 class UnlabeledViews(Dataset):
-    """The unlabeled stream: a `Draw` -> (two views [2, 3, size, size] of ONE distorted picture, its class, skipped)."""
+    """The unlabeled stream: a `Draw` -> (two views [2, 3, size, size] of ONE distorted picture, its class, skipped).
+
+    Of at most `KEEP` pictures each is decoded once only.
+    """
+
+    KEEP = 100
 
     def __init__(self, paths: Sequence[str], size: int, reduce: int = 1) -> None:
         self.paths, self.size, self.reduce = paths, size, reduce
+        self.kept: dict[int, Tensor] = {}
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, int, list[str]]:
         generator = torch.Generator().manual_seed(draw.seed)
         name, level = class_distortion(draw.distortion_class)  # d_t, d_s
-        _, x_u, skipped = first_readable(lambda i: read_picture(self.paths[i], self.reduce), self.paths, draw.index)
+        _, x_u, skipped = first_readable(self.read, self.paths, draw.index)
         x_d = distort(x_u, name, level, generator)
         views = torch.stack([random_view(x_d, self.size, generator) for _ in range(2)])  # x^d_i, x^d_j
         return views, draw.distortion_class, skipped
+
+    def read(self, index: int) -> Tensor:
+        if index in self.kept:
+            return self.kept[index]
+        picture = read_picture(self.paths[index], self.reduce)
+        if len(self.paths) <= self.KEEP:
+            self.kept[index] = picture
+        return picture
 
 
 class LabeledPictures(Dataset):

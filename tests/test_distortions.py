@@ -161,7 +161,7 @@ def test_every_level_and_size_gives_a_picture_of_the_same_kind(name: str) -> Non
         for i, image in enumerate(images):
             before = image.clone()
             for level in EACH_LEVEL:
-                out = distort(image, name, level, seeded(), stretch=(i + level) % 2 == 0)
+                out = distort(image, name, level, seeded(), stretch=(i + level) % 2 == 0)  # in turns
                 assert out.shape == image.shape and out.dtype == dtype
                 assert out.isfinite().all() and out.min() >= 0 and out.max() <= 1
                 assert torch.equal(image, before), "the input was changed"
@@ -217,21 +217,13 @@ def test_float32_and_float64_agree() -> None:
 def test_flat_gray_stays_flat_and_gray(value: float, dtype: torch.dtype) -> None:
     # rounding errors in the last bit must not be stretched to a picture
     image = torch.full((3, 20, 33), value, dtype=dtype)
+    other_gray = ("brighten", "darken", "mean_shift", "contrast_change", "quantization", "jpeg", "jpeg2000")
     for name in LEVELS:
         if name not in (*NOISES, "color_block"):
             for level in EACH_LEVEL:
                 out = distort(image, name, level, seeded())
                 assert span(out) < 1e-3, name
-                if name not in (
-                    "brighten",
-                    "darken",
-                    "mean_shift",
-                    "contrast_change",
-                    "quantization",
-                    "jpeg",
-                    "jpeg2000",
-                ):
-                    assert abs(out.mean().item() - value) < 0.5 / 255 + 1e-6, name
+                assert name in other_gray or abs(out.mean().item() - value) < 0.5 / 255 + 1e-6, name
 
 
 # Stretch
@@ -274,7 +266,7 @@ def test_a_batch_is_each_picture_alone(name: str) -> None:
 def test_every_picture_of_a_batch_has_its_own_draws(name: str) -> None:
     image = picture(32, 40)
     out = distort(image.expand(8, 3, 32, 40), name, 5, seeded())
-    assert len({picture.numpy().tobytes() for picture in out}) > 4  # shifts of whole pixels may come twice
+    assert len({one.numpy().tobytes() for one in out}) > 4  # shifts of whole pixels may come twice
 
 
 @each_name
@@ -496,7 +488,7 @@ def test_jitter_moves_pixels_five_times_by_its_level_in_x_and_y() -> None:
     out = distort(torch.stack((ramp, ramp.T, ramp)), "jitter", 1, seeded(), stretch=False)
     moved = ((out - torch.stack((ramp, ramp.T, ramp)))[:, 8:-8, 8:-8] * (size - 1)).flatten(1)  # in pixels
     torch.testing.assert_close(out[0], out[2])  # channels move together
-    # five independent moves; interpolating between moved pixels takes a little (3.4 level^2 of each, in x and in y)
+    # five independent moves; interpolating between moved pixels takes a little (4.5 level^2 of each, in x and in y)
     variance = moved[:2].var(dim=1)
     assert (variance > 4.7 * level**2).all() and (variance < 5 * level**2).all()
     assert moved.mean(dim=1).abs().max() < 0.002 and abs(torch.corrcoef(moved[:2])[0, 1]) < 0.02
@@ -507,8 +499,8 @@ def test_jitter_grows_with_its_level(level: int) -> None:
     size, sigma = 256, LEVELS["jitter"][level - 1]
     ramp = torch.linspace(0, 1, size, dtype=torch.float64).expand(3, size, size)
     moved = (distort(ramp, "jitter", level, seeded(), stretch=False) - ramp)[:, 8:-8, 8:-8] * (size - 1)
-    # the last move counts in full, those before it are smoothed by interpolation
-    assert 1 < moved.var().item() / sigma**2 < 5
+    # the last move counts in full, those before it are smoothed by interpolation, at whole pixels most
+    assert 2.5 < moved.var().item() / sigma**2 < 5
 
 
 def coordinates(size: int) -> Tensor:
@@ -574,7 +566,7 @@ def test_color_blocks_lie_anywhere_in_any_color() -> None:
     hit = (out != 0.5).any(dim=1).any(dim=0)
     assert hit.any(dim=0).all() and hit.any(dim=1).all()
     assert (out == 0.5).all(dim=1).flatten(1).any(dim=1).all()  # never all of a picture
-    colors = out.permute(1, 0, 2, 3).flatten(1).unique(dim=1)
+    colors = out[:, :, ::8, ::8].transpose(0, 1).flatten(1).unique(dim=1)
     assert colors.min() < 0.01 and colors.max() > 0.99
     assert (colors.mean(dim=1) - 0.5).abs().max() < 0.03
 
@@ -582,6 +574,6 @@ def test_color_blocks_lie_anywhere_in_any_color() -> None:
 @pytest.mark.parametrize(("height", "width", "side"), [(16, 16, 8), (17, 33, 8), (48, 200, 24), (64, 64, 32)])
 def test_color_blocks_shrink_with_the_picture(height: int, width: int, side: int) -> None:
     out = distort(torch.full((50, 3, height, width), 0.5), "color_block", 1, seeded(), stretch=False)
-    assert max(int((picture != 0.5).any(dim=0).any(dim=1).sum()) for picture in out) <= 2 * side
-    last = [picture.flatten(1).unique(dim=1, return_counts=True)[1].tolist() for picture in out]
-    assert all(side * side in counts for counts in last)
+    for one in out:
+        assert (one != 0.5).any(dim=0).any(dim=1).sum() <= 2 * side
+        assert side * side in one.flatten(1).unique(dim=1, return_counts=True)[1]  # the last one is whole

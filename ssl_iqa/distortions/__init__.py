@@ -8,7 +8,7 @@ severity from 1 to 5.
     from ssl_iqa.distortions import distort
     worse = distort(image, "motion_blur", level=4)
 
-Needs torch, torchvision.io, numpy, scipy and Pillow, and nothing else of this package.
+Needs torch, numpy, scipy and Pillow, and nothing else of this package.
 """
 
 from collections.abc import Callable

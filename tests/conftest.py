@@ -1,0 +1,106 @@
+"""What the tests of several modules share: small photographs, a scored set of them, the scripts' smallest settings."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageFilter
+
+REFERENCES = 10
+
+
+def photograph(seed: int) -> Image.Image:
+    """64 x 48, smooth colors under a little noise: no two places are alike."""
+    rng = np.random.default_rng(seed)
+    smooth = Image.fromarray(rng.integers(30, 226, (6, 8, 3), dtype=np.uint8)).resize((64, 48), Image.Resampling.BICUBIC)
+    noisy = np.asarray(smooth) + rng.integers(-9, 10, (48, 64, 3))
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of ten photographs."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for i in range(REFERENCES):
+        photograph(i).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV file of ten references, blurred and pixelated at two levels each; the scores fall with the level."""
+    folder = tmp_path_factory.mktemp("scored")
+    rows = []
+    for i in range(REFERENCES):
+        image = photograph(100 + i)
+        for level in (1, 4):
+            coarse = image.resize((64 // (1 + level), 48 // (1 + level))).resize((64, 48), Image.Resampling.NEAREST)
+            for kind, worse in (("blur", image.filter(ImageFilter.GaussianBlur(level))), ("pixelate", coarse)):
+                name = f"{i}_{kind}_{level}.png"
+                worse.save(folder / name)
+                rows.append((name, 80 - 10 * level + 0.1 * i, f"reference {i}", kind))
+    with open(folder / "scores.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("image", "score", "reference", "distortion"), *rows])
+    return folder / "scores.csv"
+
+
+@pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripts leave torch's threads alone, so that sums are added up in one order."""
+    torch.set_num_threads(1)
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+
+
+def flags(values: dict[str, Any]) -> list[str]:
+    """{"batch_size": 4, "resume": True, "arch": None} -> --batch-size 4 --resume."""
+    arguments = []
+    for name, value in values.items():
+        if value is not None:
+            arguments += ["--" + name.replace("_", "-"), *([] if value is True else [str(value)])]
+    return arguments
+
+
+@pytest.fixture
+def joint_arguments(photographs: Path, scored: Path, one_thread: None) -> Callable[..., list[str]]:
+    """joint_arguments(out=.., name=value ..): train_joint's, at two epochs of two steps but for what is named."""
+    smallest = {
+        "preset": "paper",
+        "unlabeled": photographs,
+        "labeled": f"csv:{scored}",
+        "crop": 32,
+        "arch": "resnet10-w16",
+        "init": "random",
+        "batch_size": 4,
+        "labeled_batch_size": 4,
+        "images_per_class": 2,
+        "epochs": 2,
+        "lr": 0.1,
+        "regressor_lr": 1e-3,
+        "workers": 0,
+        "device": "cpu",
+    }
+    return lambda **changes: flags(smallest | changes)
+
+
+@pytest.fixture
+def finetune_arguments(scored: Path, one_thread: None) -> Callable[..., list[str]]:
+    """finetune_arguments(out=.., name=value ..): finetune's, LP of two epochs from random weights but for .."""
+    smallest = {
+        "preset": "paper",
+        "mode": "lp",
+        "encoder": "random",
+        "arch": "resnet10-w16",
+        "data": f"csv:{scored}",
+        "crop": 32,
+        "crops": "center",
+        "epochs": 2,
+        "batch_size": 8,
+        "lr": 1e-3,
+        "workers": 0,
+        "device": "cpu",
+    }
+    return lambda **changes: flags(smallest | changes)

@@ -1,0 +1,209 @@
+"""A run's folder: what is written is whole, a run is not lost by accident, and errors are one line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO
+
+import pytest
+import torch
+
+from ssl_iqa import runs
+
+
+class Stopped(Exception):
+    """What a test stops a write with."""
+
+
+# --- writing ---
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    path.write_bytes(b"old")
+
+    def half(file: IO[bytes]) -> None:
+        file.write(b"ne")
+        file.flush()
+        assert path.read_bytes() == b"old"
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        runs.write_atomic(path, half)
+    assert path.read_bytes() == b"old"
+
+
+def test_a_write_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bytes] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(Path(f"/proc/self/fd/{handle}").read_bytes()))
+    monkeypatch.setattr(os, "replace", lambda source, target: synced.append(b"replaced"))
+    runs.write_atomic(tmp_path / "a", lambda file: file.write(b"whole"))
+    assert synced == [b"whole", b"replaced"]
+
+
+def test_a_write_replaces_the_old_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    for content in (b"old and long", b"new"):
+        runs.write_atomic(tmp_path / "a", lambda file, content=content: file.write(content))
+        assert (tmp_path / "a").read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+KILLED_IN_SAVE = """
+import os, signal, sys, torch
+from pathlib import Path
+from ssl_iqa import runs
+
+def half(state, file):
+    file.write(b"half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+path = Path(sys.argv[1])
+runs.save({"weights": torch.arange(5)}, path)
+torch.save = half
+runs.save({"weights": torch.arange(9)}, path)
+"""
+
+
+def test_kill_9_in_the_middle_of_a_save_leaves_the_last_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", KILLED_IN_SAVE, str(path)], cwd=root)
+    assert done.returncode == -signal.SIGKILL and (tmp_path / "last.pt.part").read_bytes() == b"half"
+    assert torch.load(path, weights_only=True)["weights"].tolist() == [0, 1, 2, 3, 4]
+    runs.save({"weights": torch.zeros(1)}, path)  # what the kill left is not in the way
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
+    content = {"a": [1, 2.5, "é"], "b": None}
+    runs.write_json(content, tmp_path / "a.json")
+    assert runs.read_json(tmp_path / "a.json") == content == json.loads((tmp_path / "a.json").read_text())
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe"])
+def test_a_file_that_is_no_json_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.json: not a JSON file") as caught:
+        runs.read_json(tmp_path / "a.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_log_grows_by_lines(tmp_path: Path) -> None:
+    for epoch in (1, 2):
+        runs.append_json({"epoch": epoch}, tmp_path / "log.jsonl")
+    assert [json.loads(line) for line in (tmp_path / "log.jsonl").open()] == [{"epoch": 1}, {"epoch": 2}]
+
+
+# --- the folder ---
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run's folder, with a file in it that is no part of the run."""
+    for name in ("config.json", "last.pt", "log.jsonl", "notes.txt"):
+        (tmp_path / name).write_text(name)
+    return tmp_path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_new_folder_is_made_with_those_above_it(tmp_path: Path) -> None:
+    runs.prepare_folder(tmp_path / "a" / "b", keep=False, replace=False)
+    assert names(tmp_path / "a" / "b") == []
+
+
+def test_a_folder_with_other_files_is_used(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    runs.prepare_folder(tmp_path, keep=False, replace=False)
+
+
+@pytest.mark.parametrize("name", runs.FILES)
+def test_a_run_is_not_overwritten_unasked(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(FileExistsError, match=f"{tmp_path}: holds a run .*--overwrite"):
+        runs.prepare_folder(tmp_path, keep=False, replace=False)
+    assert names(tmp_path) == [name]
+
+
+def test_a_run_that_is_replaced_is_emptied_of_its_own_files_only(run: Path) -> None:
+    runs.prepare_folder(run, keep=False, replace=True)
+    assert names(run) == ["notes.txt"]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_run_that_is_kept_stays_whole(run: Path, replace: bool) -> None:
+    runs.prepare_folder(run, keep=True, replace=replace)
+    assert names(run) == ["config.json", "last.pt", "log.jsonl", "notes.txt"]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_folder_that_cannot_be_written_is_an_error_and_stays(
+    run: Path, replace: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run / "config.json").unlink(), (run / "last.pt").unlink()
+    if not replace:
+        (run / "log.jsonl").unlink()
+    before = names(run)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    with pytest.raises(PermissionError, match=f"{run}: this folder cannot be written"):
+        runs.prepare_folder(run, keep=False, replace=replace)
+    assert names(run) == before
+
+
+def test_a_file_is_no_folder(run: Path) -> None:
+    with pytest.raises(NotADirectoryError, match=r"notes\.txt: not a folder"):
+        runs.prepare_folder(run / "notes.txt", keep=False, replace=True)
+    with pytest.raises(OSError, match=r"notes\.txt"):
+        runs.prepare_folder(run / "notes.txt" / "below", keep=False, replace=True)
+
+
+# --- errors and devices ---
+
+
+@pytest.mark.parametrize("error", [ValueError("a.csv: bad"), FileNotFoundError("a.csv: bad"), PermissionError("a.csv: bad")])
+def test_bad_input_is_one_line_and_exit_code_2(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught, runs.clear_errors():
+        raise error
+    assert caught.value.code == 2
+    assert capsys.readouterr() == ("", "error: a.csv: bad\n")
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyError, RuntimeError, AssertionError, KeyboardInterrupt])
+def test_no_other_error_is_hidden(error: type[BaseException]) -> None:
+    with pytest.raises(error), runs.clear_errors():
+        raise error
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Four cores and no accelerator; gathers what torch's threads are set to."""
+    gathered: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", gathered.append)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(4), raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    return gathered
+
+
+@pytest.mark.parametrize(("name", "workers", "left"), [("cpu", 0, 4), ("auto", 1, 3), ("cpu", 9, 1)])
+def test_the_cpu_gets_the_cores_that_the_workers_leave(threads: list[int], name: str, workers: int, left: int) -> None:
+    assert runs.use_device(name, workers) == torch.device("cpu") and threads == [left]
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_an_error(threads: list[int], name: str) -> None:
+    with pytest.raises(ValueError, match=f"--device {name}: there is none here"):
+        runs.use_device(name, 0)
+
+
+def test_auto_is_the_accelerator_where_there_is_one(threads: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert runs.use_device("auto", 0) == torch.device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert runs.use_device("auto", 0) == torch.device("cuda") and threads == []

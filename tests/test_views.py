@@ -1,0 +1,401 @@
+"""Views, the order of the batches, and what happens to files that cannot be read."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ssl_iqa import views
+from ssl_iqa.data import DEMO_REDUCE, LabeledSet, load_labeled, read_image
+from ssl_iqa.distortions import NUM_CLASSES, class_distortion, distort
+from ssl_iqa.views import (
+    Draw,
+    LabeledBatches,
+    LabeledCrops,
+    Streams,
+    UnlabeledBatches,
+    UnlabeledViews,
+    draw_classes,
+    pad_to,
+    random_view,
+)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def numbered(height: int, width: int) -> Tensor:
+    """[1, H, W], every pixel another number."""
+    return torch.arange(height * width, dtype=torch.float32).view(1, height, width)
+
+
+def places(view: Tensor, image: Tensor) -> int:
+    """How many crops of `image` are the same as `view`, pixel by pixel."""
+    size = view.shape[-1]
+    crops = image.unfold(1, size, 1).unfold(2, size, 1)  # [C, rows, columns, size, size]
+    return int((crops == view[:, None, None]).all(dim=4).all(dim=3).all(dim=0).sum())
+
+
+def sorted_paths(folder: Path) -> list[str]:
+    return sorted(map(str, folder.iterdir()))
+
+
+# --- one picture ---
+
+
+def test_random_view_is_each_crop_and_flip_equally_often() -> None:
+    image, generator, draws = numbered(4, 5), seeded(), 4800
+    crops = {
+        tuple(crop.flip(dims).flatten().tolist())
+        for top in range(2)
+        for left in range(3)
+        for crop in [image[:, top : top + 3, left : left + 3]]
+        for dims in ([], [1], [2], [1, 2])
+    }
+    counts = Counter(tuple(random_view(image, 3, generator).flatten().tolist()) for _ in range(draws))
+    assert counts.keys() == crops and len(crops) == 24
+    assert all(130 < count < 280 for count in counts.values())  # 200 +- 14
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(3, 4, 8), (5, 20, 7), (2, 1, 9), (4, 4, 3), (1, 1, 2)])
+def test_pad_to_reflects_as_numpy_does(height: int, width: int, size: int) -> None:
+    image = numbered(height, width)
+    below, right = max(size - height, 0), max(size - width, 0)
+    expected = np.pad(image.numpy(), ((0, 0), (0, below), (0, right)), mode="reflect")
+    np.testing.assert_array_equal(pad_to(image, size).numpy(), expected)
+
+
+def test_a_view_of_a_small_picture_is_of_its_reflection() -> None:
+    assert random_view(numbered(3, 3), 5, seeded()).shape == (1, 5, 5)
+
+
+def test_five_crops_are_corners_and_center() -> None:
+    image = numbered(7, 10)
+    crops = views.test_crops(image, "five", 4)
+    at = [(1, 3), (0, 0), (0, 6), (3, 0), (3, 6)]
+    assert [crop[0, 0, 0].item() for crop in crops] == [10 * top + left for top, left in at]
+    assert all(torch.equal(crop, image[:, top : top + 4, left : left + 4]) for crop, (top, left) in zip(crops, at, strict=True))
+
+
+def test_center_is_the_first_of_five_and_full_the_whole_picture() -> None:
+    image = numbered(40, 50)
+    torch.testing.assert_close(views.test_crops(image, "center", 32), views.test_crops(image, "five", 32)[:1])
+    torch.testing.assert_close(views.test_crops(image, "full", 4), image[None])
+    assert views.test_crops(numbered(20, 50), "full", 4).shape == (1, 1, 32, 50)  # what the encoder takes
+
+
+def test_read_picture_averages_reduce_x_reduce_pixels(photographs: Path) -> None:
+    path = sorted_paths(photographs)[0]
+    array = np.asarray(Image.open(path), dtype=np.float64).transpose(2, 0, 1) / 255  # [3, 48, 64]
+    np.testing.assert_allclose(views.read_picture(path), array, atol=1e-6)
+    means = array.reshape(3, 24, 2, 32, 2).mean(axis=(2, 4))
+    np.testing.assert_allclose(views.read_picture(path, 2), means, atol=1e-6)
+
+
+def test_a_demo_picture_is_its_photograph_in_its_class_and_always_the_same() -> None:
+    demo = load_labeled("demo")
+    index = 125 * 3 + 52  # white noise, level 3: the random one
+    name, level = class_distortion(52)
+    photograph = read_image(demo.paths[index]).double() / 255
+    small = photograph.view(3, 144, 2, 192, 2).mean(dim=(2, 4)).float()
+    assert (name, DEMO_REDUCE) == ("white_noise", 2)
+    torch.testing.assert_close(views.read_labeled(demo, index), distort(small, name, level, seeded(index)))
+    assert torch.equal(views.read_labeled(demo, index), views.read_labeled(demo, index))
+    assert not torch.equal(views.read_labeled(demo, index), views.read_labeled(demo, index + 1))
+
+
+def test_demo_pictures_are_made_once_as_bytes() -> None:
+    demo = load_labeled("demo")
+    made = views.make_demo_pictures(demo, [50, 7], workers=0)
+    assert list(made) == [50, 7]
+    for index, picture in made.items():
+        assert picture.dtype == torch.uint8
+        torch.testing.assert_close(picture / 255, views.read_labeled(demo, index), rtol=0, atol=0.5001 / 255)
+
+
+def test_pictures_of_other_sets_are_not_made_but_read_in_order(scored: Path) -> None:
+    labeled = load_labeled(f"csv:{scored}")
+    indices = list(range(39, 5, -1))
+    assert views.make_demo_pictures(labeled, indices, workers=0) == {}
+    batches = list(views.picture_batches(labeled, indices, {}, workers=0))
+    assert [index for batch in batches for index, _ in batch] == indices
+    assert all(torch.equal(picture, read_image(labeled.paths[index])) for batch in batches for index, picture in batch)
+
+
+def test_made_pictures_come_in_the_same_batches() -> None:
+    made = {index: torch.full((3, 2, 2), index) for index in range(60)}
+    batches = views.picture_batches(load_labeled("demo"), range(59, -1, -1), made, workers=0)
+    flat = [item for batch in batches for item in batch]
+    assert [index for index, _ in flat] == list(range(59, -1, -1)) and all(len(batch) <= 25 for batch in batches)
+    assert all((picture == index).all() for index, picture in flat)
+
+
+# --- two views of one distorted picture ---
+
+
+@pytest.fixture
+def distorted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, str, int, Tensor]]:
+    """Gathers every call of `distort`: (picture, name, level, distorted picture)."""
+    calls = []
+
+    def record(image: Tensor, name: str, level: int, generator: torch.Generator) -> Tensor:
+        calls.append((image, name, level, distort(image, name, level, generator)))
+        return calls[-1][-1]
+
+    monkeypatch.setattr(views, "distort", record)
+    return calls
+
+
+@pytest.mark.parametrize("distortion_class", [3, 52, 93])  # blur; noise, which is another for every call; jitter
+def test_both_views_are_crops_and_flips_of_one_distorted_picture(
+    photographs: Path, distorted: list[tuple[Tensor, str, int, Tensor]], distortion_class: int
+) -> None:
+    paths = sorted_paths(photographs)
+    dataset = UnlabeledViews(paths, size=32)
+    found = set()
+    for seed in range(12):
+        distorted.clear()
+        pair, made_class, skipped = dataset[Draw(4, seed, distortion_class)]
+        ((x_u, name, level, x_d),) = distorted  # one call
+        assert torch.equal(x_u, views.read_picture(paths[4]))  # of the whole picture, before it is cropped
+        assert (name, level) == class_distortion(distortion_class)
+        assert pair.shape == (2, 3, 32, 32) and made_class == distortion_class and skipped == []
+        for view in pair:
+            flips = [dims for dims in ((), (1,), (2,), (1, 2)) if places(view.flip(dims), x_d)]
+            assert len(flips) == 1
+            found.add(flips[0])
+        assert not torch.equal(*pair)
+    assert len(found) == 4  # no flip, upside down, mirrored, both
+
+
+def test_a_draw_is_the_same_views_every_time_and_another_seed_others(photographs: Path) -> None:
+    dataset = UnlabeledViews(sorted_paths(photographs), size=32)
+    first, again, other = (dataset[Draw(0, seed, 52)][0] for seed in (5, 5, 6))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_all_125_classes_can_be_drawn(photographs: Path) -> None:
+    dataset = UnlabeledViews(sorted_paths(photographs), size=32)
+    for distortion_class in range(NUM_CLASSES):
+        pair, *_ = dataset[Draw(distortion_class % 10, distortion_class, distortion_class)]
+        assert pair.min() >= 0 and pair.max() <= 1 and pair.dtype == torch.float32
+
+
+# --- files that cannot be read ---
+
+
+@pytest.fixture
+def damaged(photographs: Path, tmp_path: Path) -> list[str]:
+    """Six paths: a text, a truncated picture, none there, one of 10 x 10, and two good ones."""
+    good = (photographs / "0.png").read_bytes()
+    (tmp_path / "0.png").write_text("no picture")
+    (tmp_path / "1.png").write_bytes(good[: len(good) // 2])
+    Image.new("RGB", (10, 10)).save(tmp_path / "3.png")
+    for i in (4, 5):
+        (tmp_path / f"{i}.png").write_bytes((photographs / f"{i}.png").read_bytes())
+    return [str(tmp_path / f"{i}.png") for i in range(6)]
+
+
+@pytest.mark.parametrize(("start", "wanted", "skipped"), [(4, 4, []), (5, 5, []), (2, 4, [2, 3]), (0, 4, [0, 1, 2, 3])])
+def test_the_next_readable_picture_takes_the_place(
+    damaged: list[str], start: int, wanted: int, skipped: list[int]
+) -> None:
+    index, picture, paths = views.first_readable(lambda i: views.read_picture(damaged[i]), damaged, start)
+    assert index == wanted and torch.equal(picture, views.read_picture(damaged[wanted]))
+    assert paths == [damaged[i] for i in skipped]
+
+
+def test_after_the_last_picture_comes_the_first(damaged: list[str]) -> None:
+    paths = damaged[3:] + damaged[:3]  # small, good, good, bad, bad, bad
+    index, _, skipped = views.first_readable(lambda i: views.read_picture(paths[i]), paths, 3)
+    assert index == 1 and skipped == [*paths[3:], paths[0]]
+
+
+def test_no_readable_picture_is_an_error(damaged: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"2\.png: not a usable picture, nor is any of the other 3$"):
+        views.first_readable(lambda i: views.read_picture(damaged[i]), damaged[:4], 2)
+
+
+def test_the_score_is_that_of_the_picture_in_the_place(damaged: list[str]) -> None:
+    labeled = LabeledSet("own", damaged, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], (1, 6), damaged)
+    crops = LabeledCrops(labeled, [5, 0, 4], size=32, made={})
+    assert [crops[Draw(place, 0)][1] for place in range(3)] == [6.0, 5.0, 5.0]
+    view, _, skipped = crops[Draw(1, 0)]
+    assert places(view, views.read_picture(damaged[4])) or any(
+        places(view.flip(dims), views.read_picture(damaged[4])) for dims in ((1,), (2,), (1, 2))
+    )
+    assert skipped == [damaged[0]]
+
+
+def test_made_pictures_are_cropped_without_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "read_image", None)
+    labeled = LabeledSet("own", ["none", "none"], [1.0, 10.0], (0, 1), ["a", "b"])
+    made = {1: torch.arange(3 * 40 * 40).view(3, 40, 40).remainder(256).to(torch.uint8)}
+    view, score, _ = LabeledCrops(labeled, [1], 32, made)[Draw(0, 3)]
+    assert score == 10.0
+    assert sum(places(view.flip(dims), made[1] / 255) > 0 for dims in ((), (1,), (2,), (1, 2))) == 1
+
+
+def test_pictures_to_test_are_none_where_they_cannot_be_read(damaged: list[str]) -> None:
+    labeled = LabeledSet("own", damaged, [1.0] * 6, (1, 6), damaged)
+    ((*first, last),) = views.picture_batches(labeled, [0, 1, 2, 5], {}, workers=0)
+    assert first == [(0, None), (1, None), (2, None)]
+    assert last[0] == 5 and torch.equal(last[1], read_image(damaged[5]))
+
+
+# --- the order of the batches ---
+
+
+def test_a_batch_holds_first_views_then_second_ones() -> None:
+    samples = [(torch.stack([torch.full((3, 2, 2), 10.0 * i + j) for j in (1, 2)]), 7 + i, [f"{i}"]) for i in range(3)]
+    x_d, classes, skipped = views.collate_views(samples)
+    assert x_d[:, 0, 0, 0].tolist() == [1, 11, 21, 2, 12, 22] and x_d.shape == (6, 3, 2, 2)
+    assert classes.tolist() == [7, 8, 9, 7, 8, 9] and skipped == ["0", "1", "2"]
+
+
+def test_a_labeled_batch_holds_float32_scores() -> None:
+    x, y, skipped = views.collate_crops([(torch.zeros(3, 2, 2), 1.5, []), (torch.ones(3, 2, 2), 10.0, ["a"])])
+    assert x[:, 0, 0, 0].tolist() == [0, 1] and y.tolist() == [1.5, 10] and y.dtype == torch.float32
+    assert skipped == ["a"]
+
+
+def test_classes_at_random_are_each_as_likely() -> None:
+    counts = np.bincount(draw_classes(125_000, 0, np.random.default_rng(0)), minlength=NUM_CLASSES)
+    assert len(counts) == 125 and abs(counts - 1000).max() < 150  # 1000 +- 32
+
+
+@pytest.mark.parametrize(("batch_size", "images_per_class"), [(64, 2), (1000, 8), (12, 12), (30, 1)])
+def test_each_drawn_class_comes_images_per_class_times(batch_size: int, images_per_class: int) -> None:
+    drawn = [draw_classes(batch_size, images_per_class, np.random.default_rng(seed)) for seed in range(40)]
+    for classes in drawn:
+        counts = Counter(classes.tolist())
+        assert set(counts.values()) == {images_per_class} and len(counts) == batch_size // images_per_class
+    if batch_size // images_per_class > 10:
+        assert set(np.concatenate(drawn)) == set(range(125))
+
+
+def test_more_classes_than_there_are_come_round() -> None:
+    counts = Counter(draw_classes(300, 2, np.random.default_rng(0)).tolist())  # 150 classes, 25 of them again
+    assert Counter(counts.values()) == {2: 100, 4: 25}
+
+
+def drawn(batches: UnlabeledBatches | LabeledBatches, epoch: int) -> list[Draw]:
+    batches.epoch = epoch
+    return [draw for batch in batches for draw in batch]
+
+
+def test_every_unlabeled_picture_comes_once_an_epoch() -> None:
+    batches = UnlabeledBatches(12, epoch_size=12, batch_size=4, images_per_class=2, seed=0)
+    orders = []
+    for epoch in range(3):
+        draws = drawn(batches, epoch)
+        assert sorted(draw.index for draw in draws) == list(range(12)) and len(batches) == 3
+        assert all(0 <= draw.distortion_class < 125 for draw in draws)
+        orders.append([draw.index for draw in draws])
+    assert orders[0] != orders[1] != orders[2]
+
+
+@pytest.mark.parametrize(("epoch_size", "batch_size", "steps", "times"), [(10, 4, 2, {0, 1}), (25, 5, 5, {2, 3})])
+def test_an_epoch_is_whole_batches_of_pictures_in_turn(
+    epoch_size: int, batch_size: int, steps: int, times: set[int]
+) -> None:
+    batches = UnlabeledBatches(10, epoch_size, batch_size, images_per_class=0, seed=0)
+    counts = Counter(draw.index for draw in drawn(batches, 0))
+    assert len(batches) == steps and counts.total() == steps * batch_size
+    assert {counts[index] for index in range(10)} == times
+
+
+def test_fewer_pictures_than_a_batch_make_one_step() -> None:
+    batches = UnlabeledBatches(3, epoch_size=3, batch_size=8, images_per_class=0, seed=0)
+    assert Counter(draw.index for draw in drawn(batches, 0)).total() == 8 and len(batches) == 1
+
+
+def test_no_two_samples_share_a_seed() -> None:
+    unlabeled = UnlabeledBatches(50, 50, 10, images_per_class=0, seed=0)
+    labeled = LabeledBatches(50, steps=5, batch_size=10, seed=0)
+    seeds = [draw.seed for batches in (unlabeled, labeled) for epoch in range(3) for draw in drawn(batches, epoch)]
+    assert len(set(seeds)) == 300
+
+
+@pytest.mark.parametrize("kind", ["unlabeled", "labeled"])
+def test_draws_depend_on_seed_and_epoch_alone(kind: str) -> None:
+    def batches(seed: int) -> UnlabeledBatches | LabeledBatches:
+        return LabeledBatches(9, 3, 4, seed) if kind == "labeled" else UnlabeledBatches(12, 12, 4, 2, seed)
+
+    one, two = batches(3), batches(3)
+    drawn(one, 0), drawn(one, 1)  # whatever came before
+    assert drawn(one, 2) == drawn(two, 2) != drawn(batches(4), 2)
+    assert drawn(one, 2) != drawn(one, 1)
+
+
+def test_labeled_batches_go_round_over_epochs() -> None:
+    batches = LabeledBatches(7, steps=3, batch_size=4, seed=0)
+    indices = [draw.index for epoch in range(7) for draw in drawn(batches, epoch)]  # 84: twelve rounds
+    rounds = [tuple(indices[start : start + 7]) for start in range(0, 84, 7)]
+    assert all(sorted(order) == list(range(7)) for order in rounds)
+    assert len(set(rounds)) == 12
+
+
+# --- both streams ---
+
+
+@pytest.fixture
+def streams(photographs: Path, scored: Path) -> Callable[..., Streams]:
+    def make(paths: list[str] | None = None, labeled: bool = True, workers: int = 0) -> Streams:
+        scores = load_labeled(f"csv:{scored}")
+        return Streams(
+            unlabeled=UnlabeledViews(paths or sorted_paths(photographs), size=32),
+            labeled=LabeledCrops(scores, range(0, 40, 3), size=32, made={}) if labeled else None,
+            batch_size=4,
+            labeled_batch_size=3,
+            images_per_class=2,
+            epoch_size=0,
+            workers=workers,
+            seed=0,
+            device=torch.device("cpu"),
+        )
+
+    return make
+
+
+def test_a_labeled_batch_comes_with_every_unlabeled_one(streams: Callable[..., Streams]) -> None:
+    both = streams()
+    batches = list(both.batches(0))
+    assert len(batches) == len(both) == 2
+    for (x_d, classes), (x, y) in batches:
+        assert (x_d.shape, classes.shape, x.shape, y.shape) == ((8, 3, 32, 32), (8,), (3, 3, 32, 32), (3,))
+        assert torch.equal(classes[:4], classes[4:]) and len(classes.unique()) == 2
+        assert ((1 <= y) & (y <= 10)).all()
+    assert all(labeled is None for _, labeled in streams(labeled=False).batches(0))
+
+
+def flat(batches: list) -> list[Tensor]:
+    return [tensor for pair in batches for batch in pair for tensor in batch]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_epoch_is_the_same_with_any_workers_whatever_came_before(
+    streams: Callable[..., Streams], workers: int
+) -> None:
+    again = streams(workers=workers)
+    list(again.batches(0))
+    pairs = list(zip(flat(streams().batches(1)), flat(again.batches(1)), strict=True))
+    assert len(pairs) == 8 and all(torch.equal(one, two) for one, two in pairs)
+    assert not torch.equal(flat(streams().batches(0))[0], pairs[0][0])
+
+
+def test_files_skipped_are_named_once_and_gathered(
+    streams: Callable[..., Streams], damaged: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = streams(damaged)
+    for epoch in range(8):
+        list(both.batches(epoch))
+    assert both.skipped == set(damaged[:4])
+    lines = capsys.readouterr().err.splitlines()
+    assert sorted(lines) == [f"warning: {path}: cannot be read, skipped" for path in damaged[:4]]
