@@ -47,14 +47,15 @@ class Settings:
     )
     epochs: int = setting(50, "optimization", "of LP, and of FT", low=1)
     batch_size: int = setting(32, "optimization", "pictures a step", low=2)
-    lr: float = setting(1e-5, "optimization", "learning rate of Adam", above=0)
+    lr: float = setting(1e-5, "optimization", "learning rate of Adam in LP", above=0)
+    ft_lr: float = setting(1e-5, "optimization", "learning rate of Adam in FT", above=0)
     workers: int = setting(8, "run", "processes that read pictures", low=0)
     device: str = setting("auto", "run", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
     seed: int = setting(0, "run", "of everything random; of the split too, where the encoder brings none", low=0)
 
 
 PRESETS = {
-    "demo": Settings(data="demo", arch="resnet10-w16", crop=96, epochs=10, lr=1e-3, workers=2),
+    "demo": Settings(data="demo", arch="resnet10-w16", crop=96, epochs=12, lr=1e-3, ft_lr=1e-4, workers=2),
     "paper": Settings(),
 }
 
@@ -69,17 +70,24 @@ class Best:
 
 
 def train_epoch(
-    encoder: Encoder, regressor: Regressor, optimizer: torch.optim.Adam, batches: Iterable, phase: str
+    encoder: Encoder,
+    regressor: Regressor,
+    optimizer: torch.optim.Adam,
+    batches: Iterable,
+    phase: str,
+    skipped: set[str],
 ) -> float:
     """One pass over the training pictures. Returns the mean of L_r, Eq. 7.
 
-    In LP the encoder is frozen and in eval mode, so that its batch normalization stays as it is, too.
+    In LP the encoder is frozen and in eval mode, so that its batch normalization stays as it is, too. `skipped` gathers
+    the files that could not be read.
     """
     device = next(regressor.parameters()).device
     encoder.train(phase == "ft")
     regressor.train()
     losses = []
-    for x, y, _ in batches:
+    for x, y, unreadable in batches:
+        views.name_skipped(unreadable, skipped)
         x, y = x.to(device), y.to(device)
         with torch.set_grad_enabled(phase == "ft"):
             z = encoder(x)  # [B, d]
@@ -123,25 +131,27 @@ def fit(
     validate: Callable[[Encoder], tuple[list[int], Tensor]],
     scores: np.ndarray,
     best: Best,
+    skipped: set[str],
     settings: Settings,
 ) -> None:
     """One phase, LP or FT: leaves both networks with the weights of the best epoch so far, of this phase or before."""
     frozen = copy.deepcopy(encoder.state_dict()) if phase == "lp" else None
     trained = [*regressor.parameters(), *(encoder.parameters() if phase == "ft" else ())]
-    optimizer = torch.optim.Adam(trained, lr=settings.lr)
+    optimizer = torch.optim.Adam(trained, lr=settings.ft_lr if phase == "ft" else settings.lr)
     encoded = None
     for epoch in range(settings.epochs):
         train.batch_sampler.epoch = epoch
         desc = f"{phase.upper()} epoch {epoch + 1}/{settings.epochs}"
         bar = tqdm(train, desc, leave=False, disable=None)
-        loss = train_epoch(encoder, regressor, optimizer, bar, phase)
+        loss = train_epoch(encoder, regressor, optimizer, bar, phase, skipped)
         if not math.isfinite(loss):
             sys.exit(f"error: the loss is not finite in {desc}; a lower --lr may help")
         if encoded is None or phase == "ft":
             encoded = validate(encoder)
         indices, z = encoded
         val_srocc = srocc(predict(regressor, z), scores[indices])
-        is_best = val_srocc > best.srocc or not best.weights
+        ranks = np.nan_to_num([val_srocc, best.srocc], nan=-2)  # SROCC is nan where predictions are all equal
+        is_best = ranks[0] > ranks[1] or not best.weights
         if is_best:
             weights = {"encoder": encoder_state(encoder), "regressor": regressor.state_dict()}
             best.srocc, best.epoch, best.weights = val_srocc, f"{phase} {epoch + 1}", copy.deepcopy(weights)
@@ -153,13 +163,26 @@ def fit(
 
 
 def split_of(encoder: str, labeled: data.LabeledSet, seed: int) -> dict[str, list[str]]:
-    """The split that joint training made of the same set, so that its test part is new to the encoder; or a new one."""
+    """The split that joint training made of the same references, so that the test part is new to the encoder.
+
+    A new one where there is none.
+    """
     path = Path(encoder).parent / runs.SPLITS
     if encoder not in ("imagenet", "random") and path.is_file():
-        split = runs.read_json(path).get("labeled", {})
-        if split.get("spec") == labeled.name:
-            return {part: split[part] for part in ("train", "val", "test")}
+        split = {part: names for part, names in runs.read_json(path).get("labeled", {}).items() if part != "spec"}
+        if set().union(*split.values()) == set(labeled.references):
+            return split
     return data.split_references(labeled.references, seed)
+
+
+def check_parts(labeled: data.LabeledSet, parts: dict[str, list[int]]) -> None:
+    """Raises ValueError where a part has fewer than two usable pictures: SROCC takes two."""
+    for part, indices in parts.items():
+        crops = views.LabeledCrops(labeled, indices, 0, {})
+        first, *_ = views.first_readable(crops.read, crops.paths, 0)
+        second, *_ = views.first_readable(crops.read, crops.paths, (first + 1) % len(indices))
+        if second == first:
+            raise ValueError(f"{labeled.name}: its {part} part has a single usable picture; two or more are wanted")
 
 
 def measure(predicted: np.ndarray, labeled: data.LabeledSet, indices: list[int]) -> dict:
@@ -200,6 +223,7 @@ def main(arguments: list[str] | None = None) -> None:
         labeled = data.load_labeled(settings.data)
         split = split_of(settings.encoder, labeled, settings.seed)
         parts = {part: data.part_indices(labeled.references, names) for part, names in split.items()}
+        check_parts(labeled, parts)
         runs.prepare_folder(out, keep=False, replace=args.overwrite or (args.out is None and settings.data == "demo"))
         runs.write_json(asdict(settings), out / runs.CONFIG)
 
@@ -211,23 +235,27 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{settings.data}: pictures {counts}", flush=True)
 
     scores = np.array(labeled.scores)
-    made = views.make_demo_pictures(labeled, sum(parts.values(), []), settings.workers)
+    made = views.make_demo_pictures(labeled, sum(parts.values(), []), runs.cpu_cores())
     crops = views.LabeledCrops(labeled, parts["train"], settings.crop, made)
     steps = math.ceil(len(parts["train"]) / settings.batch_size)
     sampler = views.LabeledBatches(len(parts["train"]), steps, settings.batch_size, settings.seed)
     workers = 0 if made else settings.workers
     train = DataLoader(crops, batch_sampler=sampler, collate_fn=views.collate_crops, num_workers=workers)
 
+    skipped: set[str] = set()
+
     def encode_part(part: str, encoder: Encoder) -> tuple[list[int], Tensor]:
         batches = views.picture_batches(labeled, parts[part], made, workers)
-        return encode(encoder, batches, partial(views.test_crops, mode=settings.crops, size=settings.crop))
+        indices, z = encode(encoder, batches, partial(views.test_crops, mode=settings.crops, size=settings.crop))
+        views.name_skipped((labeled.paths[i] for i in {*parts[part]} - {*indices}), skipped)
+        return indices, z
 
     torch.manual_seed(settings.seed)  # of the fresh head
     encoder = encoder.to(device, memory_format=torch.channels_last)
     regressor = Regressor(encoder.dim, float(scores[parts["train"]].mean())).to(device)
     best = Best()
     for phase in MODES[settings.mode]:
-        fit(encoder, regressor, phase, train, partial(encode_part, "val"), scores, best, settings)
+        fit(encoder, regressor, phase, train, partial(encode_part, "val"), scores, best, skipped, settings)
 
     indices, z = encode_part("test", encoder)
     results = measure(predict(regressor, z).numpy(), labeled, indices)

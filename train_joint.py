@@ -75,7 +75,7 @@ PRESETS = {
         batch_size=64,
         labeled_batch_size=64,
         images_per_class=2,
-        epochs=10,
+        epochs=6,
         lr=0.7,
         regressor_lr=1e-2,
         warmup=40,
@@ -185,7 +185,10 @@ def train_epoch(
 
 @torch.no_grad()
 def validate(nets: Networks, streams: views.Streams, settings: Settings) -> dict[str, float]:
-    """Eq. 8 on the validation pictures, whose distortions and crops are the same every time, and their SROCC."""
+    """Eq. 8 on the validation pictures, whose distortions and crops are the same every time, and their SROCC.
+
+    Raises FloatingPointError when the loss is not finite.
+    """
     nets.eval()
     sums = {"val_L_cont": 0.0, "val_L_r": 0.0}
     predicted, true = [], []
@@ -198,6 +201,8 @@ def validate(nets: Networks, streams: views.Streams, settings: Settings) -> dict
             true.append(labeled[1])
     losses = {name: total / len(streams) for name, total in sums.items()}
     losses["val_L"] = settings.alpha * losses["val_L_cont"] + (1 - settings.alpha) * losses["val_L_r"]
+    if not math.isfinite(losses["val_L"]):
+        raise FloatingPointError(f"the validation loss is not finite: {losses}")
     if predicted:
         losses["val_SROCC"] = srocc(torch.cat(predicted), torch.cat(true))
     return losses
@@ -238,7 +243,7 @@ def make_streams(
         crops = None
         if labeled is not None and settings.alpha < 1:
             indices = data.part_indices(labeled.references, splits["labeled"][part])
-            made = views.make_demo_pictures(labeled, indices, settings.workers)
+            made = views.make_demo_pictures(labeled, indices, runs.cpu_cores())
             crops = views.LabeledCrops(labeled, indices, settings.crop, made)
         epoch_size = settings.epoch_size if part == "train" else settings.validation_size
         streams.append(
@@ -319,7 +324,7 @@ def resume_run(out: Path, nets: Networks, optimizer: LARS, settings: Settings) -
     path = out / runs.LAST
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; --resume wants the folder of a run that has saved an epoch")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = runs.load(path)
     differing = [
         f"--{name.replace('_', '-')} was {was!r}, is {getattr(settings, name)!r}"
         for name, was in state["settings"].items()
@@ -361,10 +366,10 @@ def main(arguments: list[str] | None = None) -> None:
     while progress.epochs < settings.epochs and progress.since_best < settings.stop_after:
         try:
             losses = train_epoch(nets, optimizer, streams, progress.epochs, progress.plateaus, settings)
+            losses |= validate(nets, val_streams, settings)
         except FloatingPointError as error:
             left = f"; {out / runs.LAST} holds the last whole epoch" if progress.epochs else ""
             sys.exit(f"error: {error}{left}")
-        losses |= validate(nets, val_streams, settings)
         is_best = progress.update(losses["val_L"], settings.patience)
         minutes = round((time.perf_counter() - began) / 60, 2)
         record = {"epoch": progress.epochs, "minutes": minutes, "skipped": len(streams.skipped), **losses}

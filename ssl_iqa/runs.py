@@ -1,6 +1,7 @@
 """A run's folder: what is written there, so that a kill at any moment leaves what was there before, whole."""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -40,6 +41,7 @@ def prepare_folder(folder: Path, keep: bool, replace: bool) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"--out {folder}: this folder cannot be written")
     if there and not keep:
+        print(f"{folder}: the run that was here is replaced")
         for name in there:
             (folder / name).unlink()
 
@@ -59,8 +61,27 @@ def save(state: dict[str, Any], path: Path) -> None:
     write_atomic(path, lambda file: torch.save(state, file))
 
 
+def load(path: Path) -> dict[str, Any]:
+    """What `save` wrote. Raises ValueError for a file that is damaged."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle can raise almost anything
+        raise ValueError(f"{path}: damaged, or no checkpoint ({type(error).__name__})") from error
+
+
 def write_json(content: Any, path: Path) -> None:
-    write_atomic(path, lambda file: file.write((json.dumps(content, indent=2) + "\n").encode()))
+    write_atomic(path, lambda file: file.write((json.dumps(without_nan(content), indent=2) + "\n").encode()))
+
+
+def without_nan(content: Any) -> Any:
+    """JSON has no NaN and no infinity: null in their place."""
+    if isinstance(content, dict):
+        return {name: without_nan(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def read_json(path: Path) -> Any:
@@ -74,7 +95,7 @@ def read_json(path: Path) -> Any:
 def append_json(content: dict[str, Any], path: Path) -> None:
     """One more line of a JSON-lines file."""
     with open(path, "a") as file:
-        file.write(json.dumps(content) + "\n")
+        file.write(json.dumps(without_nan(content)) + "\n")
 
 
 def use_device(name: str, workers: int) -> torch.device:
@@ -88,6 +109,10 @@ def use_device(name: str, workers: int) -> torch.device:
     if (name == "cuda" and not torch.cuda.is_available()) or (name == "mps" and not torch.backends.mps.is_available()):
         raise ValueError(f"--device {name}: there is none here; wanted is cpu or auto")
     if name == "cpu":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(max(1, cores - workers))
+        torch.set_num_threads(max(1, cpu_cores() - workers))
     return torch.device(name)
+
+
+def cpu_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

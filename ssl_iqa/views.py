@@ -96,6 +96,13 @@ def first_readable(read: Callable[[int], Tensor], paths: Sequence[str], start: i
     raise ValueError(f"{paths[start]}: not a usable picture, nor is any of the other {len(paths) - 1}")
 
 
+def name_skipped(paths: Iterable[str], named: set[str]) -> None:
+    """Says of each file once that it cannot be read; `named` gathers them."""
+    for path in sorted(set(paths) - named):
+        print(f"warning: {path}: cannot be read, skipped", file=sys.stderr)
+        named.add(path)
+
+
 class UnlabeledViews(Dataset):
     """The unlabeled stream: a `Draw` -> (two views [2, 3, size, size] of ONE distorted picture, its class, skipped).
 
@@ -298,6 +305,8 @@ class Streams:
                 num_workers=labeled_workers,
                 persistent_workers=labeled_workers > 0,
             )
+        for stream in filter(None, (unlabeled, labeled)):
+            first_readable(stream.read, stream.paths, 0)  # where none is, this raises now and not amid training
         self.device = device
         self.skipped: set[str] = set()
 
@@ -317,7 +326,5 @@ class Streams:
 
     def arrived(self, batch: tuple[Tensor, Tensor, list[str]]) -> tuple[Tensor, Tensor]:
         pictures, targets, skipped = batch
-        for path in sorted(set(skipped) - self.skipped):
-            print(f"warning: {path}: cannot be read, skipped", file=sys.stderr)
-        self.skipped.update(skipped)
+        name_skipped(skipped, self.skipped)
         return pictures.to(self.device), targets.to(self.device)

@@ -16,8 +16,8 @@ REFERENCES = 10
 def photograph(seed: int) -> Image.Image:
     """64 x 48, smooth colors under a little noise: no two places are alike."""
     rng = np.random.default_rng(seed)
-    smooth = Image.fromarray(rng.integers(30, 226, (6, 8, 3), dtype=np.uint8)).resize((64, 48), Image.Resampling.BICUBIC)
-    noisy = np.asarray(smooth) + rng.integers(-9, 10, (48, 64, 3))
+    colors = Image.fromarray(rng.integers(30, 226, (6, 8, 3), dtype=np.uint8))
+    noisy = np.asarray(colors.resize((64, 48), Image.Resampling.BICUBIC)) + rng.integers(-9, 10, (48, 64, 3))
     return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
 
 

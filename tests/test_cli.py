@@ -145,13 +145,13 @@ def test_own_pictures_want_own_scores(line: str, capsys: pytest.CaptureFixture[s
 
 
 def test_own_pictures_go_without_scores_at_alpha_1() -> None:
-    settings, _ = train_joint.parse_arguments("--unlabeled DIR --alpha 1".split())
+    settings, _ = train_joint.parse_arguments(["--unlabeled", "DIR", "--alpha", "1"])
     assert (settings.unlabeled, settings.labeled) == ("DIR", "")
-    assert train_joint.parse_arguments("--alpha 1".split())[0].unlabeled == "demo"
+    assert train_joint.parse_arguments(["--alpha", "1"])[0].unlabeled == "demo"
 
 
 def test_images_per_class_divides_the_batch(capsys: pytest.CaptureFixture[str]) -> None:
-    assert train_joint.parse_arguments("--batch-size 12 --images-per-class 4".split())[0].images_per_class == 4
+    assert train_joint.parse_arguments(["--batch-size", "12", "--images-per-class", "4"])[0].images_per_class == 4
     with pytest.raises(SystemExit):
-        train_joint.parse_arguments("--batch-size 12 --images-per-class 5".split())
+        train_joint.parse_arguments(["--batch-size", "12", "--images-per-class", "5"])
     assert capsys.readouterr().err == "error: --images-per-class 5: it must divide --batch-size 12\n"

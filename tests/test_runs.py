@@ -166,10 +166,10 @@ def test_a_file_is_no_folder(run: Path) -> None:
 # --- errors and devices ---
 
 
-@pytest.mark.parametrize("error", [ValueError("a.csv: bad"), FileNotFoundError("a.csv: bad"), PermissionError("a.csv: bad")])
-def test_bad_input_is_one_line_and_exit_code_2(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("error", [ValueError, FileNotFoundError, PermissionError])
+def test_bad_input_is_one_line_and_exit_code_2(error: type[Exception], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught, runs.clear_errors():
-        raise error
+        raise error("a.csv: bad")
     assert caught.value.code == 2
     assert capsys.readouterr() == ("", "error: a.csv: bad\n")
 

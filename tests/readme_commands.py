@@ -1,0 +1,79 @@
+"""Checks that the commands in README.md would be taken: their flags are parsed, nothing is run.
+
+python tests/readme_commands.py
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+import finetune  # noqa: E402
+import train_joint  # noqa: E402
+
+SCRIPTS = {"train_joint.py": train_joint.parse_arguments, "finetune.py": finetune.parse_arguments}
+
+
+def shell_lines(text: str) -> list[str]:
+    """The lines of Markdown's code blocks: fenced as bash, sh or without a language, or indented by four spaces."""
+    lines, language = [], None
+    for line in text.splitlines():
+        fence = re.match(r" {0,3}(```+|~~~+)\s*(\w*)", line)
+        if fence:
+            language = fence[2] if language is None else None
+        elif language in ("bash", "sh", "") or (language is None and line.startswith("    ")):
+            lines.append(line.strip())
+    return "\n".join(lines).replace("\\\n", " ").splitlines()
+
+
+def commands(lines: list[str]) -> list[list[str]]:
+    """The words of each command of this project, in lines that may hold several."""
+    found = []
+    for line in lines:
+        words = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars="&|;<>")
+        words.whitespace_split = True
+        command: list[str] = []
+        for word in [*words, ";"]:
+            if not set(word) <= set("&|;<>"):
+                command.append(word)
+                continue
+            if len(command) > 1 and command[0] == "python" and (command[1] in SCRIPTS or is_module(command)):
+                found.append(command)
+            command = []
+    return found
+
+
+def is_module(command: list[str]) -> bool:
+    return command[1] == "-m" and command[2:3] != [] and command[2].split(".")[0] == "ssl_iqa"
+
+
+def check(command: list[str]) -> None:
+    """Exits, with argparse's message, for arguments that the command does not take."""
+    if not is_module(command):
+        SCRIPTS[command[1]](command[2:])
+        return
+    shown = subprocess.run([sys.executable, "-m", command[2], "--help"], cwd=ROOT, capture_output=True, text=True)
+    if shown.returncode:
+        sys.exit(f"{' '.join(command[:3])} --help: exit code {shown.returncode}\n{shown.stderr}")
+    flags = [word.partition("=")[0] for word in command[3:] if word.startswith("-")]
+    unknown = [flag for flag in flags if not re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", shown.stdout)]
+    if unknown:
+        sys.exit(f"{' '.join(command)}: no flag {unknown[0]}")
+
+
+def main() -> None:
+    found = commands(shell_lines((ROOT / "README.md").read_text(encoding="utf-8")))
+    for command in found:
+        print(" ".join(command))
+        check(command)
+    if not found:
+        sys.exit("README.md has no command of this project")
+    print(f"{len(found)} commands are as they should be")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,444 @@
+"""finetune.py: the three modes, the split, the one test at the end and its numbers."""
+
+import copy
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.optimize import curve_fit
+from scipy.stats import pearsonr, spearmanr
+from torch import Tensor, nn
+
+import finetune
+import train_joint
+from ssl_iqa import data, runs, views
+from ssl_iqa.model import Encoder, Regressor, encoder_from_state, encoder_state, load_encoder
+
+ARCH = "resnet10-w16"
+Arguments = Callable[..., list[str]]
+
+
+@pytest.fixture
+def encoder_file(tmp_path: Path) -> Path:
+    """An encoder that is not the random one of seed 0, its BatchNorm statistics away from the start."""
+    encoder = load_encoder("random", ARCH, seed=77)
+    encoder(torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    runs.save(encoder_state(encoder), tmp_path / "own.pt")
+    return tmp_path / "own.pt"
+
+
+def load(path: Path) -> dict[str, Any]:
+    return torch.load(path, weights_only=True)
+
+
+def results_of(out: Path) -> dict[str, Any]:
+    return json.loads((out / "results.json").read_text())
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+class Epochs:
+    """What `finetune.train_epoch` was called with and what it left: phase, weights before and after."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.phases: list[str] = []
+        self.before: list[dict[str, Tensor]] = []
+        self.after: list[dict[str, Tensor]] = []
+        self.rates: list[float] = []
+        self.real = finetune.train_epoch
+        monkeypatch.setattr(finetune, "train_epoch", self)
+
+    def __call__(
+        self, encoder: Encoder, regressor: Regressor, optimizer: Any, batches: Any, phase: str, *rest
+    ) -> float:
+        both = nn.ModuleDict({"encoder": encoder, "regressor": regressor})
+        self.phases.append(phase)
+        self.rates.append(optimizer.param_groups[0]["lr"])
+        self.before.append(copy.deepcopy(both.state_dict()))
+        loss = self.real(encoder, regressor, optimizer, batches, phase, *rest)
+        self.after.append(copy.deepcopy(both.state_dict()))
+        return loss
+
+
+@pytest.fixture
+def epochs(monkeypatch: pytest.MonkeyPatch) -> Epochs:
+    return Epochs(monkeypatch)
+
+
+def part_of(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key.removeprefix(name + "."): tensor for key, tensor in state.items() if key.startswith(name + ".")}
+
+
+@pytest.fixture
+def val_sroccs(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], None]:
+    """val_sroccs([..]): each epoch's validation SROCC; the test's is then the true one."""
+    real = finetune.srocc
+
+    def script(values: list[float]) -> None:
+        left = iter(values)
+        monkeypatch.setattr(finetune, "srocc", lambda *args: next(left, None) or real(*args))
+
+    return script
+
+
+# --- the three modes ---
+
+
+def test_lp_trains_the_head_and_leaves_the_encoder_to_the_bit(
+    finetune_arguments: Arguments, encoder_file: Path, tmp_path: Path, epochs: Epochs
+) -> None:
+    finetune.main(finetune_arguments(out=tmp_path / "run", mode="lp", encoder=encoder_file, epochs=3))
+    saved = load(tmp_path / "run" / "model.pt")
+    weights = load(encoder_file)["weights"]
+    assert any("running_var" in name for name in weights) and same(saved["encoder"]["weights"], weights)
+    assert epochs.phases == ["lp"] * 3
+    for before, after in zip(epochs.before, epochs.after, strict=True):
+        assert same(part_of(after, "encoder"), weights)
+        assert not any(torch.equal(before[name], after[name]) for name in before if name.startswith("regressor"))
+
+
+def test_an_encoder_that_changes_in_lp_is_noticed(
+    finetune_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def careless(encoder: Encoder, *_: Any) -> float:
+        encoder.network.bn1.running_mean += 1e-3
+        return 1.0
+
+    monkeypatch.setattr(finetune, "train_epoch", careless)
+    with pytest.raises(AssertionError, match="linear probing has changed the encoder"):
+        finetune.main(finetune_arguments(out=tmp_path, mode="lp"))
+
+
+def test_ft_trains_all_of_the_encoder_too(finetune_arguments: Arguments, tmp_path: Path, epochs: Epochs) -> None:
+    finetune.main(finetune_arguments(out=tmp_path, mode="ft", epochs=1))
+    assert epochs.phases == ["ft"]
+    before, after = epochs.before[0], epochs.after[0]
+    assert not any(torch.equal(before[name], after[name]) for name in before)  # the BatchNorm buffers as well
+
+
+def test_lp_ft_is_lp_and_then_ft_from_the_best_of_it(
+    finetune_arguments: Arguments, tmp_path: Path, epochs: Epochs, val_sroccs: Callable
+) -> None:
+    val_sroccs([0.2, 0.5, 0.4, 0.1, 0.6, 0.3])
+    finetune.main(finetune_arguments(out=tmp_path, mode="lp-ft", epochs=3))
+    assert epochs.phases == ["lp"] * 3 + ["ft"] * 3
+    assert same(epochs.before[3], epochs.after[1])
+    assert results_of(tmp_path)["best_epoch"] == "ft 2" and results_of(tmp_path)["val_srocc"] == 0.6
+    saved = load(tmp_path / "model.pt")
+    assert same(saved["encoder"]["weights"], part_of(epochs.after[4], "encoder"))
+    assert same(saved["regressor"], part_of(epochs.after[4], "regressor"))
+
+
+@pytest.mark.parametrize(
+    ("sroccs", "best"),
+    [
+        ([0.4, 0.5, 0.3, 0.4], "lp 2"),  # where fine-tuning only harms, LP's best is tested
+        ([0.5, 0.5, 0.5, 0.5], "lp 1"),
+        ([math.nan, 0.3, 0.2, math.nan], "lp 2"),  # nan: equal predictions
+        ([math.nan, math.nan, -0.9, math.nan], "ft 1"),
+        ([math.nan] * 4, "lp 1"),
+    ],
+)
+def test_the_epoch_with_the_best_validation_srocc_is_tested(
+    finetune_arguments: Arguments, tmp_path: Path, epochs: Epochs, val_sroccs: Callable, sroccs: list[float], best: str
+) -> None:
+    val_sroccs(sroccs)
+    finetune.main(finetune_arguments(out=tmp_path, mode="lp-ft", epochs=2))
+    chosen = {"lp 1": 0, "lp 2": 1, "ft 1": 2}[best]
+    assert results_of(tmp_path)["best_epoch"] == best
+    assert same(load(tmp_path / "model.pt")["regressor"], part_of(epochs.after[chosen], "regressor"))
+
+
+def test_adam_takes_the_learning_rate_and_mse_is_reported(
+    finetune_arguments: Arguments, scored: Path, tmp_path: Path, epochs: Epochs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Adam's first step is lr long in every weight that has a gradient, whatever its length."""
+    finetune.main(finetune_arguments(out=tmp_path, mode="ft", epochs=1, batch_size=24, lr=3e-4))
+    moved = torch.cat(
+        [
+            (epochs.after[0][name] - epochs.before[0][name]).flatten()
+            for name in epochs.before[0]
+            if name.endswith("weight") and "bn" not in name and "downsample" not in name
+        ]
+    )
+    assert moved.abs().max().item() == pytest.approx(3e-4, rel=1e-2) and moved.abs().median().item() > 2.9e-4
+    # the fresh head predicts about the mean of the scores, so that MSE is about their variance
+    labeled = data.load_labeled(f"csv:{scored}")
+    train = data.part_indices(labeled.references, data.split_references(labeled.references, 0)["train"])
+    loss = float(capsys.readouterr().out.split("L_r ")[1].split()[0])
+    assert loss == pytest.approx(np.var([labeled.scores[i] for i in train]), rel=0.2)
+
+
+def test_an_epoch_of_mse_on_given_batches() -> None:
+    """At learning rate 0: the mean over batches of the mean of (y_hat - y)^2."""
+    encoder, regressor = load_encoder("random", ARCH), Regressor(128)
+    generator = torch.Generator().manual_seed(0)
+    pictures, scores = torch.rand(2, 4, 3, 32, 32, generator=generator), 10 * torch.rand(2, 4, generator=generator)
+    batches = [(x, y, []) for x, y in zip(pictures, scores, strict=True)]
+    optimizer = torch.optim.Adam(regressor.parameters(), lr=0.0)
+    loss = finetune.train_epoch(encoder, regressor, optimizer, batches, "lp", set())
+    encoder.eval()
+    with torch.no_grad():
+        expected = [((regressor(encoder(x)) - y) ** 2).mean().item() for x, y, _ in batches]
+    assert loss == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(
+    finetune_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finetune, "train_epoch", lambda *_: math.nan)
+    with pytest.raises(SystemExit) as caught:
+        finetune.main(finetune_arguments(out=tmp_path))
+    assert "not finite in LP epoch 1" in str(caught.value.code) and not (tmp_path / "results.json").exists()
+
+
+# --- what is read, and when ---
+
+
+def test_training_reads_training_pictures_and_the_test_part_is_encoded_once_at_the_end(
+    finetune_arguments: Arguments, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: set[int] = set()
+    encoded: list[list[int]] = []
+    real_read, real_encode = views.LabeledCrops.read, finetune.encode
+
+    def read(self: views.LabeledCrops, place: int) -> Tensor:
+        trained.add(self.indices[place])
+        return real_read(self, place)
+
+    def encode(*args: Any) -> tuple[list[int], Tensor]:
+        encoded.append(real_encode(*args)[0])
+        return real_encode(*args)
+
+    monkeypatch.setattr(views.LabeledCrops, "read", read)
+    monkeypatch.setattr(finetune, "encode", encode)
+    finetune.main(finetune_arguments(out=tmp_path, mode="lp-ft", epochs=2))
+
+    labeled = data.load_labeled(f"csv:{scored}")
+    split = results_of(tmp_path)["split"]
+    assert split == data.split_references(labeled.references, 0)
+    train, val, test = (data.part_indices(labeled.references, split[part]) for part in ("train", "val", "test"))
+    assert trained == set(train) and (len(train), len(val), len(test)) == (24, 8, 8)
+    assert encoded == [val] * 3 + [test]  # in LP z of the validation part stays as it is
+
+
+def test_every_training_picture_comes_in_every_round(
+    finetune_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: dict[int, int] = {}
+    real = views.LabeledCrops.__getitem__
+
+    def getitem(self: views.LabeledCrops, draw: views.Draw) -> Any:
+        counts[draw.index] = counts.get(draw.index, 0) + 1
+        return real(self, draw)
+
+    monkeypatch.setattr(views.LabeledCrops, "__getitem__", getitem)
+    finetune.main(finetune_arguments(out=tmp_path, epochs=3, batch_size=8))  # 24 pictures: three steps
+    assert counts == dict.fromkeys(range(24), 3)
+
+
+def test_a_picture_is_scored_by_the_mean_over_its_crops() -> None:
+    regressor = Regressor(6)
+    z = torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(0))
+    expected = [sum(regressor(z[i, k][None]).item() for k in range(5)) / 5 for i in range(3)]
+    assert finetune.predict(regressor, z).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_pictures_of_several_sizes_are_encoded_each_as_it_is() -> None:
+    encoder = load_encoder("random", ARCH)
+    generator = torch.Generator().manual_seed(0)
+    sizes = [(40, 50), (40, 50), (60, 40), (40, 50)]
+    pictures = [torch.randint(256, (3, *size), generator=generator, dtype=torch.uint8) for size in sizes]
+    batch = [(7, pictures[0]), (3, pictures[1]), (9, None), (5, pictures[2]), (1, pictures[3])]
+    indices, z = finetune.encode(encoder, [batch], lambda image: views.test_crops(image, "full", 32))
+    with torch.no_grad():
+        expected = torch.stack([encoder.eval()(picture[None] / 255) for picture in pictures])
+    assert indices == [7, 3, 5, 1]
+    torch.testing.assert_close(z, expected, rtol=1e-4, atol=1e-5)
+
+
+# --- the split ---
+
+
+def test_the_split_of_the_encoders_run_is_used(
+    finetune_arguments: Arguments, encoder_file: Path, scored: Path, tmp_path: Path
+) -> None:
+    spec = f"csv:{scored}"
+    split = data.split_references(data.load_labeled(spec).references, seed=9)
+    runs.write_json({"labeled": {"spec": spec, **split}}, tmp_path / "splits.json")
+    finetune.main(finetune_arguments(out=tmp_path / "run", encoder=encoder_file, seed=0))
+    assert results_of(tmp_path / "run")["split"] == split
+
+
+OTHER_SPLIT = {"labeled": {"spec": "demo", "train": ["a"], "val": ["b"], "test": ["c"]}}
+
+
+@pytest.mark.parametrize("splits", [None, {}, OTHER_SPLIT])
+def test_without_one_of_the_same_set_the_split_is_the_seeds(
+    encoder_file: Path, scored: Path, splits: dict | None
+) -> None:
+    labeled = data.load_labeled(f"csv:{scored}")
+    if splits is not None:
+        runs.write_json(splits, encoder_file.parent / "splits.json")
+    assert finetune.split_of(str(encoder_file), labeled, 5) == data.split_references(labeled.references, 5)
+
+
+def test_the_same_pictures_under_another_name_keep_the_split(encoder_file: Path, scored: Path) -> None:
+    """A path written in another way would otherwise bring pictures of the joint run's training to the test part."""
+    labeled = data.load_labeled(f"csv:{scored}")
+    split = data.split_references(labeled.references, 9)
+    runs.write_json({"labeled": {"spec": "csv:../scored/scores.csv", **split}}, encoder_file.parent / "splits.json")
+    assert finetune.split_of(str(encoder_file), labeled, 0) == split
+
+
+def test_named_encoders_take_no_split_from_the_folder(
+    scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    labeled = data.load_labeled(f"csv:{scored}")
+    split = data.split_references(labeled.references, 9)
+    runs.write_json({"labeled": {"spec": labeled.name, **split}}, tmp_path / "splits.json")
+    assert finetune.split_of("random", labeled, 0) == data.split_references(labeled.references, 0) != split
+
+
+# --- results ---
+
+
+def test_the_numbers_are_those_of_scipy_on_the_saved_networks_predictions(
+    finetune_arguments: Arguments, scored: Path, tmp_path: Path
+) -> None:
+    finetune.main(finetune_arguments(out=tmp_path, mode="lp-ft", crops="five", seed=4, epochs=3))
+    results, model = results_of(tmp_path), load(tmp_path / "model.pt")
+    encoder = encoder_from_state(model["encoder"], "model.pt").eval()
+    regressor = Regressor(encoder.dim)
+    regressor.load_state_dict(model["regressor"])
+
+    labeled = data.load_labeled(f"csv:{scored}")
+    indices = data.part_indices(labeled.references, data.split_references(labeled.references, 4)["test"])
+    predicted = []
+    for i in indices:
+        pixels = np.asarray(Image.open(labeled.paths[i])).transpose(2, 0, 1) / np.float32(255)  # [3, 48, 64]
+        crops = [pixels[:, y : y + 32, x : x + 32] for y, x in ((8, 16), (0, 0), (0, 32), (16, 0), (16, 32))]
+        with torch.no_grad():
+            predicted.append(regressor(encoder(torch.from_numpy(np.stack(crops)))).mean().item())
+    true = np.array([labeled.scores[i] for i in indices])
+    predicted = np.array(predicted)
+
+    assert results["srocc"] == pytest.approx(spearmanr(predicted, true).statistic, abs=1e-6)
+    assert results["plcc"] == pytest.approx(pearsonr(predicted, true).statistic, abs=1e-3)
+
+    def logistic(x: np.ndarray, b1: float, b2: float, b3: float, b4: float) -> np.ndarray:
+        return (b1 - b2) / (1 + np.exp(-(x - b3) / abs(b4))) + b2
+
+    start = (true.max(), true.min(), predicted.mean(), predicted.std())
+    fitted, _ = curve_fit(logistic, predicted, true, p0=start, maxfev=100_000)
+    assert results["plcc_logistic"] == pytest.approx(pearsonr(logistic(predicted, *fitted), true).statistic, abs=0.02)
+
+    kinds = np.array([labeled.distortions[i] for i in indices])
+    assert results["srocc_by_type"] == {
+        kind: pytest.approx(spearmanr(predicted[kinds == kind], true[kinds == kind]).statistic, abs=1e-6)
+        for kind in ("blur", "pixelate")
+    }
+    assert (results["images"], results["unreadable"], results["seed"]) == (8, 0, 4)
+    assert results["settings"]["seed"] == 4 and model["settings"] == results["settings"]
+    assert model["score_range"] == list(labeled.score_range)
+    assert json.loads((tmp_path / "config.json").read_text()) == results["settings"]
+
+
+def test_a_set_without_types_has_no_srocc_by_type(finetune_arguments: Arguments, scored: Path, tmp_path: Path) -> None:
+    rows = [line.rsplit(",", 1)[0] for line in scored.read_text().splitlines()]  # without the last column
+    (scored.parent / "untyped.csv").write_text("\n".join(rows))
+    finetune.main(finetune_arguments(out=tmp_path, data=f"csv:{scored.parent / 'untyped.csv'}"))
+    assert results_of(tmp_path)["srocc_by_type"] is None
+
+
+def test_results_are_json_that_any_reader_takes(
+    finetune_arguments: Arguments, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number that is not there, such as the SROCC of equal predictions, is null: JSON has no NaN."""
+    monkeypatch.setattr(finetune, "predict", lambda regressor, z: torch.full((len(z),), 5.0))
+    finetune.main(finetune_arguments(out=tmp_path))
+
+    def no_constant(name: str) -> None:
+        raise AssertionError(name)
+
+    results = json.loads((tmp_path / "results.json").read_text(), parse_constant=no_constant)
+    assert results["srocc"] is None and results["srocc_by_type"] == {"blur": None, "pixelate": None}
+    assert results["images"] == 8
+
+
+def test_the_same_seed_gives_the_same_results_with_any_workers(finetune_arguments: Arguments, tmp_path: Path) -> None:
+    for name, changes in {"0": {}, "1": {"workers": 1}, "2": {"seed": 1}}.items():
+        torch.rand(5), np.random.rand(5)
+        finetune.main(finetune_arguments(out=tmp_path / name, mode="ft", **changes))
+    first, workers, seed = (load(tmp_path / name / "model.pt") for name in "012")
+    assert same(first["regressor"], workers["regressor"]) and not same(first["regressor"], seed["regressor"])
+    assert same(first["encoder"]["weights"], workers["encoder"]["weights"])
+    first, workers, seed = (results_of(tmp_path / name) for name in "012")
+    assert all(first[name] == workers[name] for name in ("srocc", "plcc", "val_srocc", "split"))
+    assert first["split"] != seed["split"]
+
+
+@pytest.mark.parametrize("encoder", ["random", "file", "imagenet"])
+def test_the_encoder_is_random_a_file_or_imagenets(
+    finetune_arguments: Arguments, encoder_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: str
+) -> None:
+    asked: list[tuple] = []
+
+    def recording(spec: str, *others: Any) -> Encoder:
+        asked.append((spec, *others))
+        return load_encoder("random" if spec == "imagenet" else spec, *others)
+
+    monkeypatch.setattr(finetune, "load_encoder", recording)
+    spec, arch = (str(encoder_file), None) if encoder == "file" else (encoder, ARCH)
+    finetune.main(finetune_arguments(out=tmp_path / "run", encoder=spec, arch=arch, seed=6))
+    assert asked == [(spec, arch, 6)]
+    wanted = load(encoder_file)["weights"] if encoder == "file" else load_encoder("random", ARCH, 6).state_dict()
+    assert same(load(tmp_path / "run" / "model.pt")["encoder"]["weights"], wanted)
+    assert results_of(tmp_path / "run")["settings"]["arch"] == ARCH and results_of(tmp_path / "run")["encoder"] == spec
+
+
+def test_a_run_is_not_overwritten_unasked(
+    finetune_arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finetune.main(finetune_arguments(out=tmp_path, epochs=1))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(before) == ["config.json", "model.pt", "results.json"]
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        finetune.main(finetune_arguments(out=tmp_path, epochs=1, seed=4))
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and str(tmp_path) in error and "--overwrite" in error
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    finetune.main(finetune_arguments(out=tmp_path, epochs=1, seed=4, overwrite=True))
+    assert results_of(tmp_path)["seed"] == 4
+
+
+# --- from photographs to scores ---
+
+
+def test_joint_training_and_finetuning_end_to_end(
+    joint_arguments: Arguments,
+    finetune_arguments: Arguments,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train_joint.main(joint_arguments(seed=5, epochs=3))  # its probe as well
+    shown = capsys.readouterr().out
+    assert "a linear probe names" in shown and "Next: python finetune.py --mode lp-ft" in shown
+    finetune.main(finetune_arguments(mode="lp-ft", encoder=None, arch=None, epochs=6, lr=3e-3, crops="five"))
+    joint, results = json.loads(Path("runs/joint/splits.json").read_text()), results_of(Path("runs/finetune"))
+    assert results["encoder"] == "runs/joint/encoder.pt"
+    assert {"spec": results["data"], **results["split"]} == joint["labeled"]
+    assert results["srocc"] > 0.5  # blurred against coarse, little against much
+    assert f"SROCC {results['srocc']:.3f}" in capsys.readouterr().out

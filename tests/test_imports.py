@@ -1,0 +1,99 @@
+"""The import direction of the package, read from the source."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "ssl_iqa"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+SCRIPTS = [path for path in sorted(ROOT.glob("*.py")) if path.name != "setup.py"]
+DEPENDENCIES = {"torch", "torchvision", "numpy", "scipy", "PIL", "tqdm"}  # setup.py's install_requires
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def dotted(path: Path) -> str:
+    """ssl_iqa/data.py -> ssl_iqa.data; ssl_iqa/distortions/__init__.py -> ssl_iqa.distortions."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every name that a file imports, at any depth, in full: `from . import blur` is ssl_iqa.distortions.blur."""
+    package = dotted(path) if path.name == "__init__.py" else dotted(path).rpartition(".")[0]
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            yield from (".".join([*above, *filter(None, [node.module]), alias.name]) for alias in node.names)
+
+
+def within(name: str, module: str) -> bool:
+    return name == module or name.startswith(module + ".")
+
+
+def own_imports(path: Path) -> list[str]:
+    return [name for name in imports(path) if within(name, "ssl_iqa")]
+
+
+@pytest.mark.parametrize("module", ["model", "losses", "lars", "metrics"])
+def test_these_import_nothing_of_the_package(module: str) -> None:
+    assert own_imports(PACKAGE / f"{module}.py") == []
+
+
+def test_distortions_import_nothing_else_of_the_package() -> None:
+    for path in (PACKAGE / "distortions").rglob("*.py"):
+        assert all(within(name, "ssl_iqa.distortions") for name in own_imports(path)), path
+
+
+def test_data_imports_the_distortions_only() -> None:
+    names = own_imports(PACKAGE / "data.py")
+    assert names and all(within(name, "ssl_iqa.distortions") for name in names)
+
+
+def test_the_package_imports_no_script_and_no_test() -> None:
+    outside = {path.stem for path in SCRIPTS} | {"tests", "setup"}
+    assert {"train_joint", "finetune"} <= outside
+    for path in MODULES:
+        assert not {name.partition(".")[0] for name in imports(path)} & outside, path
+
+
+def is_command(path: Path) -> bool:
+    """Whether a file is run as a command: it has a `main` and calls it."""
+    tree = parse(path)
+    ends_in_main = any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in tree.body)
+    return ends_in_main and any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body)
+
+
+def test_argparse_is_in_cli_and_the_commands_only() -> None:
+    with_argparse = [path for path in MODULES if any(within(name, "argparse") for name in imports(path))]
+    assert PACKAGE / "cli.py" in with_argparse
+    assert all(path == PACKAGE / "cli.py" or is_command(path) for path in with_argparse)
+    assert all(is_command(path) for path in SCRIPTS)
+    libraries = ("model", "losses", "lars", "metrics", "data", "views", "runs")
+    assert not {PACKAGE / f"{name}.py" for name in libraries} & set(with_argparse)
+
+
+def test_the_package_needs_its_dependencies_only() -> None:
+    for path in [*MODULES, *SCRIPTS]:
+        top = {name.partition(".")[0] for name in imports(path)}
+        assert top <= DEPENDENCIES | sys.stdlib_module_names | {"ssl_iqa"}, path
+
+
+def test_imports_are_read_in_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    path = tmp_path / "a" / "b" / "__init__.py"
+    lines = ("import x.y as z", "from . import c", "from .d import e", "from .. import f", "def g(): from h.i import j")
+    path.write_text("\n".join(lines))
+    assert list(imports(path)) == ["x.y", "a.b.c", "a.b.d.e", "a.f", "h.i.j"]
+    module = tmp_path / "a" / "k.py"
+    module.write_text("from . import l\nfrom .b import m\n")
+    assert list(imports(module)) == ["a.l", "a.b.m"]

@@ -1,0 +1,613 @@
+"""train_joint.py: Eq. 8 and the loop around it, what it writes, and what a kill leaves."""
+
+import copy
+import json
+import math
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+
+import train_joint
+from ssl_iqa import data, probe, views
+from ssl_iqa.model import load_encoder
+from train_joint import Networks, Progress, joint_step, lr_factor, make_optimizer
+
+ARCH = "resnet10-w16"
+SETTINGS = replace(train_joint.PRESETS["paper"], arch=ARCH, init="random", batch_size=3, crop=32, alpha=0.7)
+
+Arguments = Callable[..., list[str]]
+Batch = tuple[Tensor, Tensor]
+
+
+@pytest.fixture(autouse=True)
+def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe at a run's end distorts 1500 pictures; tests/test_finetune.py has a run with it."""
+    shares = {"linear": 0.5, "neighbor": 0.5}
+    monkeypatch.setattr(probe, "probe_types", lambda encoders, *others: dict.fromkeys(encoders, shares))
+
+
+def load(path: Path) -> dict[str, Any]:
+    return torch.load(path, weights_only=True)
+
+
+def log(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").open()]
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two checkpoints are equal bit for bit."""
+    if isinstance(a, Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[name], b[name]) for name in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The line that a run with bad input ends with."""
+    with pytest.raises(SystemExit) as caught:
+        train_joint.main(arguments)
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1
+    return error
+
+
+# --- one step ---
+
+
+@pytest.fixture
+def nets() -> Networks:
+    torch.manual_seed(0)
+    return Networks(load_encoder("random", ARCH), mean_score=5.5)
+
+
+def batches(dtype: torch.dtype = torch.float32) -> tuple[Batch, Batch]:
+    """Six views of three pictures in two classes, and four scored pictures."""
+    generator = torch.Generator().manual_seed(1)
+    x_d, x = (torch.rand(n, 3, 32, 32, generator=generator, dtype=dtype) for n in (6, 4))
+    y = torch.tensor([1.0, 9.0, 4.5, 3.0], dtype=dtype)
+    return (x_d, torch.tensor([7, 7, 99, 7, 7, 99])), (x, y)
+
+
+def eq_8(nets: Networks, unlabeled: Batch, labeled: Batch, alpha: float, tau: float) -> tuple[Tensor, Tensor, Tensor]:
+    """L, L_cont and L_r in one graph, term by term as the paper writes them."""
+    (x_d, classes), (x, y) = unlabeled, labeled
+    p = nets.projector(nets.encoder(x_d))
+    views_of_batch = range(len(p))
+    sim = [[torch.cosine_similarity(p[i], p[k], dim=0) for k in views_of_batch] for i in views_of_batch]
+    l_cont = []
+    for i in views_of_batch:
+        positives = [j for j in views_of_batch if j != i and classes[j] == classes[i]]
+        denominator = sum((sim[i][k] / tau).exp() for k in views_of_batch if k != i)
+        l_cont.append(-sum(((sim[i][j] / tau).exp() / denominator).log() for j in positives) / len(positives))
+    loss_cont = torch.stack(l_cont).mean()
+    loss_r = ((y - nets.regressor(nets.encoder(x))) ** 2).mean()
+    return alpha * loss_cont + (1 - alpha) * loss_r, loss_cont, loss_r
+
+
+def gradients(nets: Networks) -> list[Tensor]:
+    return [parameter.grad.clone() for parameter in nets.parameters()]
+
+
+def test_the_gradient_is_that_of_eq_8_in_one_graph(nets: Networks) -> None:
+    nets.double()
+    unlabeled, labeled = batches(torch.float64)
+    settings = replace(SETTINGS, alpha=0.7, temperature=0.4)
+    expected = eq_8(copied := copy.deepcopy(nets), unlabeled, labeled, 0.7, 0.4)
+    expected[0].backward()
+    losses = joint_step(nets, unlabeled, labeled, settings)
+    assert list(losses) == ["L_cont", "L_r", "L"]
+    values = [losses["L"], losses["L_cont"], losses["L_r"]]
+    assert values == pytest.approx([loss.item() for loss in expected], rel=1e-12)
+    for ours, theirs in zip(gradients(nets), gradients(copied), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+        assert theirs.abs().max() > 1e-6
+
+
+def test_at_alpha_1_there_is_no_regression(nets: Networks) -> None:
+    unlabeled, labeled = batches()
+    loss_cont = eq_8(copied := copy.deepcopy(nets), unlabeled, labeled, 1.0, 0.5)[1]
+    loss_cont.backward()
+    losses = joint_step(nets, unlabeled, None, replace(SETTINGS, alpha=1.0))
+    assert losses == {"L_cont": pytest.approx(loss_cont.item()), "L": losses["L_cont"]}
+    assert all(parameter.grad is None for parameter in nets.regressor.parameters())
+    for ours, theirs in zip(nets.encoder.parameters(), copied.encoder.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5)
+
+
+class Fixed(list):
+    """Batches in place of views.Streams."""
+
+    labeled = True
+
+    def batches(self, epoch: int) -> Iterator[tuple[Batch, Batch | None]]:
+        return iter(self)
+
+
+def test_both_batches_pass_one_encoder_before_one_optimizer_step(nets: Networks) -> None:
+    events: list[Any] = []
+    nets.encoder.register_forward_pre_hook(lambda module, images: events.append(len(images[0])))
+    optimizer = make_optimizer(nets, SETTINGS)
+    optimizer.register_step_post_hook(lambda *_: events.append("step"))
+    train_joint.train_epoch(nets, optimizer, Fixed([batches()] * 3), 0, 0, SETTINGS)
+    assert events == [6, 4, "step"] * 3
+
+
+def test_a_step_uses_its_own_gradient_only(nets: Networks) -> None:
+    """The same batch twice at learning rate 0: the gradient is the same, not twice as large."""
+    gathered = []
+    settings = replace(SETTINGS, warmup=10**9)
+    optimizer = make_optimizer(nets, settings)
+    optimizer.register_step_pre_hook(lambda *_: gathered.append(gradients(nets)))
+    train_joint.train_epoch(nets, optimizer, Fixed([batches()] * 2), 0, 0, settings)
+    for first, second in zip(*gathered, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-2, atol=1e-3)
+
+
+def test_lars_takes_section_4_2s_learning_rates(nets: Networks) -> None:
+    settings = replace(SETTINGS, lr=0.2, regressor_lr=3e-4, weight_decay=0.0, trust_coefficient=0.01)
+    before = copy.deepcopy(nets)
+    train_joint.train_epoch(nets, make_optimizer(nets, settings), Fixed([batches()]), 0, 0, settings)
+    for name, weight in before.named_parameters():
+        moved = nets.get_parameter(name) - weight
+        gradient = nets.get_parameter(name).grad
+        if name.startswith("regressor"):
+            torch.testing.assert_close(moved, -3e-4 * gradient, rtol=1e-3, atol=1e-6)  # float32 of a bias of 5.5
+        elif weight.ndim > 1:
+            assert moved.norm().item() == pytest.approx(0.2 * 0.01 * weight.norm().item(), rel=1e-3), name
+        else:
+            torch.testing.assert_close(moved, -0.2 * gradient, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("step", "plateaus", "schedule", "warmup", "factor"),
+    [
+        (0, 0, "plateau", 0, 1),
+        (99, 0, "plateau", 0, 1),
+        (50, 2, "plateau", 0, 0.01),
+        (0, 0, "linear", 0, 1),
+        (25, 0, "linear", 0, 0.75),
+        (99, 3, "linear", 0, 0.01),
+        (0, 0, "plateau", 4, 0.25),
+        (3, 0, "plateau", 4, 1),
+        (1, 1, "plateau", 4, 0.05),
+        (1, 0, "linear", 4, 0.5 * 0.99),
+    ],
+)
+def test_learning_rates_at_a_step(step: int, plateaus: int, schedule: str, warmup: int, factor: float) -> None:
+    settings = replace(SETTINGS, schedule=schedule, warmup=warmup)
+    assert lr_factor(step, 100, plateaus, settings) == pytest.approx(factor)
+
+
+def test_an_epoch_goes_on_where_the_last_one_ended(nets: Networks) -> None:
+    """The second epoch of two steps, linear over four: both learning rates are at 1/2, then 1/4."""
+    settings = replace(SETTINGS, schedule="linear", epochs=2, lr=0.8, regressor_lr=0.004)
+    optimizer = make_optimizer(nets, settings)
+    rates: list[list[float]] = []
+    optimizer.register_step_pre_hook(lambda *_: rates.append([group["lr"] for group in optimizer.param_groups]))
+    record = train_joint.train_epoch(nets, optimizer, Fixed([batches()] * 2), 1, 0, settings)
+    assert rates == [pytest.approx([0.4, 0.002]), pytest.approx([0.2, 0.001])]
+    assert record["lr"] == pytest.approx(0.2)
+
+
+def test_an_epochs_losses_are_the_means_over_its_steps(nets: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = iter([{"L_cont": 3.0, "L": 1.0}, {"L_cont": 5.0, "L": 2.0}])
+    monkeypatch.setattr(train_joint, "joint_step", lambda *_: next(script))
+    record = train_joint.train_epoch(nets, make_optimizer(nets, SETTINGS), Fixed([batches()] * 2), 0, 0, SETTINGS)
+    assert (record["L_cont"], record["L"]) == (4.0, 1.5)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change(
+    nets: Networks, monkeypatch: pytest.MonkeyPatch, loss: float
+) -> None:
+    monkeypatch.setattr(train_joint, "joint_step", lambda *_: {"L_cont": 1.0, "L_r": loss, "L": loss})
+    optimizer = make_optimizer(nets, SETTINGS)
+    optimizer.register_step_pre_hook(lambda *_: pytest.fail("the weights were changed"))
+    with pytest.raises(FloatingPointError, match="not finite at step 13, epoch 5"):
+        train_joint.train_epoch(nets, optimizer, Fixed([batches()] * 3), 4, 0, SETTINGS)
+
+
+# --- plateaus and early stopping ---
+
+
+def test_plateaus_and_the_best_epoch_are_counted() -> None:
+    progress, best = Progress(), []
+    losses = [3.0, 2.0, 2.0, 2.5, 2.1, 2.2, 1.0, 1.5, math.nan, 0.5]
+    expected_since = [0, 0, 1, 2, 3, 4, 0, 1, 2, 0]
+    expected_plateaus = [0, 0, 0, 1, 1, 2, 2, 2, 3, 3]
+    for epoch, (loss, since, plateaus) in enumerate(zip(losses, expected_since, expected_plateaus, strict=True)):
+        best.append(progress.update(loss, patience=2))
+        assert (progress.epochs, progress.since_best, progress.plateaus) == (epoch + 1, since, plateaus)
+    assert best == [True, True] + 4 * [False] + [True, False, False, True]
+    assert progress.best_loss == 0.5
+
+
+@pytest.fixture
+def val_losses(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], list[dict]]:
+    """val_losses([..]) makes each epoch's validation loss; returns where the encoder of every epoch is gathered."""
+
+    def make(losses: list[float]) -> list[dict]:
+        script, encoders = iter(losses), []
+
+        def validate(nets: Networks, *_: Any) -> dict[str, float]:
+            encoders.append(copy.deepcopy(nets.encoder.state_dict()))
+            return {"val_L_cont": 0.0, "val_L_r": 0.0, "val_L": next(script), "val_SROCC": 0.0}
+
+        monkeypatch.setattr(train_joint, "validate", validate)
+        return encoders
+
+    return make
+
+
+def test_learning_rate_falls_and_training_stops_as_validation_stagnates(
+    joint_arguments: Arguments, tmp_path: Path, val_losses: Callable
+) -> None:
+    val_losses([2.0, 1.0, 1.0, 1.5, 1.2, 0.0])
+    train_joint.main(joint_arguments(out=tmp_path, epochs=50, lr=0.1, patience=2, stop_after=3, schedule="plateau"))
+    records = log(tmp_path)
+    assert [record["epoch"] for record in records] == [1, 2, 3, 4, 5]  # three without a better one than epoch 2's
+    assert [record["lr"] for record in records] == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.01])
+
+
+def test_the_encoder_is_that_of_the_best_epoch(
+    joint_arguments: Arguments, tmp_path: Path, val_losses: Callable
+) -> None:
+    encoders = val_losses([3.0, 1.0, 2.0])
+    train_joint.main(joint_arguments(out=tmp_path, epochs=3))
+    assert same(load(tmp_path / "encoder.pt")["weights"], encoders[1])
+    assert same(load(tmp_path / "best.pt")["encoder"]["weights"], encoders[1])
+    assert same(load(tmp_path / "last.pt")["encoder"]["weights"], encoders[2])
+    assert load(tmp_path / "best.pt")["progress"]["epochs"] == 2
+    assert not same(encoders[1], encoders[2])
+
+
+def test_a_validation_loss_that_is_not_finite_stops_the_run(
+    nets: Networks, joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = train_joint.contrastive_loss
+
+    def not_finite(nets: Networks, x_d: Tensor, *others: Any) -> Tensor:
+        return real(nets, x_d, *others) * (1 if nets.training else math.nan)
+
+    monkeypatch.setattr(train_joint, "contrastive_loss", not_finite)
+    with pytest.raises(SystemExit) as caught:
+        train_joint.main(joint_arguments(out=tmp_path))
+    assert "validation loss is not finite" in str(caught.value.code)
+
+
+# --- validation ---
+
+
+def streams_of(arguments: list[str]) -> tuple[train_joint.Settings, views.Streams, views.Streams, data.LabeledSet]:
+    settings, _ = train_joint.parse_arguments(arguments)
+    splits, train, val, labeled, reduce = train_joint.split_pictures(settings)
+    both = train_joint.make_streams(train, val, labeled, splits, reduce, torch.device("cpu"), settings)
+    return settings, *both, labeled
+
+
+def test_validation_is_the_same_every_time_and_changes_nothing(joint_arguments: Arguments, nets: Networks) -> None:
+    settings, streams, val_streams, _ = streams_of(joint_arguments(validation_size=8))
+    before = copy.deepcopy(nets.state_dict())
+    first = train_joint.validate(nets, val_streams, settings)
+    list(streams.batches(0))
+    torch.rand(3), np.random.rand(3)
+    assert train_joint.validate(nets, val_streams, settings) == first
+    assert same(nets.state_dict(), before)
+    assert first["val_L"] == pytest.approx(0.9 * first["val_L_cont"] + 0.1 * first["val_L_r"])
+
+
+def test_validation_is_eq_8_of_its_batches_and_their_srocc(joint_arguments: Arguments, nets: Networks) -> None:
+    settings, _, val_streams, _ = streams_of(joint_arguments(validation_size=12))
+    result = train_joint.validate(nets, val_streams, settings)
+    nets.eval()
+    with torch.no_grad():
+        pairs = list(val_streams.batches(0))
+        losses = [eq_8(nets, *pair, settings.alpha, settings.temperature) for pair in pairs]
+        y_hat = torch.cat([nets.regressor(nets.encoder(x)) for _, (x, _) in pairs])
+    assert len(pairs) == 3
+    for name, values in zip(("val_L", "val_L_cont", "val_L_r"), zip(*losses, strict=True), strict=True):
+        assert result[name] == pytest.approx(torch.stack(values).mean().item(), rel=1e-4)
+    y = torch.cat([y for _, (_, y) in pairs])
+    assert result["val_SROCC"] == pytest.approx(spearmanr(y_hat, y).statistic)
+
+
+def test_validation_pictures_are_no_training_pictures(joint_arguments: Arguments) -> None:
+    settings, streams, val_streams, labeled = streams_of(joint_arguments())
+    train, val = (set(part.unlabeled.dataset.paths) for part in (streams, val_streams))
+    assert (len(train), len(val)) == (8, 2) and not train & val
+    references = [{labeled.references[i] for i in part.labeled.dataset.indices} for part in (streams, val_streams)]
+    assert (len(references[0]), len(references[1])) == (6, 2) and not references[0] & references[1]
+
+
+# --- a run ---
+
+
+def test_a_run_leaves_its_files(joint_arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = joint_arguments(out=tmp_path, seed=3, epochs=2)
+    train_joint.main(arguments)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("best.pt", "config.json", "encoder.pt", "last.pt", "log.jsonl", "splits.json")
+    ]
+    settings, _ = train_joint.parse_arguments(arguments)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config == asdict(settings) == load(tmp_path / "last.pt")["settings"]
+
+    splits = json.loads((tmp_path / "splits.json").read_text())
+    labeled = data.load_labeled(settings.labeled)
+    assert splits["labeled"] == {"spec": settings.labeled, **data.split_references(labeled.references, 3)}
+    assert splits["unlabeled"]["train"] == 8 and len(splits["unlabeled"]["val"]) == 2
+
+    records = log(tmp_path)
+    assert [record["epoch"] for record in records] == [1, 2]
+    names = "L_cont L_r L lr pictures_per_second val_L_cont val_L_r val_L val_SROCC epoch minutes skipped"
+    assert all(record.keys() == set(names.split()) for record in records)
+    assert records[0]["L"] == pytest.approx(0.9 * records[0]["L_cont"] + 0.1 * records[0]["L_r"])
+
+    assert load_encoder(tmp_path / "encoder.pt").arch == ARCH
+    shown = capsys.readouterr().out
+    assert "L_cont is about 1.95" in shown  # log(2 * 4 - 1)
+    assert "epoch   2/2" in shown and str(tmp_path / "encoder.pt") in shown
+
+
+def test_a_checkpoint_is_saved_at_every_epoch(
+    joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved, real = [], train_joint.train_epoch
+
+    def train_epoch(*args: Any) -> dict[str, float]:
+        saved.append(load(tmp_path / "last.pt")["progress"]["epochs"] if (tmp_path / "last.pt").exists() else 0)
+        return real(*args)
+
+    monkeypatch.setattr(train_joint, "train_epoch", train_epoch)
+    train_joint.main(joint_arguments(out=tmp_path, epochs=3))
+    assert saved == [0, 1, 2]
+
+
+def test_the_same_seed_gives_the_same_weights_with_any_workers(joint_arguments: Arguments, tmp_path: Path) -> None:
+    for out, changes in {"0": {}, "1": {"workers": 1}, "2": {"seed": 5}}.items():
+        torch.rand(7), np.random.rand(7)  # whatever the process did before
+        train_joint.main(joint_arguments(out=tmp_path / out, **changes))
+    first, workers, seed = (load(tmp_path / out / "last.pt") for out in "012")
+    for part in ("encoder", "projector", "regressor", "optimizer"):
+        assert same(first[part], workers[part]) and not same(first[part], seed[part])
+
+
+def test_a_run_learns(joint_arguments: Arguments, tmp_path: Path) -> None:
+    train_joint.main(joint_arguments(out=tmp_path, epochs=12, batch_size=8, lr=1.0, regressor_lr=1e-2))
+    records = log(tmp_path)
+    assert np.mean([r["L"] for r in records[-4:]]) < 0.8 * np.mean([r["L"] for r in records[:4]])
+
+
+def test_alpha_1_needs_no_labels_and_leaves_the_regressor(
+    joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "read_labeled", lambda *_: pytest.fail("a labeled picture was read"))
+    started: list[dict] = []
+    real = train_joint.make_optimizer
+
+    def recording(nets: Networks, settings: train_joint.Settings) -> torch.optim.Optimizer:
+        started.append(copy.deepcopy(nets.state_dict()))
+        return real(nets, settings)
+
+    monkeypatch.setattr(train_joint, "make_optimizer", recording)
+    train_joint.main(joint_arguments(out=tmp_path / "without", alpha=1, labeled=None))
+    train_joint.main(joint_arguments(out=tmp_path / "with", alpha=1))
+    for before, name in zip(started, ("without", "with"), strict=True):
+        last = load(tmp_path / name / "last.pt")
+        part = {key.removeprefix("regressor."): w for key, w in before.items() if key.startswith("regressor.")}
+        assert same(last["regressor"], part)
+        assert not any(torch.equal(w, before["encoder." + key]) for key, w in last["encoder"]["weights"].items())
+        assert all("L_r" not in record and "val_SROCC" not in record for record in log(tmp_path / name))
+    assert "labeled" not in json.loads((tmp_path / "without" / "splits.json").read_text())
+    assert "labeled" in json.loads((tmp_path / "with" / "splits.json").read_text())  # finetune.py's test part
+
+
+def test_no_picture_of_a_test_reference_is_ever_read(
+    joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: set[int] = set()
+    real = views.read_labeled
+    monkeypatch.setattr(views, "read_labeled", lambda labeled, i: read.add(i) or real(labeled, i))
+    train_joint.main(joint_arguments(out=tmp_path, epochs=8))
+    split = json.loads((tmp_path / "splits.json").read_text())["labeled"]
+    labeled = data.load_labeled(split["spec"])
+    assert {labeled.references[i] for i in read} == {*split["train"], *split["val"]}
+    assert len(split["test"]) == 2
+
+
+def test_no_photograph_of_a_test_source_is_in_the_demos_unlabeled_stream() -> None:
+    settings = replace(SETTINGS, unlabeled="demo", labeled="demo")
+    splits, train, val, labeled, reduce = train_joint.split_pictures(settings)
+    sources = data.demo_sources()
+    parts = {name: set(splits["labeled"][name]) for name in ("train", "val", "test")}
+    assert {sources[path] for path in train} == parts["train"] and {sources[path] for path in val} == parts["val"]
+    assert not parts["test"] & (parts["train"] | parts["val"]) and labeled.name == "demo" and reduce == 2
+
+
+def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(
+    joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_joint.main(joint_arguments(out=tmp_path / "good", epochs=2))
+    steps, real = [], joint_step
+
+    def broken(*args: Any) -> dict[str, float]:
+        steps.append(1)
+        return real(*args) | ({"L": math.nan} if len(steps) == 6 else {})
+
+    monkeypatch.setattr(train_joint, "joint_step", broken)
+    with pytest.raises(SystemExit) as caught:
+        train_joint.main(joint_arguments(out=tmp_path / "bad", epochs=3))
+    message = str(caught.value.code)  # printed by Python, with exit code 1
+    assert "not finite at step 6, epoch 3" in message and str(tmp_path / "bad" / "last.pt") in message
+    good, bad = (load(tmp_path / name / "last.pt") for name in ("good", "bad"))
+    assert all(same(good[part], bad[part]) for part in ("encoder", "projector", "regressor", "progress"))
+
+
+def test_unreadable_files_are_named_once_and_counted(
+    joint_arguments: Arguments, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for path in photographs.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "note.jpg").write_text("no picture")
+    (folder / "half.png").write_bytes((photographs / "3.png").read_bytes()[:2000])
+    train_joint.main(joint_arguments(out=tmp_path / "run", unlabeled=folder, epochs=6))
+    shown = capsys.readouterr()
+    warnings = [line for line in shown.err.splitlines() if line.startswith("warning")]
+    bad = ("half.png", "note.jpg")
+    assert sorted(warnings) == [f"warning: {folder / name}: cannot be read, skipped" for name in bad]
+    assert "2 files could not be read and were skipped" in shown.out
+    assert log(tmp_path / "run")[-1]["skipped"] <= 2
+
+
+# --- resuming, replacing ---
+
+
+def interrupted(arguments: list[str], monkeypatch: pytest.MonkeyPatch, epoch: int = 1) -> None:
+    """A run that ends where the epoch with this index should begin."""
+    real = train_joint.train_epoch
+
+    def train_epoch(*args: Any) -> dict[str, float]:
+        if args[3] == epoch:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train_joint, "train_epoch", train_epoch)
+        train_joint.main(arguments)
+
+
+def timeless(out: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in record.items() if k not in ("minutes", "pictures_per_second")} for record in log(out)]
+
+
+def test_a_resumed_run_equals_one_that_was_not_interrupted(
+    joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"epochs": 3, "patience": 1, "warmup": 3}
+    train_joint.main(joint_arguments(out=tmp_path / "whole", **settings))
+    part = joint_arguments(out=tmp_path / "part", **settings)
+    interrupted(part, monkeypatch)
+    assert load(tmp_path / "part" / "last.pt")["progress"]["epochs"] == 1
+    with (tmp_path / "part" / "log.jsonl").open("a") as file:
+        file.write('{"epoch": 2}\n')  # logged, then killed before it was saved
+    train_joint.main([*part, "--resume"])
+    for name in ("last.pt", "best.pt", "encoder.pt"):
+        assert same(load(tmp_path / "whole" / name), load(tmp_path / "part" / name)), name
+    assert timeless(tmp_path / "whole") == timeless(tmp_path / "part")
+
+
+KILLED = """
+import os, signal, sys
+import torch
+from ssl_iqa import runs
+import train_joint
+
+torch.set_num_threads(1)
+torch.set_num_threads = lambda threads: None
+when, *arguments = sys.argv[1:]
+joint_step, save, steps = train_joint.joint_step, torch.save, 0
+
+def killed_step(*args):
+    global steps
+    steps += 1
+    if steps == 4:  # the second one of the second epoch
+        os.kill(os.getpid(), signal.SIGKILL)
+    return joint_step(*args)
+
+def killed_save(state, file):
+    if "last.pt" in file.name and state["progress"]["epochs"] == 2:
+        file.write(b"half")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(state, file)
+
+if when == "epoch":
+    train_joint.joint_step = killed_step
+else:
+    torch.save = killed_save
+train_joint.main(arguments)
+"""
+
+
+@pytest.mark.parametrize("when", ["epoch", "save"])
+def test_after_kill_9_in_the_middle_of_an_epoch_or_a_save_a_run_goes_on(
+    joint_arguments: Arguments, tmp_path: Path, when: str
+) -> None:
+    part = joint_arguments(out=tmp_path / "part")
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, when, *part], cwd=Path(__file__).parents[1], capture_output=True, text=True
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    last = load(tmp_path / "part" / "last.pt")
+    assert last["progress"]["epochs"] == 1 and (tmp_path / "part" / "last.pt.part").exists() == (when == "save")
+    assert load_encoder(tmp_path / "part" / "encoder.pt").arch == ARCH
+
+    train_joint.main([*part, "--resume"])
+    train_joint.main(joint_arguments(out=tmp_path / "whole"))
+    assert same(load(tmp_path / "part" / "last.pt"), load(tmp_path / "whole" / "last.pt"))
+    assert timeless(tmp_path / "part") == timeless(tmp_path / "whole")
+
+
+def test_a_run_is_resumed_with_its_own_settings_only(
+    joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupted(joint_arguments(out=tmp_path), monkeypatch)
+    capsys.readouterr()
+    error = error_of(joint_arguments(out=tmp_path, lr=0.3, arch="resnet18", resume=True), capsys)
+    assert "--lr was 0.1, is 0.3" in error and f"--arch was '{ARCH}', is 'resnet18'" in error and "seed" not in error
+    train_joint.main(joint_arguments(out=tmp_path, workers=1, resume=True))  # where it computes may differ
+    assert load(tmp_path / "last.pt")["progress"]["epochs"] == 2
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(joint_arguments: Arguments, tmp_path: Path) -> None:
+    train_joint.main(joint_arguments(out=tmp_path))
+    before = load(tmp_path / "last.pt")
+    train_joint.main(joint_arguments(out=tmp_path, resume=True))
+    assert same(load(tmp_path / "last.pt"), before) and len(log(tmp_path)) == 2
+
+
+def test_where_no_run_is_none_can_be_resumed(
+    joint_arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "last.pt: no such file; --resume wants" in error_of(joint_arguments(out=tmp_path, resume=True), capsys)
+
+
+def test_a_run_is_not_overwritten_unasked(
+    joint_arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_joint.main(joint_arguments(out=tmp_path, epochs=1))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    capsys.readouterr()
+    error = error_of(joint_arguments(out=tmp_path, epochs=1, seed=4), capsys)
+    assert str(tmp_path) in error and "--overwrite" in error
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    train_joint.main(joint_arguments(out=tmp_path, epochs=1, seed=4, overwrite=True))
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 4 and len(log(tmp_path)) == 1
+
+
+def test_the_demos_own_folder_is_replaced_and_says_so(
+    joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    demo = {"unlabeled": "demo", "labeled": None, "alpha": 1, "epochs": 1, "epoch_size": 4, "validation_size": 4}
+    train_joint.main(joint_arguments(**demo))
+    assert "replaced" not in capsys.readouterr().out
+    train_joint.main(joint_arguments(**demo, seed=1))
+    assert "runs/joint: the run that was here is replaced" in capsys.readouterr().out
+    assert json.loads(Path("runs/joint/config.json").read_text())["seed"] == 1
+    assert "runs/joint" in error_of(joint_arguments(alpha=1, labeled=None), capsys)  # own pictures' run: not unasked
