@@ -55,7 +55,7 @@ class Settings:
 
 
 PRESETS = {
-    "demo": Settings(data="demo", arch="resnet10-w16", crop=96, epochs=12, lr=1e-3, ft_lr=1e-4, workers=2),
+    "demo": Settings(data="demo", arch="resnet10-w16", crop=96, epochs=10, lr=1e-3, ft_lr=1e-4, workers=2),
     "paper": Settings(),
 }
 
