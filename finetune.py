@@ -145,7 +145,7 @@ def fit(
         bar = tqdm(train, desc, leave=False, disable=None)
         loss = train_epoch(encoder, regressor, optimizer, bar, phase, skipped)
         if not math.isfinite(loss):
-            sys.exit(f"error: the loss is not finite in {desc}; a lower --lr may help")
+            sys.exit(f"error: the loss is not finite in {desc}; a lower learning rate may help")
         if encoded is None or phase == "ft":
             encoded = validate(encoder)
         indices, z = encoded

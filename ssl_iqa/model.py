@@ -72,7 +72,8 @@ class Encoder(nn.Module):
     """f_theta1, Eqs. 1-2: a torchvision ResNet up to its average pooling, with the ImageNet normalization inside.
 
     Attributes: `arch`, one of `ARCHS` (the paper's is resnet50), and `dim`, d: the length of z (resnet50 2048,
-    resnet18 and resnet34 512, resnet10-w16 128). Raises ValueError for an unknown arch, and in `forward` for images that are not floating point [B, 3, H, W].
+    resnet18 and resnet34 512, resnet10-w16 128). Raises ValueError for an unknown arch, and in `forward` for images
+    that are not floating point [B, 3, H, W].
     """
 
     def __init__(self, arch: str) -> None:
@@ -209,14 +210,13 @@ def _copy_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str)
 def _read(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file (an encoder is 'imagenet', 'random' or a file)")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # a damaged pickle can raise almost anything
-        raise ValueError(
-            f"{path}: damaged, or not a file of tensors and plain values ({type(error).__name__})"
-        ) from error
+    with open(path, "rb") as file:
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # on damaged files torch raises almost anything, an OSError without the name too
+            raise ValueError(
+                f"{path}: damaged, or not a file of tensors and plain values ({type(error).__name__})"
+            ) from error
 
 
 def _imagenet_file(arch: str) -> Path:

@@ -63,12 +63,11 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 def load(path: Path) -> dict[str, Any]:
     """What `save` wrote. Raises ValueError for a file that is damaged."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # a damaged pickle can raise almost anything
-        raise ValueError(f"{path}: damaged, or no checkpoint ({type(error).__name__})") from error
+    with open(path, "rb") as file:
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # on damaged files torch raises almost anything, an OSError without the name too
+            raise ValueError(f"{path}: damaged, or no checkpoint ({type(error).__name__})") from error
 
 
 def write_json(content: Any, path: Path) -> None:

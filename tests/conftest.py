@@ -100,6 +100,7 @@ def finetune_arguments(scored: Path, one_thread: None) -> Callable[..., list[str
         "epochs": 2,
         "batch_size": 8,
         "lr": 1e-3,
+        "ft_lr": 1e-4,
         "workers": 0,
         "device": "cpu",
     }

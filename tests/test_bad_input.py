@@ -43,9 +43,9 @@ def script(request: pytest.FixtureRequest) -> str:
 def arguments(script: str, joint_arguments: Arguments, finetune_arguments: Arguments, tmp_path: Path) -> Arguments:
     """arguments(name=value ..) of the script; `labeled` is what finetune.py calls `data`."""
 
-    def make(labeled: str | None = None, **changes: object) -> list[str]:
-        if labeled is not None:
-            changes["labeled" if script == "train_joint" else "data"] = labeled
+    def make(**changes: object) -> list[str]:
+        if script == "finetune" and "labeled" in changes:
+            changes["data"] = changes.pop("labeled")
         smallest = joint_arguments if script == "train_joint" else finetune_arguments
         return smallest(**{"out": tmp_path / "run", **changes})
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy.optimize import curve_fit
+from scipy.special import expit
 from scipy.stats import pearsonr, spearmanr
 from torch import Tensor, nn
 
@@ -129,7 +130,7 @@ def test_lp_ft_is_lp_and_then_ft_from_the_best_of_it(
 ) -> None:
     val_sroccs([0.2, 0.5, 0.4, 0.1, 0.6, 0.3])
     finetune.main(finetune_arguments(out=tmp_path, mode="lp-ft", epochs=3))
-    assert epochs.phases == ["lp"] * 3 + ["ft"] * 3
+    assert epochs.phases == ["lp"] * 3 + ["ft"] * 3 and epochs.rates == [1e-3] * 3 + [1e-4] * 3
     assert same(epochs.before[3], epochs.after[1])
     assert results_of(tmp_path)["best_epoch"] == "ft 2" and results_of(tmp_path)["val_srocc"] == 0.6
     saved = load(tmp_path / "model.pt")
@@ -161,7 +162,7 @@ def test_adam_takes_the_learning_rate_and_mse_is_reported(
     finetune_arguments: Arguments, scored: Path, tmp_path: Path, epochs: Epochs, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Adam's first step is lr long in every weight that has a gradient, whatever its length."""
-    finetune.main(finetune_arguments(out=tmp_path, mode="ft", epochs=1, batch_size=24, lr=3e-4))
+    finetune.main(finetune_arguments(out=tmp_path, mode="ft", epochs=1, batch_size=24, ft_lr=3e-4))
     moved = torch.cat(
         [
             (epochs.after[0][name] - epochs.before[0][name]).flatten()
@@ -206,19 +207,19 @@ def test_a_loss_that_is_not_finite_ends_the_run(
 def test_training_reads_training_pictures_and_the_test_part_is_encoded_once_at_the_end(
     finetune_arguments: Arguments, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained: set[int] = set()
+    drawn: set[int] = set()
     encoded: list[list[int]] = []
-    real_read, real_encode = views.LabeledCrops.read, finetune.encode
+    real_getitem, real_encode = views.LabeledCrops.__getitem__, finetune.encode
 
-    def read(self: views.LabeledCrops, place: int) -> Tensor:
-        trained.add(self.indices[place])
-        return real_read(self, place)
+    def getitem(self: views.LabeledCrops, draw: views.Draw) -> Any:
+        drawn.add(self.indices[draw.index])
+        return real_getitem(self, draw)
 
     def encode(*args: Any) -> tuple[list[int], Tensor]:
         encoded.append(real_encode(*args)[0])
         return real_encode(*args)
 
-    monkeypatch.setattr(views.LabeledCrops, "read", read)
+    monkeypatch.setattr(views.LabeledCrops, "__getitem__", getitem)
     monkeypatch.setattr(finetune, "encode", encode)
     finetune.main(finetune_arguments(out=tmp_path, mode="lp-ft", epochs=2))
 
@@ -226,7 +227,7 @@ def test_training_reads_training_pictures_and_the_test_part_is_encoded_once_at_t
     split = results_of(tmp_path)["split"]
     assert split == data.split_references(labeled.references, 0)
     train, val, test = (data.part_indices(labeled.references, split[part]) for part in ("train", "val", "test"))
-    assert trained == set(train) and (len(train), len(val), len(test)) == (24, 8, 8)
+    assert drawn == set(train) and (len(train), len(val), len(test)) == (24, 8, 8)
     assert encoded == [val] * 3 + [test]  # in LP z of the validation part stays as it is
 
 
@@ -312,6 +313,7 @@ def test_named_encoders_take_no_split_from_the_folder(
 # --- results ---
 
 
+@pytest.mark.filterwarnings("ignore:Covariance")
 def test_the_numbers_are_those_of_scipy_on_the_saved_networks_predictions(
     finetune_arguments: Arguments, scored: Path, tmp_path: Path
 ) -> None:
@@ -336,7 +338,7 @@ def test_the_numbers_are_those_of_scipy_on_the_saved_networks_predictions(
     assert results["plcc"] == pytest.approx(pearsonr(predicted, true).statistic, abs=1e-3)
 
     def logistic(x: np.ndarray, b1: float, b2: float, b3: float, b4: float) -> np.ndarray:
-        return (b1 - b2) / (1 + np.exp(-(x - b3) / abs(b4))) + b2
+        return (b1 - b2) * expit((x - b3) / abs(b4)) + b2
 
     start = (true.max(), true.min(), predicted.mean(), predicted.std())
     fitted, _ = curve_fit(logistic, predicted, true, p0=start, maxfev=100_000)
@@ -436,7 +438,9 @@ def test_joint_training_and_finetuning_end_to_end(
     train_joint.main(joint_arguments(seed=5, epochs=3))  # its probe as well
     shown = capsys.readouterr().out
     assert "a linear probe names" in shown and "Next: python finetune.py --mode lp-ft" in shown
-    finetune.main(finetune_arguments(mode="lp-ft", encoder=None, arch=None, epochs=6, lr=3e-3, crops="five"))
+    finetune.main(
+        finetune_arguments(mode="lp-ft", encoder=None, arch=None, epochs=6, lr=3e-3, ft_lr=1e-3, crops="five")
+    )
     joint, results = json.loads(Path("runs/joint/splits.json").read_text()), results_of(Path("runs/finetune"))
     assert results["encoder"] == "runs/joint/encoder.pt"
     assert {"spec": results["data"], **results["split"]} == joint["labeled"]

@@ -171,6 +171,17 @@ def test_lars_takes_section_4_2s_learning_rates(nets: Networks) -> None:
             torch.testing.assert_close(moved, -0.2 * gradient, rtol=1e-3, atol=1e-6)
 
 
+def test_both_losses_fall_on_a_batch_seen_often(nets: Networks) -> None:
+    settings = replace(SETTINGS, lr=1.0, regressor_lr=1e-3)
+    optimizer = make_optimizer(nets, settings)
+    batch = Fixed([batches()] * 10)
+    records = [train_joint.train_epoch(nets, optimizer, batch, epoch, 0, settings) for epoch in range(5)]
+    # at best the four views of one class are at similarity 1, and at -1 to the two of the other
+    floor = (4 * math.log(3 + 2 * math.exp(-4)) + 2 * math.log(1 + 4 * math.exp(-4))) / 6
+    assert records[0]["L_cont"] > 1.1 and records[-1]["L_cont"] == pytest.approx(floor, abs=0.01)
+    assert records[0]["L_r"] > 3 and records[-1]["L_r"] < 0.1
+
+
 @pytest.mark.parametrize(
     ("step", "plateaus", "schedule", "warmup", "factor"),
     [
@@ -383,12 +394,6 @@ def test_the_same_seed_gives_the_same_weights_with_any_workers(joint_arguments: 
     first, workers, seed = (load(tmp_path / out / "last.pt") for out in "012")
     for part in ("encoder", "projector", "regressor", "optimizer"):
         assert same(first[part], workers[part]) and not same(first[part], seed[part])
-
-
-def test_a_run_learns(joint_arguments: Arguments, tmp_path: Path) -> None:
-    train_joint.main(joint_arguments(out=tmp_path, epochs=12, batch_size=8, lr=1.0, regressor_lr=1e-2))
-    records = log(tmp_path)
-    assert np.mean([r["L"] for r in records[-4:]]) < 0.8 * np.mean([r["L"] for r in records[:4]])
 
 
 def test_alpha_1_needs_no_labels_and_leaves_the_regressor(

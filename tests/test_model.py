@@ -8,6 +8,7 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision
+from scipy.fft import dctn
 from torch import nn
 
 from ssl_iqa import model
@@ -102,7 +103,7 @@ def test_images_of_another_kind_are_refused(encoder: Encoder, images: torch.Tens
 
 
 def test_unknown_arch_is_refused() -> None:
-    with pytest.raises(ValueError, match="arch must be one of resnet18, resnet34, resnet50, got 'vgg16'"):
+    with pytest.raises(ValueError, match="arch must be one of resnet10-w16, resnet18, resnet34, resnet50, got 'vgg16'"):
         Encoder("vgg16")
 
 
@@ -318,3 +319,30 @@ def test_wrong_state_builds_nothing(encoder: Encoder, monkeypatch: pytest.Monkey
     monkeypatch.setattr(model, "Encoder", None)  # would raise a TypeError
     with pytest.raises(ValueError, match="version"):
         encoder_from_state(encoder_state(encoder) | {"version": 2}, "file")
+
+
+def test_the_demo_encoder_starts_as_dct_patterns_of_brightness_and_color():
+    weight = load_encoder("random", "resnet10-w16", seed=3).network.conv1.weight.detach().double()
+    spectrum = torch.from_numpy(dctn(weight.numpy(), axes=(2, 3), norm="ortho"))  # [16, 3, 7, 7]
+    energy = spectrum.square().sum(dim=1).flatten(1)
+    # each filter is one pattern and nothing else
+    torch.testing.assert_close(energy.amax(dim=1), energy.sum(dim=1), rtol=1e-5, atol=0)
+    color = [i % 4 == 3 for i in range(16)]
+    for i, is_color in enumerate(color):
+        red, green, blue = spectrum[i].flatten(1)[:, energy[i].argmax()]
+        if is_color:
+            assert abs(red + green + blue) < 1e-6  # a gray picture gives nothing
+        else:
+            assert red == pytest.approx(green) and green == pytest.approx(blue)
+            assert energy[i].argmax() != 0  # a flat picture gives nothing
+    gray_patterns = {int(energy[i].argmax()) for i in range(16) if not color[i]}
+    assert len(gray_patterns) == 12
+
+
+def test_the_demo_encoder_has_a_quarter_of_the_width_and_one_block_a_stage():
+    encoder = load_encoder("random", "resnet10-w16", seed=0)
+    assert encoder.dim == 128
+    shapes = [tuple(module.weight.shape[:2]) for module in encoder.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert shapes == [(16, 3), (16, 16), (16, 16), (32, 16), (32, 32), (32, 16), (64, 32), (64, 64), (64, 32)] + [
+        (128, 64), (128, 128), (128, 64)
+    ]  # fmt: skip
