@@ -2,6 +2,7 @@
 and a generator."""
 
 from functools import lru_cache
+from math import factorial
 
 import torch
 from scipy.interpolate import CubicSpline
@@ -37,26 +38,18 @@ def contrast_change(image: Tensor, level: float, generator: torch.Generator | No
 
 
 def curve(image: Tensor, x: tuple[float, ...], y: tuple[float, ...]) -> Tensor:
-    """The not-a-knot cubic spline through the points (x, y) (three points: the parabola), clipped to [0, 1].
+    """The not-a-knot cubic spline through the points (x, y), clipped to [0, 1].
 
-    The first and last inner points are no knots: up to five points there are two pieces, one on each side of the
-    middle point, each a cubic about it.
+    Three points give the parabola. Five give two cubics that meet at the middle point; ours lie symmetric about that
+    point, which makes them one and the same.
     """
-    left, right = spline_pieces(x, y)
+    c3, c2, c1, c0 = spline_coefficients(x, y)
     t = image - x[len(x) // 2]
-    return torch.where(t < 0, horner(left, t), horner(right, t)).clamp(0, 1)
-
-
-def horner(coefficients: tuple[float, ...], t: Tensor) -> Tensor:
-    """((c0*t + c1)*t + c2)*t + c3."""
-    c0, c1, c2, c3 = coefficients
-    return ((c0 * t + c1) * t + c2) * t + c3
+    return (((c3 * t + c2) * t + c1) * t + c0).clamp(0, 1)
 
 
 @lru_cache(maxsize=32)
-def spline_pieces(x: tuple[float, ...], y: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The spline's two cubics as coefficients in powers of (value - middle point), highest first."""
+def spline_coefficients(x: tuple[float, ...], y: tuple[float, ...]) -> tuple[float, ...]:
+    """The spline as a cubic in powers of (value - middle point), highest first."""
     spline, middle = CubicSpline(x, y), x[len(x) // 2]
-    constant, slope, half_second = float(spline(middle)), float(spline(middle, 1)), float(spline(middle, 2)) / 2
-    thirds = [float(spline(side, 3)) / 6 for side in (x[0], x[-1])]  # the only one that jumps at the middle
-    return tuple((third, half_second, slope, constant) for third in thirds)
+    return tuple(float(spline(middle, order)) / factorial(order) for order in (3, 2, 1, 0))
