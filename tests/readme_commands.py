@@ -34,6 +34,7 @@ def commands(lines: list[str]) -> list[list[str]]:
     """The words of each command of this project, in lines that may hold several."""
     found = []
     for line in lines:
+        line = re.sub(r"\$\w+", "0", line)  # the variable of a loop over seeds
         words = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars="&|;<>")
         words.whitespace_split = True
         command: list[str] = []
