@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,6 +46,8 @@ def settings_from(args: argparse.Namespace, presets: dict[str, Any], **forced: A
     settings = dataclasses.replace(preset, **forced | {name: v for name, v in given.items() if v is not None})
     for field in dataclasses.fields(settings):
         value, limits = getattr(settings, field.name), field.metadata
+        if isinstance(value, float) and math.isinf(value):
+            raise ValueError(f"{flag(field.name)} {value}: a finite number is wanted")
         if limits["low"] is not None and not value >= limits["low"]:
             raise ValueError(f"{flag(field.name)} {value}: {limits['low']} or more is wanted")
         if limits["high"] is not None and not value <= limits["high"]:

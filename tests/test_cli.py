@@ -64,6 +64,7 @@ def test_the_ends_of_a_range_belong_to_it(line: str) -> None:
         ("--alpha nan", "--alpha nan: 0 or more is wanted"),
         ("--lr 0", "--lr 0.0: more than 0 is wanted"),
         ("--lr nan", "--lr nan: more than 0 is wanted"),
+        ("--lr inf", "--lr inf: a finite number is wanted"),
     ],
 )
 def test_a_value_out_of_range_names_its_flag(line: str, message: str) -> None:
