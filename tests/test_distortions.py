@@ -236,6 +236,13 @@ def test_stretch_by_hand() -> None:
     torch.testing.assert_close(distort(image, "mean_shift", 1, stretch=False), (image + 0.15).clamp(0, 1))
 
 
+def test_faint_pictures_are_stretched_but_not_what_8_bits_do_not_show() -> None:
+    image = 0.5 + 0.01 * by_hand_stretched(picture(16, 20, dtype=torch.float64))
+    torch.testing.assert_close(distort(image, "mean_shift", 3), by_hand_stretched(image))
+    flat = 0.5 + (image - 0.5) / 10  # under half a step of 1/255
+    assert torch.equal(distort(flat, "mean_shift", 3), flat)
+
+
 def test_saturation_over_1_is_brought_back_by_the_stretch_and_cut_without() -> None:
     image = picture(16, 20, dtype=torch.float64)
     image[:, 0, 0] = torch.tensor([0.9, 0.2, 0.3])
