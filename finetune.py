@@ -55,7 +55,7 @@ class Settings:
 
 
 PRESETS = {
-    "demo": Settings(data="demo", arch="resnet10-w16", crop=96, epochs=10, lr=1e-3, ft_lr=1e-4, workers=2),
+    "demo": Settings(data="demo", arch="dct-mlp", crop=96, epochs=6, lr=1e-3, ft_lr=1e-4, workers=2),
     "paper": Settings(),
 }
 
@@ -144,12 +144,13 @@ def fit(
         desc = f"{phase.upper()} epoch {epoch + 1}/{settings.epochs}"
         bar = tqdm(train, desc, leave=False, disable=None)
         loss = train_epoch(encoder, regressor, optimizer, bar, phase, skipped)
-        if not math.isfinite(loss):
-            sys.exit(f"error: the loss is not finite in {desc}; a lower learning rate may help")
         if encoded is None or phase == "ft":
             encoded = validate(encoder)
         indices, z = encoded
-        val_srocc = srocc(predict(regressor, z), scores[indices])
+        y_hat = predict(regressor, z)
+        if not math.isfinite(loss) or not y_hat.isfinite().all():
+            sys.exit(f"error: the loss or a prediction is not finite in {desc}; a lower learning rate may help")
+        val_srocc = srocc(y_hat, scores[indices])
         ranks = np.nan_to_num([val_srocc, best.srocc], nan=-2)  # SROCC is nan where predictions are all equal
         is_best = ranks[0] > ranks[1] or not best.weights
         if is_best:
@@ -188,7 +189,10 @@ def check_parts(labeled: data.LabeledSet, parts: dict[str, list[int]]) -> None:
 def measure(predicted: np.ndarray, labeled: data.LabeledSet, indices: list[int]) -> dict:
     """Table 1's numbers, and Table 2's where the set names its distortions."""
     true = [labeled.scores[i] for i in indices]
-    by_type = srocc_by_type(predicted, true, [labeled.distortions[i] for i in indices]) if labeled.distortions else None
+    by_type = None
+    if labeled.distortions:
+        types = [labeled.distortions[i] for i in indices]  # "" where a CSV file leaves the cell empty
+        by_type = {name: value for name, value in srocc_by_type(predicted, true, types).items() if name}
     return {
         "srocc": srocc(predicted, true),
         "plcc": plcc(predicted, true),
@@ -235,7 +239,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{settings.data}: pictures {counts}", flush=True)
 
     scores = np.array(labeled.scores)
-    made = views.make_demo_pictures(labeled, sum(parts.values(), []), runs.cpu_cores())
+    made = views.make_demo_pictures(labeled, sum(parts.values(), []), settings.workers and runs.cpu_cores())
     crops = views.LabeledCrops(labeled, parts["train"], settings.crop, made)
     steps = math.ceil(len(parts["train"]) / settings.batch_size)
     sampler = views.LabeledBatches(len(parts["train"]), steps, settings.batch_size, settings.seed)

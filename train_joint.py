@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ssl_iqa import data, probe, runs, views
+from ssl_iqa import checkpoint, data, probe, report, runs, views
 from ssl_iqa.cli import add_flags, setting, settings_from
 from ssl_iqa.lars import LARS
 from ssl_iqa.losses import supervised_nt_xent
 from ssl_iqa.metrics import srocc
-from ssl_iqa.model import ARCHS, Encoder, ProjectionHead, Regressor, encoder_state, load_encoder
+from ssl_iqa.model import ARCHS, Networks, load_encoder
 
 
 @dataclass(frozen=True)
@@ -70,30 +70,20 @@ PRESETS = {
         crop=96,
         epoch_size=6400,
         validation_size=256,
-        arch="resnet10-w16",
+        arch="dct-mlp",
         init="random",
         batch_size=64,
         labeled_batch_size=64,
         images_per_class=2,
-        epochs=5,
+        epochs=8,
         lr=0.7,
         regressor_lr=1e-2,
         warmup=40,
         schedule="linear",
-        workers=1,
+        workers=2,
     ),
     "paper": Settings(),
 }
-
-
-class Networks(nn.Module):
-    """Encoder f, projection head g and regressor h."""
-
-    def __init__(self, encoder: Encoder, mean_score: float) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.projector = ProjectionHead(encoder.dim)
-        self.regressor = Regressor(encoder.dim, mean_score)
 
 
 def contrastive_loss(nets: Networks, x_d: Tensor, classes: Tensor, settings: Settings) -> Tensor:
@@ -243,7 +233,7 @@ def make_streams(
         crops = None
         if labeled is not None and settings.alpha < 1:
             indices = data.part_indices(labeled.references, splits["labeled"][part])
-            made = views.make_demo_pictures(labeled, indices, runs.cpu_cores())
+            made = views.make_demo_pictures(labeled, indices, settings.workers and runs.cpu_cores())
             crops = views.LabeledCrops(labeled, indices, settings.crop, made)
         epoch_size = settings.epoch_size if part == "train" else settings.validation_size
         streams.append(
@@ -283,72 +273,13 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
     return settings, args
 
 
-@dataclass
-class Progress:
-    """How far a run has come: whole epochs done, and what plateaus and early stopping count."""
-
-    epochs: int = 0
-    best_loss: float = math.inf
-    since_best: int = 0
-    plateaus: int = 0
-
-    def update(self, val_loss: float, patience: int) -> bool:
-        """Counts an epoch by its monitored loss; True if that is the best so far."""
-        self.epochs += 1
-        if val_loss < self.best_loss:
-            self.best_loss, self.since_best = val_loss, 0
-            return True
-        self.since_best += 1
-        self.plateaus += self.since_best % patience == 0
-        return False
-
-
-def save_run(out: Path, nets: Networks, optimizer: LARS, progress: Progress, settings: Settings, is_best: bool) -> None:
-    """The checkpoint of an epoch; also the best one and its encoder, if it is that."""
-    state = {
-        "settings": asdict(settings),
-        "progress": asdict(progress),
-        "encoder": encoder_state(nets.encoder),
-        "projector": nets.projector.state_dict(),
-        "regressor": nets.regressor.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    if is_best:
-        runs.save(state["encoder"], out / runs.ENCODER)
-        runs.save(state, out / runs.BEST)
-    runs.save(state, out / runs.LAST)
-
-
-def resume_run(out: Path, nets: Networks, optimizer: LARS, settings: Settings) -> Progress:
-    """Puts everything back as it was after the last whole epoch. Raises ValueError for a run of other settings."""
-    path = out / runs.LAST
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; --resume wants the folder of a run that has saved an epoch")
-    state = runs.load(path)
-    differing = [
-        f"--{name.replace('_', '-')} was {was!r}, is {getattr(settings, name)!r}"
-        for name, was in state["settings"].items()
-        if name not in ("workers", "device") and was != getattr(settings, name)
-    ]
-    if differing:
-        raise ValueError(f"{path}: a run of other settings: {'; '.join(differing)}")
-    nets.encoder.load_state_dict(state["encoder"]["weights"])
-    nets.projector.load_state_dict(state["projector"])
-    nets.regressor.load_state_dict(state["regressor"])
-    optimizer.load_state_dict(state["optimizer"])
-    progress = Progress(**state["progress"])
-    log = out / runs.LOG  # an epoch that was logged but not saved will be run again
-    kept = log.read_bytes().splitlines(keepends=True)[: progress.epochs]
-    runs.write_atomic(log, lambda file: file.writelines(kept))
-    return progress
-
-
 def main(arguments: list[str] | None = None) -> None:
     began = time.perf_counter()
     settings, args = parse_arguments(arguments)
     out = args.out or Path("runs/joint")
     with runs.clear_errors():
         device = runs.use_device(settings.device, settings.workers)
+        saved = checkpoint.read_run(out, asdict(settings)) if args.resume else None
         splits, train, val, labeled, reduce = split_pictures(settings)
         streams, val_streams = make_streams(train, val, labeled, splits, reduce, device, settings)
         encoder = load_encoder(settings.init, settings.arch, settings.seed)
@@ -358,11 +289,11 @@ def main(arguments: list[str] | None = None) -> None:
         optimizer = make_optimizer(nets, settings)
         is_default_demo = args.out is None and settings.unlabeled == "demo"
         runs.prepare_folder(out, keep=args.resume, replace=args.overwrite or is_default_demo)
-        progress = resume_run(out, nets, optimizer, settings) if args.resume else Progress()
+        progress = checkpoint.resume_run(saved, out, nets, optimizer) if saved else checkpoint.Progress()
         runs.write_json(asdict(settings), out / runs.CONFIG)
         runs.write_json(splits, out / runs.SPLITS)
 
-    print_start(settings, splits, len(streams), device, out)
+    report.print_start(asdict(settings), splits, len(streams), str(device), out)
     while progress.epochs < settings.epochs and progress.since_best < settings.stop_after:
         try:
             losses = train_epoch(nets, optimizer, streams, progress.epochs, progress.plateaus, settings)
@@ -374,60 +305,16 @@ def main(arguments: list[str] | None = None) -> None:
         minutes = round((time.perf_counter() - began) / 60, 2)
         record = {"epoch": progress.epochs, "minutes": minutes, "skipped": len(streams.skipped), **losses}
         runs.append_json(record, out / runs.LOG)
-        save_run(out, nets, optimizer, progress, settings, is_best)
-        print_epoch(record, settings, is_best)
-    print_end(settings, train, val, reduce, len(streams.skipped | val_streams.skipped), out, began)
+        checkpoint.save_run(out, nets, optimizer, progress, asdict(settings), is_best)
+        report.print_epoch(record, settings.epochs, is_best)
 
-
-def print_start(settings: Settings, splits: dict, steps: int, device: torch.device, out: Path) -> None:
-    for name, value in sorted(asdict(settings).items()):
-        print(f"  {name:<20} {value}")
-    if "demo" in (settings.unlabeled, settings.labeled):
-        print("The demo's setting: a small encoder and small pictures for two CPU cores. The paper's: --preset paper.")
-    if settings.labeled == "demo":
-        print("Its scores are the mean opinions of KADID-10k's 125 classes, not opinions of these very pictures.")
-    print(
-        f"unlabeled: {splits['unlabeled']['train']} photographs to train, {len(splits['unlabeled']['val'])} to validate"
-    )
-    if "labeled" in splits:
-        counts = ", ".join(f"{len(splits['labeled'][part])} {part}" for part in ("train", "val", "test"))
-        print(f"labeled: {settings.labeled}, by reference image: {counts}")
-    chance = math.log(2 * settings.batch_size - 1)
-    print(f"{steps} steps an epoch on {device}; L_cont is about {chance:.2f} where features say nothing")
-    print(f"run folder: {out}", flush=True)
-
-
-def print_epoch(record: dict, settings: Settings, is_best: bool) -> None:
-    labeled = "L_r" in record
-    print(
-        f"epoch {record['epoch']:>3}/{settings.epochs}  L_cont {record['L_cont']:.3f}"
-        + (f"  L_r {record['L_r']:.3f}" if labeled else "")
-        + f" | validation: L {record['val_L']:.3f}  L_cont {record['val_L_cont']:.3f}"
-        + (f"  L_r {record['val_L_r']:.3f}  SROCC {record['val_SROCC']:.3f}" if labeled else "")
-        + f" | {record['pictures_per_second']:.0f} pictures/s, {record['minutes']:.1f} min"
-        + (" *" if is_best else ""),
-        flush=True,
-    )
-
-
-def print_end(
-    settings: Settings, train: list[str], val: list[str], reduce: int, skipped: int, out: Path, began: float
-) -> None:
-    """What the best encoder has learned, beside a random one, where it is, and what to do with it."""
-    if skipped:
-        print(f"{skipped} files could not be read and were skipped")
     encoders = {
         "this encoder": load_encoder(out / runs.ENCODER),
         "a random one": load_encoder("random", settings.arch, settings.seed),
     }
-    print(f"Which of the 25 types has a validation photograph? (chance {probe.CHANCE:.0%})")
-    for name, shares in probe.probe_types(encoders, train, val, settings.crop, reduce, settings.seed).items():
-        print(f"  {name}: a linear probe names {shares['linear']:.0%}, the nearest neighbor {shares['neighbor']:.0%}")
-    print(
-        f"{(time.perf_counter() - began) / 60:.1f} minutes. The encoder of the best epoch (*) is {out / runs.ENCODER}"
-    )
-    encoder = "" if out == Path("runs/joint") else f" --encoder {out / runs.ENCODER}"
-    print(f"Next: python finetune.py --mode lp-ft{encoder}")
+    accuracies = probe.probe_types(encoders, train, val, settings.crop, reduce, settings.seed)
+    skipped = len(streams.skipped | val_streams.skipped)
+    report.print_end(accuracies, skipped, out / runs.ENCODER, (time.perf_counter() - began) / 60)
 
 
 if __name__ == "__main__":

@@ -6,59 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import ResNet, get_model_weights, list_models, resnet18, resnet34, resnet50
-from torchvision.models.resnet import BasicBlock
-
-
-def resnet10_w16() -> ResNet:
-    """The demo's encoder, made for CPUs: torchvision's ResNet with one block a stage and 16, 32, 64, 128 channels.
-
-    Its first convolution starts as DCT patterns rather than noise. Quality shows in what lies beside a photograph's
-    content, at higher frequencies and in color differences; the content's lower ones drown that in a random filter.
-    """
-    network = ResNet(BasicBlock, [1, 1, 1, 1])
-    network.inplanes = 16
-    network.conv1 = nn.Conv2d(3, 16, kernel_size=7, stride=2, padding=3, bias=False)
-    network.bn1 = nn.BatchNorm2d(16)
-    for stage, channels in enumerate((16, 32, 64, 128), start=1):
-        setattr(network, f"layer{stage}", network._make_layer(BasicBlock, channels, 1, stride=1 if stage == 1 else 2))
-    network.fc = nn.Linear(128, 1000)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):  # as torchvision starts them
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    start_as_dct(network.conv1.weight)
-    return network
-
-
-@torch.no_grad()
-def start_as_dct(weight: Tensor) -> None:
-    """Makes filters [channels, 3, k, k] DCT-II patterns of the length that they had on average.
-
-    Three of four see brightness, at frequencies drawn without the constant one, the fourth a difference of colors.
-    """
-    channels, _, k, _ = weight.shape
-    n = torch.arange(k)
-    waves = torch.cos(torch.pi * (2 * n + 1) * n[:, None] / (2 * k))  # [frequency, position]
-    waves /= waves.norm(dim=1, keepdim=True)
-    drawn = (1 + torch.randperm(k * k - 1)).tolist()  # frequencies u*k + v, not 0
-    gray = torch.tensor((1.0, 1.0, 1.0)) / 3**0.5
-    opponents = torch.tensor((1.0, -1.0, 0.0)) / 2**0.5, torch.tensor((0.5, 0.5, -1.0)) / 1.5**0.5
-    length = weight.flatten(1).norm(dim=1).mean()
-    for i in range(channels):
-        if i % 4 < 3:
-            color, (u, v) = gray, divmod(drawn[i], k)
-        else:
-            color, (u, v) = opponents[i // 4 % 2], ((0, 0), (0, 1), (1, 0), (0, 0))[i // 4 % 4]
-        weight[i] = length * color[:, None, None] * torch.outer(waves[u], waves[v])
-
-
-ARCHS: dict[str, Callable[[], ResNet]] = {
-    "resnet10-w16": resnet10_w16,
-    "resnet18": resnet18,
-    "resnet34": resnet34,
-    "resnet50": resnet50,
-}
 
 # Channel mean and standard deviation of ImageNet's RGB in [0, 1], with which torchvision's weights were trained.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -71,9 +21,9 @@ ENCODER_VERSION = 1
 class Encoder(nn.Module):
     """f_theta1, Eqs. 1-2: a torchvision ResNet up to its average pooling, with the ImageNet normalization inside.
 
-    Attributes: `arch`, one of `ARCHS` (the paper's is resnet50), and `dim`, d: the length of z (resnet50 2048,
-    resnet18 and resnet34 512, resnet10-w16 128). Raises ValueError for an unknown arch, and in `forward` for images
-    that are not floating point [B, 3, H, W].
+    Attributes: `arch`, one of `ARCHS` (the paper's is resnet50; dct-mlp is the demo's `DctMlp`, which normalizes by
+    itself), and `dim`, d: the length of z (resnet50 2048, resnet18 and resnet34 512, dct-mlp 256). Raises ValueError
+    for an unknown arch, and in `forward` for images that are not floating point [B, 3, H, W].
     """
 
     def __init__(self, arch: str) -> None:
@@ -84,8 +34,9 @@ class Encoder(nn.Module):
         self.network = ARCHS[arch]()
         self.dim: int = self.network.fc.in_features
         self.network.fc = nn.Identity()
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if isinstance(self.network, ResNet) else ((0.0,), (1.0,))
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """RGB images in [0, 1], [B, 3, H, W], to z, [B, dim]."""
@@ -114,6 +65,80 @@ class Regressor(nn.Sequential):
 
     def forward(self, z: Tensor) -> Tensor:
         return super().forward(z).squeeze(1)  # [B, 1] -> [B]
+
+
+class Networks(nn.Module):
+    """What Eq. 8 trains: encoder f, projection head g and regressor h."""
+
+    def __init__(self, encoder: Encoder, mean_score: float) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projector = ProjectionHead(encoder.dim)
+        self.regressor = Regressor(encoder.dim, mean_score)
+
+
+class DctMlp(nn.Module):
+    """The demo's encoder, for two CPU cores and few photographs: classical statistics, and layers that learn from them.
+
+    A distortion changes how much of each frequency a picture holds, by a factor that depends little on what it shows.
+    So this looks where classical quality measures look, and at logarithms, in which a factor is a shift: the first
+    layer's 8x8 filters are the DCT's patterns in Y, Cb and Cr, and z comes, by a layer and a residual block, from the
+    mean strength of their answers. The filters are fixed, the layers learn.
+    """
+
+    def __init__(self, dim: int = 256) -> None:
+        super().__init__()
+        n = torch.arange(8)
+        waves = torch.cos(torch.pi * (2 * n + 1) * n[:, None] / 16)  # [frequency, position]
+        waves /= waves.norm(dim=1, keepdim=True)
+        patterns = torch.einsum("ui,vj->uvij", waves, waves).flatten(0, 1)[1:]  # [63, 8, 8], without the constant one
+        ycbcr = torch.tensor(((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312)))
+        filters = torch.einsum("yc,nij->yncij", ycbcr, patterns).flatten(0, 1)  # [189, 3, 8, 8]
+        self.register_buffer("ycbcr", ycbcr, persistent=False)
+        self.register_buffer("filters", filters, persistent=False)
+
+        statistics = 2 * 3 + 2 * 2 * len(filters)  # 762
+        self.norm = nn.BatchNorm1d(statistics)
+        self.layer1 = nn.Sequential(nn.Linear(statistics, dim, bias=False), nn.BatchNorm1d(dim), nn.ReLU())
+        self.layer2 = nn.Sequential(
+            nn.Linear(dim, dim, bias=False),
+            nn.BatchNorm1d(dim),
+            nn.ReLU(),
+            nn.Linear(dim, dim, bias=False),
+            nn.BatchNorm1d(dim),
+        )
+        self.fc = nn.Linear(dim, 1)  # as torchvision's networks have one; the encoder ends before
+        for module in (*self.layer1, *self.layer2):
+            if isinstance(module, nn.Linear):  # as torchvision starts a ResNet's convolutions
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    @torch.no_grad()
+    def statistics(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] in [0, 1], H and W at least 16, to [B, 762].
+
+        Mean and standard deviation of Y, Cb, Cr; then, at full and at half size, of each filter's answers r over all
+        blocks of 8x8 pixels log(mean |r|), which sees edges, and mean log |r|, which sees plain surfaces. What is
+        added to |r| is a quarter and half a level of 8 bits: less than that cannot be told.
+        """
+        colors = torch.einsum("yc,bchw->byhw", self.ycbcr, images).flatten(2)  # [B, 3, HW]
+        found = [colors.mean(dim=2), colors.std(dim=2)]
+        for size in (images, F.avg_pool2d(images, 2)):
+            strength = F.conv2d(size, self.filters, stride=8).abs_()  # [B, 189, h, w]
+            found.append((strength.mean(dim=(2, 3)) + 1 / 1024).log())
+            found.append(strength.add_(1 / 512).log_().mean(dim=(2, 3)))
+        return torch.cat(found, dim=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        h = self.layer1(self.norm(self.statistics(images)))
+        return self.fc(F.relu(h + self.layer2(h)))
+
+
+ARCHS: dict[str, Callable[[], nn.Module]] = {
+    "dct-mlp": DctMlp,
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+}
 
 
 def load_encoder(spec: str | Path, arch: str | None = None, seed: int = 0) -> Encoder:

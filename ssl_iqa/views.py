@@ -87,12 +87,9 @@ def first_readable(read: Callable[[int], Tensor], paths: Sequence[str], start: i
     skipped = []
     for index in (*range(start, len(paths)), *range(start)):
         try:
-            picture = read(index)
-            if min(picture.shape[1:]) >= 16:  # what distort takes
-                return index, picture, skipped
+            return index, read(index), skipped
         except (UnreadableImage, OSError):
-            pass
-        skipped.append(paths[index])
+            skipped.append(paths[index])
     raise ValueError(f"{paths[start]}: not a usable picture, nor is any of the other {len(paths) - 1}")
 
 
@@ -127,6 +124,8 @@ class UnlabeledViews(Dataset):
         if index in self.kept:
             return self.kept[index]
         picture = read_picture(self.paths[index], self.reduce)
+        if min(picture.shape[1:]) < 16:
+            raise UnreadableImage(f"{self.paths[index]}: {list(picture.shape[1:])} pixels, distort takes 16 a side")
         if len(self.paths) <= self.KEEP:
             self.kept[index] = picture
         return picture
@@ -184,11 +183,13 @@ class LabeledCrops(Dataset):
     def __getitem__(self, draw: Draw) -> tuple[Tensor, float, list[str]]:
         place, x, skipped = first_readable(self.read, self.paths, draw.index)
         view = random_view(x, self.size, torch.Generator().manual_seed(draw.seed))
+        if view.dtype == torch.uint8:  # `made` holds bytes
+            view = view / 255
         return view, self.labeled.scores[self.indices[place]], skipped
 
     def read(self, place: int) -> Tensor:
         index = self.indices[place]
-        return self.made[index] / 255 if index in self.made else read_labeled(self.labeled, index)
+        return self.made[index] if index in self.made else read_labeled(self.labeled, index)
 
 
 def collate_views(samples: list[tuple[Tensor, int, list[str]]]) -> tuple[Tensor, Tensor, list[str]]:

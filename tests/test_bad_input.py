@@ -256,14 +256,14 @@ def initial(script: str, path: Path) -> dict[str, Path]:
 def test_a_checkpoint_of_another_architecture(
     script: str, arguments: Arguments, error_of: Callable, tmp_path: Path
 ) -> None:
-    path = save(encoder_state(load_encoder("random", "resnet10-w16")), tmp_path / "e.pt")
+    path = save(encoder_state(load_encoder("random", "dct-mlp")), tmp_path / "e.pt")
     error = error_of(script, arguments(**initial(script, path), arch="resnet50"))
-    assert names(error, path, "resnet10-w16", "resnet50")
+    assert names(error, path, "dct-mlp", "resnet50")
     assert not (tmp_path / "run").exists()
 
 
 def test_weights_of_another_architecture(script: str, arguments: Arguments, error_of: Callable, tmp_path: Path) -> None:
-    path = save(load_encoder("random", "resnet10-w16").network.state_dict(), tmp_path / "e.pth")
+    path = save(load_encoder("random", "dct-mlp").network.state_dict(), tmp_path / "e.pth")
     assert names(error_of(script, arguments(**initial(script, path), arch="resnet18")), path, "resnet18", "do not fit")
 
 
@@ -273,7 +273,7 @@ def test_a_checkpoint_that_is_none(
 ) -> None:
     path = tmp_path / "e.pt"
     if kind == "truncated":
-        save(encoder_state(load_encoder("random", "resnet10-w16")), path)
+        save(encoder_state(load_encoder("random", "dct-mlp")), path)
         path.write_bytes(path.read_bytes()[:9000])
     elif kind == "text":
         path.write_text("no checkpoint")
@@ -284,7 +284,7 @@ def test_a_checkpoint_that_is_none(
 
 
 def test_a_small_encoder_has_no_imagenet_weights(script: str, arguments: Arguments, error_of: Callable) -> None:
-    assert names(error_of(script, arguments(**initial(script, Path("imagenet")))), "ImageNet", "resnet10-w16", "random")
+    assert names(error_of(script, arguments(**initial(script, Path("imagenet")))), "ImageNet", "dct-mlp", "random")
 
 
 @pytest.mark.parametrize("content", [b"half", b""])
@@ -320,7 +320,7 @@ def test_an_output_folder_that_cannot_be_written(
 def test_the_probe_wants_an_encoder_of_the_demo(error_of: Callable, tmp_path: Path) -> None:
     path = tmp_path / "encoder.pt"
     assert names(error_of("probe", [str(path)]), path, "no such file")
-    save(encoder_state(load_encoder("random", "resnet10-w16")), path)
+    save(encoder_state(load_encoder("random", "dct-mlp")), path)
     assert names(error_of("probe", [str(path)]), tmp_path / "config.json")
     runs.write_json({"seed": 0, "crop": 32}, tmp_path / "config.json")
     runs.write_json({"labeled": {"spec": "csv:own.csv"}}, tmp_path / "splits.json")

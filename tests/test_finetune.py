@@ -21,7 +21,7 @@ import train_joint
 from ssl_iqa import data, runs, views
 from ssl_iqa.model import Encoder, Regressor, encoder_from_state, encoder_state, load_encoder
 
-ARCH = "resnet10-w16"
+ARCH = "dct-mlp"
 Arguments = Callable[..., list[str]]
 
 

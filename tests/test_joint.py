@@ -19,10 +19,11 @@ from torch import Tensor
 
 import train_joint
 from ssl_iqa import data, probe, views
-from ssl_iqa.model import load_encoder
-from train_joint import Networks, Progress, joint_step, lr_factor, make_optimizer
+from ssl_iqa.checkpoint import Progress
+from ssl_iqa.model import Networks, load_encoder
+from train_joint import joint_step, lr_factor, make_optimizer
 
-ARCH = "resnet10-w16"
+ARCH = "dct-mlp"
 SETTINGS = replace(train_joint.PRESETS["paper"], arch=ARCH, init="random", batch_size=3, crop=32, alpha=0.7)
 
 Arguments = Callable[..., list[str]]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -103,7 +104,7 @@ def test_images_of_another_kind_are_refused(encoder: Encoder, images: torch.Tens
 
 
 def test_unknown_arch_is_refused() -> None:
-    with pytest.raises(ValueError, match="arch must be one of resnet10-w16, resnet18, resnet34, resnet50, got 'vgg16'"):
+    with pytest.raises(ValueError, match="arch must be one of dct-mlp, resnet18, resnet34, resnet50, got 'vgg16'"):
         Encoder("vgg16")
 
 
@@ -321,28 +322,43 @@ def test_wrong_state_builds_nothing(encoder: Encoder, monkeypatch: pytest.Monkey
         encoder_from_state(encoder_state(encoder) | {"version": 2}, "file")
 
 
-def test_the_demo_encoder_starts_as_dct_patterns_of_brightness_and_color():
-    weight = load_encoder("random", "resnet10-w16", seed=3).network.conv1.weight.detach().double()
-    spectrum = torch.from_numpy(dctn(weight.numpy(), axes=(2, 3), norm="ortho"))  # [16, 3, 7, 7]
-    energy = spectrum.square().sum(dim=1).flatten(1)
-    # each filter is one pattern and nothing else
-    torch.testing.assert_close(energy.amax(dim=1), energy.sum(dim=1), rtol=1e-5, atol=0)
-    color = [i % 4 == 3 for i in range(16)]
-    for i, is_color in enumerate(color):
-        red, green, blue = spectrum[i].flatten(1)[:, energy[i].argmax()]
-        if is_color:
-            assert abs(red + green + blue) < 1e-6  # a gray picture gives nothing
-        else:
-            assert red == pytest.approx(green) and green == pytest.approx(blue)
-            assert energy[i].argmax() != 0  # a flat picture gives nothing
-    gray_patterns = {int(energy[i].argmax()) for i in range(16) if not color[i]}
-    assert len(gray_patterns) == 12
+def test_the_demo_encoders_statistics_are_those_of_scipys_dct() -> None:
+    network = load_encoder("random", "dct-mlp").network.double()
+    images = torch.rand(2, 3, 32, 41, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    images[1] = images[1].mean(dim=0)  # gray: no color in it
+    found = network.statistics(images).numpy()
+
+    jfif = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+    for image, statistics in zip(images.numpy(), found, strict=True):
+        half = image[:, :, :40].reshape(3, 16, 2, 20, 2).mean(axis=(2, 4))
+        expected = [*(jfif @ image.reshape(3, -1)).mean(axis=1), *(jfif @ image.reshape(3, -1)).std(axis=1, ddof=1)]
+        for picture in (image, half):
+            ycbcr = np.tensordot(jfif, picture, 1)
+            places = [(i, j) for i in range(0, ycbcr.shape[1] - 7, 8) for j in range(0, ycbcr.shape[2] - 7, 8)]
+            patches = np.stack([ycbcr[:, i : i + 8, j : j + 8] for i, j in places])  # [places, 3, 8, 8]
+            strength = np.abs(dctn(patches, axes=(2, 3), norm="ortho")).reshape(len(places), 3, 64)[:, :, 1:]
+            expected += np.log(strength.mean(axis=0) + 1 / 1024).ravel().tolist()
+            expected += np.log(strength + 1 / 512).mean(axis=0).ravel().tolist()
+        np.testing.assert_allclose(statistics, expected, rtol=0, atol=1e-4)  # the filters are float32's
+    assert found.shape == (2, 762)
 
 
-def test_the_demo_encoder_has_a_quarter_of_the_width_and_one_block_a_stage():
-    encoder = load_encoder("random", "resnet10-w16", seed=0)
-    assert encoder.dim == 128
-    shapes = [tuple(module.weight.shape[:2]) for module in encoder.modules() if isinstance(module, torch.nn.Conv2d)]
-    assert shapes == [(16, 3), (16, 16), (16, 16), (32, 16), (32, 32), (32, 16), (64, 32), (64, 64), (64, 32)] + [
-        (128, 64), (128, 128), (128, 64)
-    ]  # fmt: skip
+def test_the_demo_encoder_is_a_residual_network_of_its_statistics() -> None:
+    encoder = load_encoder("random", "dct-mlp", seed=0)
+    assert encoder.dim == 256
+    with torch.no_grad():
+        encoder(torch.rand(4, 3, 32, 32))  # BatchNorm's statistics away from the start
+        network = encoder.eval().network
+        x = network.norm(network.statistics(IMAGES))
+        h = network.layer1[1](x @ network.layer1[0].weight.T).clamp(min=0)
+        inner = network.layer2[1](h @ network.layer2[0].weight.T).clamp(min=0)
+        z = (h + network.layer2[4](inner @ network.layer2[3].weight.T)).clamp(min=0)
+        torch.testing.assert_close(encoder(IMAGES), z)
+    learned = {name for name, _ in encoder.named_parameters()}
+    assert all(name.startswith(("network.norm", "network.layer")) for name in learned)
+
+
+def test_the_demo_encoder_takes_pictures_as_they_are() -> None:
+    encoder = load_encoder("random", "dct-mlp", seed=0).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(IMAGES), encoder.network(IMAGES))

@@ -207,20 +207,20 @@ def damaged(photographs: Path, tmp_path: Path) -> list[str]:
 def test_the_next_readable_picture_takes_the_place(
     damaged: list[str], start: int, wanted: int, skipped: list[int]
 ) -> None:
-    index, picture, paths = views.first_readable(lambda i: views.read_picture(damaged[i]), damaged, start)
+    index, picture, paths = views.first_readable(UnlabeledViews(damaged, 32).read, damaged, start)
     assert index == wanted and torch.equal(picture, views.read_picture(damaged[wanted]))
     assert paths == [damaged[i] for i in skipped]
 
 
 def test_after_the_last_picture_comes_the_first(damaged: list[str]) -> None:
     paths = damaged[3:] + damaged[:3]  # small, good, good, bad, bad, bad
-    index, _, skipped = views.first_readable(lambda i: views.read_picture(paths[i]), paths, 3)
+    index, _, skipped = views.first_readable(UnlabeledViews(paths, 32).read, paths, 3)
     assert index == 1 and skipped == [*paths[3:], paths[0]]
 
 
 def test_no_readable_picture_is_an_error(damaged: list[str]) -> None:
     with pytest.raises(ValueError, match=r"2\.png: not a usable picture, nor is any of the other 3$"):
-        views.first_readable(lambda i: views.read_picture(damaged[i]), damaged[:4], 2)
+        views.first_readable(UnlabeledViews(damaged, 32).read, damaged[:4], 2)
 
 
 def test_the_score_is_that_of_the_picture_in_the_place(damaged: list[str]) -> None:
@@ -232,6 +232,12 @@ def test_the_score_is_that_of_the_picture_in_the_place(damaged: list[str]) -> No
         places(view.flip(dims), views.read_picture(damaged[4])) for dims in ((1,), (2,), (1, 2))
     )
     assert skipped == [damaged[0]]
+
+
+def test_small_labeled_pictures_are_learned_from_as_they_are_tested(damaged: list[str]) -> None:
+    labeled = LabeledSet("own", damaged, [1.0] * 6, (1, 6), damaged)
+    view, _, skipped = LabeledCrops(labeled, [3], size=32, made={})[Draw(0, 0)]  # 10 x 10 pixels, reflected
+    assert view.shape == (3, 32, 32) and skipped == []
 
 
 def test_made_pictures_are_cropped_without_reading(monkeypatch: pytest.MonkeyPatch) -> None:
