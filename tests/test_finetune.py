@@ -180,7 +180,7 @@ def test_adam_takes_the_learning_rate_and_mse_is_reported(
 
 def test_an_epoch_of_mse_on_given_batches() -> None:
     """At learning rate 0: the mean over batches of the mean of (y_hat - y)^2."""
-    encoder, regressor = load_encoder("random", ARCH), Regressor(128)
+    encoder, regressor = load_encoder("random", ARCH), Regressor(256)
     generator = torch.Generator().manual_seed(0)
     pictures, scores = torch.rand(2, 4, 3, 32, 32, generator=generator), 10 * torch.rand(2, 4, generator=generator)
     batches = [(x, y, []) for x, y in zip(pictures, scores, strict=True)]
@@ -196,6 +196,15 @@ def test_a_loss_that_is_not_finite_ends_the_run(
     finetune_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(finetune, "train_epoch", lambda *_: math.nan)
+    with pytest.raises(SystemExit) as caught:
+        finetune.main(finetune_arguments(out=tmp_path))
+    assert "not finite in LP epoch 1" in str(caught.value.code) and not (tmp_path / "results.json").exists()
+
+
+def test_a_prediction_that_is_not_finite_ends_the_run(
+    finetune_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finetune, "predict", lambda regressor, z: torch.full((len(z),), math.inf))
     with pytest.raises(SystemExit) as caught:
         finetune.main(finetune_arguments(out=tmp_path))
     assert "not finite in LP epoch 1" in str(caught.value.code) and not (tmp_path / "results.json").exists()
@@ -360,6 +369,16 @@ def test_a_set_without_types_has_no_srocc_by_type(finetune_arguments: Arguments,
     (scored.parent / "untyped.csv").write_text("\n".join(rows))
     finetune.main(finetune_arguments(out=tmp_path, data=f"csv:{scored.parent / 'untyped.csv'}"))
     assert results_of(tmp_path)["srocc_by_type"] is None
+
+
+def test_pictures_without_a_type_are_in_no_types_srocc(
+    finetune_arguments: Arguments, scored: Path, tmp_path: Path
+) -> None:
+    some = scored.with_name("some.csv")  # the types of the first five references are not known
+    lines = scored.read_text().splitlines()
+    some.write_text("\n".join(lines[:1] + [line.rsplit(",", 1)[0] + "," for line in lines[1:21]] + lines[21:]))
+    finetune.main(finetune_arguments(out=tmp_path, data=f"csv:{some}", epochs=1))
+    assert set(results_of(tmp_path)["srocc_by_type"]) <= {"blur", "pixelate"}
 
 
 def test_results_are_json_that_any_reader_takes(

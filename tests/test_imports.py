@@ -43,6 +43,11 @@ def own_imports(path: Path) -> list[str]:
     return [name for name in imports(path) if within(name, "ssl_iqa")]
 
 
+def test_every_folder_of_modules_is_a_package() -> None:
+    """Else an installation, unlike a checkout, lacks it: find_packages asks for an __init__.py."""
+    assert {path.parent for path in MODULES} == {path.parent for path in PACKAGE.rglob("__init__.py")}
+
+
 @pytest.mark.parametrize("module", ["model", "losses", "lars", "metrics"])
 def test_these_import_nothing_of_the_package(module: str) -> None:
     assert own_imports(PACKAGE / f"{module}.py") == []
@@ -77,7 +82,7 @@ def test_argparse_is_in_cli_and_the_commands_only() -> None:
     assert PACKAGE / "cli.py" in with_argparse
     assert all(path == PACKAGE / "cli.py" or is_command(path) for path in with_argparse)
     assert all(is_command(path) for path in SCRIPTS)
-    libraries = ("model", "losses", "lars", "metrics", "data", "views", "runs")
+    libraries = ("model", "losses", "lars", "metrics", "data", "views", "runs", "checkpoint", "report")
     assert not {PACKAGE / f"{name}.py" for name in libraries} & set(with_argparse)
 
 

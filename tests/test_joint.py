@@ -590,7 +590,19 @@ def test_a_finished_run_that_is_resumed_stays_as_it_is(joint_arguments: Argument
 def test_where_no_run_is_none_can_be_resumed(
     joint_arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "last.pt: no such file; --resume wants" in error_of(joint_arguments(out=tmp_path, resume=True), capsys)
+    out = tmp_path / "none"
+    assert "last.pt: no such file; --resume wants" in error_of(joint_arguments(out=out, resume=True), capsys)
+    assert not out.exists()
+
+
+def test_a_file_of_something_else_cannot_be_resumed(
+    joint_arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for content in ({"weights": torch.zeros(2)}, torch.zeros(2)):
+        torch.save(content, tmp_path / "last.pt")
+        assert "last.pt: not a checkpoint of train_joint.py" in error_of(
+            joint_arguments(out=tmp_path, resume=True), capsys
+        )
 
 
 def test_a_run_is_not_overwritten_unasked(

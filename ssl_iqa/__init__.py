@@ -1,0 +1,1 @@
+"""Semi-supervised representation learning for blind image quality assessment, in pure PyTorch."""
