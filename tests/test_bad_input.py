@@ -263,7 +263,7 @@ def test_a_checkpoint_of_another_architecture(
 
 
 def test_weights_of_another_architecture(script: str, arguments: Arguments, error_of: Callable, tmp_path: Path) -> None:
-    path = save(load_encoder("random", "dct-mlp").network.state_dict(), tmp_path / "e.pth")
+    path = save(load_encoder("random", "resnet34").network.state_dict(), tmp_path / "e.pth")
     assert names(error_of(script, arguments(**initial(script, path), arch="resnet18")), path, "resnet18", "do not fit")
 
 

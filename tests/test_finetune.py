@@ -110,7 +110,7 @@ def test_an_encoder_that_changes_in_lp_is_noticed(
     finetune_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def careless(encoder: Encoder, *_: Any) -> float:
-        encoder.network.bn1.running_mean += 1e-3
+        encoder.network.norm.running_mean += 1e-3
         return 1.0
 
     monkeypatch.setattr(finetune, "train_epoch", careless)
