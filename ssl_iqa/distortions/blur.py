@@ -6,10 +6,10 @@ from math import ceil, pi
 import torch
 from torch import Tensor
 
-from .filters import convolve, gaussian, rand
+from .filters import Draws, convolve, gaussian, rand
 
 
-def gaussian_blur(image: Tensor, sigma: float, generator: torch.Generator | None) -> Tensor:
+def gaussian_blur(image: Tensor, sigma: float, generator: Draws) -> Tensor:
     """1, out of focus or smoothed: Gaussian of `sigma` pixels, kernel 2*ceil(2*sigma)+1 wide, replicate border.
 
     Level 1 (sigma 0.1) leaves the picture as it is: the neighbors' weight is exp(-50).
@@ -17,12 +17,12 @@ def gaussian_blur(image: Tensor, sigma: float, generator: torch.Generator | None
     return gaussian(image, sigma)
 
 
-def lens_blur(image: Tensor, radius: float, generator: torch.Generator | None) -> Tensor:
+def lens_blur(image: Tensor, radius: float, generator: Draws) -> Tensor:
     """2, a lens out of focus: mean over a disk of `radius` pixels, each pixel weighted by its area inside the disk."""
-    return convolve(image, disk_kernel(radius).to(image))
+    return convolve(image, disk_kernel(radius))
 
 
-def motion_blur(image: Tensor, length: float, generator: torch.Generator | None) -> Tensor:
+def motion_blur(image: Tensor, length: float, generator: Draws) -> Tensor:
     """3, camera shake: mean along a line of `length` pixels at an angle drawn from 0..180 degrees for each picture.
 
     Level 1 (length 1) leaves the picture as it is.

@@ -1,38 +1,49 @@
 """Types 16 to 18 and 25: brightness and contrast. Each takes pictures [B, 3, H, W], RGB in [0, 1], the level's value
-and a generator."""
+and a generator, which none of them uses."""
 
 from functools import lru_cache
 from math import factorial
 
-import torch
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from .colorspace import lab_to_rgb, rgb_to_lab
+from .filters import Draws
 
 
-def brighten(image: Tensor, level: float, generator: torch.Generator | None) -> Tensor:
-    """16, overexposed: the curve through (0, 0), (.5, .5 + level/2), (1, 1) on RGB and on Lab's L; (2*RGB + Lab)/3."""
+def brighten(image: Tensor, level: float, generator: Draws) -> Tensor:
+    """16, overexposed: a curve that lifts the middle, on RGB and on Lab's L; (2*RGB + Lab) / 3.
+
+    The curve goes through (0, 0), (.5, .5 + level/2), (1, 1); `level` is twice the middle's rise, intensity.
+    Source: KADIS-700k, `distortions.md` 16; the curve is MATLAB's spline.
+    """
     knots = (0.0, 0.5, 1.0), (0.0, 0.5 + level / 2, 1.0)
     lab = rgb_to_lab(image)
-    lab[:, 0] = 100 * curve(lab[:, 0] / 100, *knots)
-    return (2 * curve(image, *knots) + lab_to_rgb(lab).clamp(0, 1)) / 3
+    lab[:, 0] = curve(lab[:, 0] / 100, *knots).mul_(100)
+    return curve(image, *knots).mul_(2).add_(lab_to_rgb(lab).clamp_(0, 1)).div_(3)
 
 
-def darken(image: Tensor, level: float, generator: torch.Generator | None) -> Tensor:
-    """17, underexposed: the curve through (0, 0), (.5, .5 - level/2), (1, 1) on RGB."""
+def darken(image: Tensor, level: float, generator: Draws) -> Tensor:
+    """17, underexposed: the curve through (0, 0), (.5, .5 - level/2), (1, 1) on RGB.
+
+    `level` is twice the middle's fall, intensity. Source: as `brighten`.
+    """
     return curve(image, (0.0, 0.5, 1.0), (0.0, 0.5 - level / 2, 1.0))
 
 
-def mean_shift(image: Tensor, level: float, generator: torch.Generator | None) -> Tensor:
-    """18, I + level, truncated. Levels run from bright to dark, and level 3 (0) leaves the picture as it is."""
-    return (image + level).clamp(0, 1)
+def mean_shift(image: Tensor, level: float, generator: Draws) -> Tensor:
+    """18, a wrong black point: I + level, truncated. `level` is an intensity.
+
+    Levels run from bright to dark, and level 3 (0) leaves the picture as it is. Source: KADIS-700k.
+    """
+    return (image + level).clamp_(0, 1)
 
 
-def contrast_change(image: Tensor, level: float, generator: torch.Generator | None) -> Tensor:
-    """25, the curve through (0, 0), (.3, .25 - level/4), (.5, .5), (.7, .75 + level/4), (1, 1) on RGB.
+def contrast_change(image: Tensor, level: float, generator: Draws) -> Tensor:
+    """25, contrast: the curve through (0, 0), (.3, .25 - level/4), (.5, .5), (.7, .75 + level/4), (1, 1) on RGB.
 
-    Levels run from more contrast to less; the third (0) is nearly the picture itself.
+    `level` is four times what the shoulders move, intensity. Levels run from more contrast to less; the third (0) still
+    has a little more than the picture itself. Source: as `brighten`.
     """
     return curve(image, (0.0, 0.3, 0.5, 0.7, 1.0), (0.0, 0.25 - level / 4, 0.5, 0.75 + level / 4, 1.0))
 
@@ -45,7 +56,7 @@ def curve(image: Tensor, x: tuple[float, ...], y: tuple[float, ...]) -> Tensor:
     """
     c3, c2, c1, c0 = spline_coefficients(x, y)
     t = image - x[len(x) // 2]
-    return (((c3 * t + c2) * t + c1) * t + c0).clamp(0, 1)
+    return (t * c3).add_(c2).mul_(t).add_(c1).mul_(t).add_(c0).clamp_(0, 1)
 
 
 @lru_cache(maxsize=32)

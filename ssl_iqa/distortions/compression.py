@@ -1,22 +1,36 @@
-"""Types 9 and 10: compression. Each takes pictures [B, 3, H, W], RGB in [0, 1], the level's value and a generator."""
+"""Types 9 and 10: compression. Each takes pictures [B, 3, H, W], RGB in [0, 1], the level's value and a generator,
+which neither uses."""
 
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+
+from .filters import Draws, dct_basis
 
 
 def to_bytes(image: Tensor) -> Tensor:
     """The 8-bit picture round(255*x), on the CPU, as codecs see it: uint8 [B, 3, H, W]."""
-    return (image * 255).round().to(torch.uint8).cpu()
+    return (image * 255).round_().to(torch.uint8).cpu()
 
 
 def from_bytes(picture: Tensor, like: Tensor) -> Tensor:
     """uint8 0..255 -> [0, 1] with the dtype and device of `like`."""
-    return picture.to(like) / 255
+    return picture.to(like).div_(255)
+
+
+def to_pil(picture: Tensor) -> Image.Image:
+    """uint8 [3, H, W] -> a picture of Pillow's."""
+    return Image.merge("RGB", [Image.fromarray(plane) for plane in picture.numpy()])
+
+
+def from_pil(picture: Image.Image) -> Tensor:
+    """A picture of Pillow's, RGB -> uint8 [3, H, W]."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
 def recode(image: Tensor, **options: Any) -> Tensor:
@@ -24,15 +38,16 @@ def recode(image: Tensor, **options: Any) -> Tensor:
     decoded = []
     for picture in to_bytes(image):
         file = BytesIO()
-        Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(file, **options)
-        decoded.append(torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1))
+        to_pil(picture).save(file, **options)
+        decoded.append(from_pil(Image.open(file)))
     return from_bytes(torch.stack(decoded), image)
 
 
-def jpeg2000(image: Tensor, ratio: float, generator: torch.Generator | None) -> Tensor:
+def jpeg2000(image: Tensor, ratio: float, generator: Draws) -> Tensor:
     """9, JPEG 2000: irreversible 9/7 wavelet, one quality layer, compressed `ratio` times (OpenJPEG).
 
-    The file's headers take about 260 bytes: under about 130 pixels a side the strong levels come out alike.
+    The file's headers take about 260 bytes: under about 130 pixels a side the strong levels come out alike. The codec
+    runs on the CPU wherever the picture is. Source: KADIS-700k, MATLAB's imwrite with CompressionRatio.
     """
     # five halvings, as usual, but not below one pixel
     resolutions = min(6, min(image.shape[2:]).bit_length())
@@ -40,6 +55,61 @@ def jpeg2000(image: Tensor, ratio: float, generator: torch.Generator | None) -> 
     return recode(image, format="JPEG2000", irreversible=True, num_resolutions=resolutions, **rates)
 
 
-def jpeg(image: Tensor, quality: int, generator: torch.Generator | None) -> Tensor:
-    """10, JPEG of libjpeg `quality` with chroma at half size (4:2:0)."""
-    return recode(image, format="JPEG", quality=quality, subsampling="4:2:0")
+def jpeg(image: Tensor, quality: int, generator: Draws) -> Tensor:
+    """10, JPEG of libjpeg `quality`, 1 .. 100, with chroma at half size (4:2:0). Source: KADIS-700k, MATLAB's imwrite.
+
+    On the CPU the codec itself (libjpeg, by Pillow); elsewhere `jpeg_losses`, since torchvision's codec for CUDA
+    keeps chroma at full size.
+    """
+    if image.device.type == "cpu":
+        return recode(image, format="JPEG", quality=quality, subsampling="4:2:0")
+    return from_bytes(jpeg_losses((image * 255).round_(), quality), image)
+
+
+# ITU-T T.81, Annex K: the quantization tables of luma and chroma that libjpeg scales by its quality.
+LUMA_TABLE = (
+    *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56),
+    *(14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92),
+    *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
+)
+CHROMA_TABLE = (
+    *(17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99),
+    *(47, 66, 99, 99, 99, 99, 99, 99, *(99,) * 32),
+)
+RGB_TO_FULL_YCBCR = torch.tensor(  # JFIF: BT.601 in full range
+    ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312)), dtype=torch.float64
+)
+
+
+def jpeg_losses(levels: Tensor, quality: int) -> Tensor:
+    """What JPEG leaves of pictures, without the file: whole numbers 0..255 in a float tensor [B, 3, H, W] -> the same.
+
+    libjpeg's steps: YCbCr, chroma averaged over 2x2 pixels, DCT of 8x8 blocks, division by the tables, rounding, and
+    back, chroma by libjpeg's triangle filter. Only that libjpeg's DCT is in integers, so that a coefficient in a few
+    hundred is rounded to the other side.
+    """
+    _, _, h, w = levels.shape
+    padded = F.pad(levels, (0, -w % 16, 0, -h % 16), mode="replicate")
+    ycbcr = torch.einsum("yc,bchw->byhw", RGB_TO_FULL_YCBCR.to(levels), padded).round_()
+    y = quantize_dct(ycbcr[:, :1] - 128, LUMA_TABLE, quality) + 128
+    half = F.avg_pool2d(ycbcr[:, 1:], 2)
+    half[..., 1::2] += 0.25  # halves are rounded down in even columns and up in odd ones
+    chroma = quantize_dct((half - 0.125).round_(), CHROMA_TABLE, quality)
+    # The triangle filter: 3/4 of the nearer and 1/4 of the farther one, in y and in x.
+    chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)
+    full = torch.cat((y.round_().clamp_(0, 255), chroma.round_().clamp_(-128, 127)), dim=1)
+    to_rgb = torch.linalg.inv(RGB_TO_FULL_YCBCR).to(levels)
+    return torch.einsum("cy,byhw->bchw", to_rgb, full).round_().clamp_(0, 255)[..., :h, :w]
+
+
+def quantize_dct(planes: Tensor, table: tuple[int, ...], quality: int) -> Tensor:
+    """DCT of 8x8 blocks, each coefficient rounded to a multiple of its scaled table entry, and back. [B, C, H, W]."""
+    b, c, h, w = planes.shape
+    scale = 5000 // quality if quality < 50 else 200 - 2 * quality  # libjpeg's jpeg_quality_scaling
+    steps = torch.tensor([min(max((entry * scale + 50) // 100, 1), 255) for entry in table]).view(8, 1, 8).to(planes)
+    dct = dct_basis().to(planes)
+    blocks = planes.reshape(b, c, h // 8, 8, w // 8, 8)
+    coefficients = torch.einsum("ui,bcminj,vj->bcmunv", dct, blocks, dct)
+    scaled = coefficients.div_(steps)
+    kept = (scaled + 0.5 * scaled.sign()).trunc_().mul_(steps)  # halves away from 0, as libjpeg
+    return torch.einsum("ui,bcmunv,vj->bcminj", dct, kept, dct).reshape(b, c, h, w)

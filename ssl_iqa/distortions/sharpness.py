@@ -1,15 +1,17 @@
 """Type 24: sharpness."""
 
-import torch
 from torch import Tensor
 
 from .colorspace import lab_to_rgb, rgb_to_lab
-from .filters import gaussian
+from .filters import Draws, gaussian
 
 
-def high_sharpen(image: Tensor, level: float, generator: torch.Generator | None) -> Tensor:
-    """24, oversharpened: unsharp mask on Lab's L: L + level * (L - Gaussian of L), sigma 3, kernel 13; truncated."""
+def high_sharpen(image: Tensor, level: float, generator: Draws) -> Tensor:
+    """24, oversharpened: unsharp mask on Lab's L, L + level * (L - Gaussian of L), sigma 3, kernel 13; truncated.
+
+    `level` is the mask's amount, a factor. Nothing is drawn. Source: KADIS-700k, MATLAB's imsharpen with radius 3.
+    """
     lab = rgb_to_lab(image)
     lightness = lab[:, :1]
-    lab[:, :1] = lightness + level * (lightness - gaussian(lightness, 3.0))
-    return lab_to_rgb(lab).clamp(0, 1)
+    lightness += (lightness - gaussian(lightness, 3.0)).mul_(level)  # within lab
+    return lab_to_rgb(lab).clamp_(0, 1)

@@ -7,90 +7,107 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import rand, randint, randn
+from .filters import Draws, rand, randint, randn
 
 
-def jitter(image: Tensor, level: float, generator: torch.Generator | None) -> Tensor:
+def jitter(image: Tensor, level: float, generator: Draws) -> Tensor:
     """19, pixels shaken: five times over, each pixel is fetched from N(0, level) pixels away in x and in y.
 
-    Bicubic, replicate border.
+    `level` is a standard deviation in pixels; two draws for each pixel and time. Bicubic, replicate border. Source:
+    KADIS-700k, MATLAB's interp2.
     """
     b, _, h, w = image.shape
     still = torch.stack(torch.meshgrid(torch.arange(h).to(image), torch.arange(w).to(image), indexing="ij"))
     for _ in range(5):
-        places = still + level * randn((b, 2, h, w), image, generator)
-        image = torch.stack([sample(picture, y, x) for picture, (y, x) in zip(image, places, strict=True)])
-    return image.clamp(0, 1)
+        y, x = randn((b, 2, h, w), image, generator).mul_(level).add_(still).unbind(1)
+        image = sample(image, y, x)
+    return image.clamp_(0, 1)
 
 
-def sample(picture: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Bicubic values of a picture [C, H, W] at places y, x [H, W] in pixels: [C, H, W].
+def sample(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Bicubic values of pictures [B, C, H, W] at places y, x [B, H, W] in pixels: [B, C, H, W]; replicate border.
 
     Cubic convolution with a = -1/2 (Keys 1981), as MATLAB's interp2. PyTorch's bicubic has a = -3/4, under which a move
     by a small part of a pixel has 1.5 times its effect.
+
+    In a table whose rows hold four pixels side by side, a place wants four rows one below the other, and then a mean of
+    four: `F.embedding_bag` does both, many times faster than indexing.
     """
-    c, h, w = picture.shape
-    pixels = picture.flatten(1)  # [C, H*W]
-    (rows, weights_y), (columns, weights_x) = cubic_taps(y, h), cubic_taps(x, w)
-    out = torch.zeros_like(pixels)
-    for row, weight_y in zip(rows, weights_y, strict=True):
-        for column, weight_x in zip(columns, weights_x, strict=True):
-            out.addcmul_(pixels.index_select(1, (row * w + column).flatten()), (weight_y * weight_x).flatten())
-    return out.view(c, h, w)
+    b, c, h, w = image.shape
+    (top, weights_y), (left, weights_x) = cubic_taps(y, h), cubic_taps(x, w)
+    pixels = F.pad(image, (3, 3, 3, 3), mode="replicate").permute(0, 2, 3, 1).contiguous()  # [B, H + 6, W + 6, C]
+    table = pixels.unfold(2, 4, 1).transpose(3, 4).reshape(-1, 4 * c)  # [B * (H + 6) * (W + 3), 4*C]
+    first = torch.arange(b, device=top.device, dtype=top.dtype)[:, None, None] * (h + 6)
+    first = (first + top).mul_(w + 3).add_(left)  # [B, H, W]
+    index = first.view(-1, 1) + (w + 3) * torch.arange(4, device=top.device, dtype=top.dtype)  # [B*H*W, 4]
+    columns = F.embedding_bag(index, table, mode="sum", per_sample_weights=weights_y)  # [B*H*W, 4*C]
+    each = torch.arange(index.numel(), device=top.device, dtype=top.dtype).view(-1, 4)
+    out = F.embedding_bag(each, columns.view(-1, c), mode="sum", per_sample_weights=weights_x)  # [B*H*W, C]
+    return out.view(b, h, w, c).permute(0, 3, 1, 2).contiguous()
 
 
-def cubic_taps(place: Tensor, size: int) -> tuple[list[Tensor], list[Tensor]]:
-    """The four pixels nearest to each place along an axis of `size` pixels, and their weights."""
-    first = place.floor()
-    t = place - first
-    weights = [
-        ((-0.5 * t + 1) * t - 0.5) * t,
-        (1.5 * t - 2.5) * t * t + 1,
-        ((-1.5 * t + 2) * t + 0.5) * t,
-        (0.5 * t - 0.5) * t * t,
-    ]
-    return [(first.long() + i).clamp(0, size - 1) for i in (-1, 0, 1, 2)], weights
+def cubic_taps(place: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The four pixels nearest to each place [B, H, W] along an axis of `size` pixels, continued by three at both ends.
+
+    Returns the first one's place in the continued axis, int32 [B, H, W] in 0 .. size + 2, and the weights [B*H*W, 4].
+    """
+    floor = place.floor()
+    t = (place - floor).view(-1)
+    weights = torch.stack(
+        (
+            (-0.5 * t).add_(1).mul_(t).sub_(0.5).mul_(t),
+            (1.5 * t).sub_(2.5).mul_(t).mul_(t).add_(1),
+            (-1.5 * t).add_(2).mul_(t).add_(0.5).mul_(t),
+            (0.5 * t).sub_(0.5).mul_(t).mul_(t),
+        ),
+        dim=1,
+    )
+    return floor.int().add_(2).clamp_(0, size + 2), weights
 
 
-def non_eccentricity_patch(image: Tensor, patches: int, generator: torch.Generator | None) -> Tensor:
+def non_eccentricity_patch(image: Tensor, patches: int, generator: Draws) -> Tensor:
     """20, small parts out of place: `patches` 16x16 patches copied up to 8 pixels away, one after another.
 
-    In a picture with a side under 32 a patch is half as long as that side, and its move at most half of the patch.
+    Places are uniform, and so are moves, -8 .. 8 in y and in x, cut at the picture's border. In a picture with a side
+    under 32 a patch is half as long as that side, and its move at most half of the patch. Source: KADIS-700k.
     """
-    b, _, h, w = image.shape
+    b, c, h, w = image.shape
     size = min(16, h // 2, w // 2)
     reach = size // 2
-    out = image.clone()
-    starts = [randint(side - size + 1, (b, patches), generator).tolist() for side in (h, w)]
-    moves = [randint(2 * reach + 1, (b, patches), generator).tolist() for _ in (h, w)]
+    tops, lefts = (randint(side - size + 1, (b, patches), generator) for side in (h, w))
+    downs, rights = (randint(2 * reach + 1, (b, patches), generator) for _ in (h, w))
+    source = np.tile(np.arange(h * w).reshape(h, w), (b, 1, 1))  # which pixel each pixel shows
     for i in range(b):
-        for top, left, down, right in zip(starts[0][i], starts[1][i], moves[0][i], moves[1][i], strict=True):
-            new_top = min(max(top + down - reach, 0), h - size)
-            new_left = min(max(left + right - reach, 0), w - size)
-            patch = out[i, :, top : top + size, left : left + size].clone()  # the two may overlap
-            out[i, :, new_top : new_top + size, new_left : new_left + size] = patch
-    return out
+        for top, left, down, right in zip(tops[i], lefts[i], downs[i], rights[i], strict=True):
+            y, x = min(max(top + down - reach, 0), h - size), min(max(left + right - reach, 0), w - size)
+            patch = source[i, top : top + size, left : left + size].copy()  # the two may overlap
+            source[i, y : y + size, x : x + size] = patch
+    index = torch.from_numpy(source).to(image.device).view(b, 1, h * w).expand(b, c, h * w)
+    return image.flatten(2).gather(2, index).view_as(image)
 
 
-def pixelate(image: Tensor, level: float, generator: torch.Generator | None) -> Tensor:
-    """21, large pixels: nearest resize by z = 0.95 - level^0.6, and back."""
+def pixelate(image: Tensor, level: float, generator: Draws) -> Tensor:
+    """21, large pixels: nearest resize by z = 0.95 - level^0.6, and back; no draws. Source: KADIS-700k."""
     z = 0.95 - level**0.6
     h, w = image.shape[2:]
     small = F.interpolate(image, size=(ceil(z * h), ceil(z * w)), mode="nearest-exact")
     return F.interpolate(small, size=(h, w), mode="nearest-exact")
 
 
-def quantization(image: Tensor, thresholds: int, generator: torch.Generator | None) -> Tensor:
+def quantization(image: Tensor, thresholds: int, generator: Draws) -> Tensor:
     """22, few intensities: `thresholds` multi-level Otsu thresholds t1..tn over all samples of each picture.
 
-    Below t1 -> 0, between tk and tk+1 -> tk+1, above tn -> 1 (MATLAB's multithresh and imquantize).
+    Up to t1 -> 0, over tk and up to tk+1 -> tk+1, over tn -> 1; no draws. Thresholds are found on a histogram of 256
+    bins. Source: KADIS-700k, MATLAB's multithresh and imquantize.
     """
+    levels = image * 255
+    # the smallest whole number that is not under the sample, within rounding: a threshold itself counts as below
+    bins = (levels - 1e-3).ceil_().int()
     out = torch.empty_like(image)
-    for i, picture in enumerate(image.contiguous()):
-        histogram = torch.bincount((picture * 255).round().long().flatten(), minlength=256)
-        t = torch.from_numpy(otsu_thresholds(histogram.cpu().numpy(), thresholds)).to(image) / 255  # [n]
-        values = torch.cat((t.new_zeros(1), t[1:], t.new_ones(1)))  # [n + 1]
-        out[i] = values[torch.bucketize(picture, t)]  # t1 itself counts as below, as in imquantize
+    for i, picture in enumerate(levels.round_().to(torch.uint8)):
+        t = otsu_thresholds(torch.bincount(picture.flatten(), minlength=256).cpu().numpy(), thresholds)
+        values = np.concatenate(([0], t[1:], [255]))[np.searchsorted(t, np.arange(256))] / 255  # of each bin
+        out[i] = torch.from_numpy(values).to(image).index_select(0, bins[i].flatten()).view_as(out[i])
     return out
 
 
@@ -107,15 +124,16 @@ def otsu_thresholds(histogram: np.ndarray, thresholds: int) -> np.ndarray:
     counts = histogram[bins].astype(np.float64)
     count = np.concatenate([[0], counts.cumsum()])
     total = np.concatenate([[0], (counts * bins).cumsum()])
-    # gain[i, j]: what a class of the bins i..j-1 adds to the variance between classes
+    # gain[j, i]: what a class of the bins i..j-1 adds to the variance between classes
     with np.errstate(divide="ignore", invalid="ignore"):
-        gain = (total[None, :] - total[:, None]) ** 2 / (count[None, :] - count[:, None])
-    gain[np.tril_indices(len(gain))] = -np.inf
-    best, cuts = gain[0], []  # best[j]: the first j bins in one class
+        gain = (total[:, None] - total) ** 2 / (count[:, None] - count)
+    gain[np.triu_indices(len(gain))] = -np.inf
+    best, cuts = gain[:, 0], []  # best[j]: the first j bins in one class
+    every = np.arange(len(gain))
     for _ in range(thresholds):
-        candidates = best[:, None] + gain  # [last cut, j]
-        cuts.append(candidates.argmax(axis=0))
-        best = candidates.max(axis=0)
+        candidates = gain + best  # [j, last cut]
+        cuts.append(candidates.argmax(axis=1))
+        best = candidates[every, cuts[-1]]
     j, found = len(bins), []
     for cut in reversed(cuts):
         j = cut[j]
@@ -123,19 +141,18 @@ def otsu_thresholds(histogram: np.ndarray, thresholds: int) -> np.ndarray:
     return np.array(found[::-1])
 
 
-def color_block(image: Tensor, blocks: int, generator: torch.Generator | None) -> Tensor:
+def color_block(image: Tensor, blocks: int, generator: Draws) -> Tensor:
     """23, lost blocks: that many 32x32 squares, anywhere inside the picture, each of one random color.
 
-    In a picture with a side under 64 a square is half as long as that side, so that something stays to be seen.
+    Places are uniform, and so is each color, in RGB. In a picture with a side under 64 a square is half as long as that
+    side, so that something stays to be seen. Source: KADIS-700k.
     """
     b, c, h, w = image.shape
     size = min(32, h // 2, w // 2)
-    tops = randint(h - size + 1, (b, blocks), generator).tolist()
-    lefts = randint(w - size + 1, (b, blocks), generator).tolist()
+    tops, lefts = (randint(side - size + 1, (b, blocks), generator) for side in (h, w))
     colors = rand((b, blocks, c, 1, 1), image, generator)
     out = image.clone()
     for i in range(b):
-        for k in range(blocks):
-            top, left = tops[i][k], lefts[i][k]
-            out[i, :, top : top + size, left : left + size] = colors[i, k]
+        for color, top, left in zip(colors[i], tops[i], lefts[i], strict=True):
+            out[i, :, top : top + size, left : left + size] = color
     return out

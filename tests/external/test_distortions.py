@@ -205,7 +205,7 @@ def squared_error(pixels: np.ndarray, palette: np.ndarray) -> float:
 @each_level
 def test_palette_is_no_worse_than_median_cut(name: str, level: int) -> None:
     pixels, colors = photograph(name), DISTORTIONS["color_quantization"][level - 1]
-    ours = minimum_variance_palette(pixels.reshape(-1, 3), colors)
+    ours = minimum_variance_palette(pixels.reshape(-1, 3).T, colors)
     indexed = Image.fromarray(pixels).quantize(colors, method=Image.Quantize.MEDIANCUT)
     pillows = np.array(indexed.getpalette()).reshape(-1, 3)[np.unique(np.asarray(indexed))]
     assert ours.shape == (colors, 3) and len(pillows) <= colors
@@ -321,11 +321,11 @@ def test_high_sharpen_is_an_unsharp_mask_on_lightness(name: str, level: int) -> 
 def test_bicubic_sampling_is_scikit_images() -> None:
     # whose order 3 is, for a translation, cubic convolution with a = -1/2
     pixels = photograph("coffee", 40, 50)[..., 0] / 255
-    y, x = torch.meshgrid(torch.arange(40.0), torch.arange(50.0), indexing="ij")
+    y, x = torch.meshgrid(torch.arange(40.0, dtype=torch.float64), torch.arange(50.0, dtype=torch.float64), indexing="ij")
     for down, right in ((0.3, 0.0), (-0.25, 1.6), (2.0, -0.9)):
         shift = transform.EuclideanTransform(translation=(right, down))
         expected = transform.warp(pixels, shift, order=3, mode="edge", clip=False)
-        out = sample(torch.from_numpy(pixels)[None], y.double() + down, x.double() + right)[0].numpy()
+        out = sample(torch.from_numpy(pixels)[None, None], y[None] + down, x[None] + right)[0, 0].numpy()
         assert_close(out, expected, 1e-9)
 
 
