@@ -12,8 +12,20 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["ssl_iqa", "ssl_iqa.*"]),
     package_data={"ssl_iqa": ["demo_photos/*"]},
-    install_requires=["torch>=2.1", "torchvision>=0.16", "numpy>=1.24", "scipy>=1.10", "pillow>=10.1", "tqdm>=4.60"],
+    install_requires=[
+        "torch>=2.1",
+        "torchvision>=0.16",
+        "numpy>=1.24",
+        "scipy>=1.10",
+        "pillow>=10.1",
+        "tqdm>=4.60",
+        "tomli>=2; python_version<'3.11'",
+    ],
     extras_require={
-        "test": ["pytest>=7", "scikit-image>=0.21", "pytorch-metric-learning>=2.3", "timm>=1.0", "ruff>=0.6"],
+        "imgaug": ["imaug>=0.4.3"],
+        "test": [
+            *("pytest>=7", "hypothesis>=6.80", "scikit-image>=0.21", "pytorch-metric-learning>=2.3", "timm>=1.0"),
+            *("imaug>=0.4.3", "ruff>=0.6"),
+        ],
     },
 )

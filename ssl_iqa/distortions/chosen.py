@@ -91,9 +91,7 @@ def classes_from_table(table: Any, source: str) -> tuple[DistortionClass, ...]:
             near = get_close_matches(str(name), NAMES, n=1, cutoff=0)[0]
             raise ValueError(f"{source}: {name!r} is no distortion type; the nearest name is {near!r}")
         if not isinstance(options, Mapping):
-            raise ValueError(
-                f"{source}: {name}: a table is wanted, empty or with levels, weight, library; it is {options!r}"
-            )
+            raise ValueError(f"{source}: {name}: a table of levels, weight, library is wanted, {options!r} came")
         unknown = [key for key in options if key not in ("levels", "weight", "library")]
         if unknown:
             raise ValueError(f"{source}: {name}: levels, weight and library may be given, {unknown[0]!r} came")
@@ -140,9 +138,8 @@ def check_levels(name: str, levels: Any, source: str) -> None:
             raise ValueError(f"{source}: {name}: levels: numbers are wanted, {value!r} came")
         if not kind.low <= value <= kind.high or (kind.whole and value != int(value)):
             whole = "whole " if kind.whole else ""
-            raise ValueError(
-                f"{source}: {name}: levels: {whole}numbers from {kind.low:g} to {kind.high:g} are wanted, {value!r} came"
-            )
+            wanted = f"{whole}numbers from {kind.low:g} to {kind.high:g}"
+            raise ValueError(f"{source}: {name}: levels: {wanted} are wanted, {value!r} came")
     if len(set(levels)) < len(levels):
         raise ValueError(f"{source}: {name}: levels: {list(levels)} has a value twice, which makes two equal classes")
 

@@ -104,7 +104,7 @@ Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]  # first and last
 
 
 def moments_along(tables: np.ndarray, box: Box, axis: int) -> np.ndarray:
-    """Sums over the pixels of a box below each of its cells along an axis, and of all, plus some constant: [5, n + 1]."""
+    """Sums over the pixels of a box up to each border of its n cells along an axis, plus a constant: [5, n + 1]."""
     low, high = box[axis]
     a, b = (box[other] for other in range(3) if other != axis)
     t = tables.transpose((0, *(1 + other for other in range(3) if other != axis), 1 + axis))[..., low : high + 1]

@@ -29,7 +29,7 @@ def mix_channels(image: Tensor, matrix: Tensor) -> Tensor:
 
 
 def power(image: Tensor, exponent: float) -> Tensor:
-    """image ** exponent for positive values, in place: faster than pow, and as exact to a few units in the last place."""
+    """image ** exponent for positive values, in place: faster than pow, and exact to a few units in the last place."""
     return image.log_().mul_(exponent).exp_()
 
 

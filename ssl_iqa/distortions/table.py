@@ -1,4 +1,4 @@
-"""The 25 types of Appendix A: what makes each, its five published levels, what else a level may be; their 125 classes."""
+"""The 25 types of Appendix A: what makes each, its five published levels, what a level may be; the 125 classes."""
 
 from collections.abc import Callable
 from numbers import Integral

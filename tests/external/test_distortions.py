@@ -321,7 +321,7 @@ def test_high_sharpen_is_an_unsharp_mask_on_lightness(name: str, level: int) -> 
 def test_bicubic_sampling_is_scikit_images() -> None:
     # whose order 3 is, for a translation, cubic convolution with a = -1/2
     pixels = photograph("coffee", 40, 50)[..., 0] / 255
-    y, x = torch.meshgrid(torch.arange(40.0, dtype=torch.float64), torch.arange(50.0, dtype=torch.float64), indexing="ij")
+    y, x = torch.meshgrid(torch.arange(40).double(), torch.arange(50).double(), indexing="ij")
     for down, right in ((0.3, 0.0), (-0.25, 1.6), (2.0, -0.9)):
         shift = transform.EuclideanTransform(translation=(right, down))
         expected = transform.warp(pixels, shift, order=3, mode="edge", clip=False)
