@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from ssl_iqa import checkpoint, data, probe, report, runs, views
 from ssl_iqa.cli import add_flags, setting, settings_from
+from ssl_iqa.distortions import DistortionClass, as_plain, load_distortions
 from ssl_iqa.lars import LARS
 from ssl_iqa.losses import supervised_nt_xent
 from ssl_iqa.metrics import srocc
@@ -32,6 +33,10 @@ class Settings:
 
     unlabeled: str = setting("", "data", "pristine pictures: `demo`, KADIS-700k's folder, or any folder")
     labeled: str = setting("", "data", "scored pictures: `demo`, `kadid10k:DIR`, `koniq10k:DIR` or `csv:FILE`")
+    distortions: str = setting(
+        "kadis", "data", "types and levels: `kadis`, `distinct`, `imgaug` or a TOML or JSON file (docs/distortions.md)"
+    )
+    distort_on: str = setting("worker", "data", "where pictures are distorted", choices=("worker", "device"))
     crop: int = setting(224, "data", "side of the views, pixels", low=32)
     epoch_size: int = setting(0, "data", "unlabeled pictures an epoch; 0: each once", low=0)
     validation_size: int = setting(0, "data", "unlabeled pictures to validate with; 0: each once", low=0)
@@ -224,6 +229,7 @@ def make_streams(
     labeled: data.LabeledSet | None,
     splits: dict,
     reduce: int,
+    distortions: tuple[DistortionClass, ...],
     device: torch.device,
     settings: Settings,
 ) -> tuple[views.Streams, views.Streams]:
@@ -238,7 +244,9 @@ def make_streams(
         epoch_size = settings.epoch_size if part == "train" else settings.validation_size
         streams.append(
             views.Streams(
-                unlabeled=views.UnlabeledViews(paths, settings.crop, reduce),
+                unlabeled=views.UnlabeledViews(
+                    paths, settings.crop, reduce, distortions, on_device=settings.distort_on == "device"
+                ),
                 labeled=crops,
                 batch_size=settings.batch_size,
                 labeled_batch_size=settings.labeled_batch_size,
@@ -279,9 +287,10 @@ def main(arguments: list[str] | None = None) -> None:
     out = args.out or Path("runs/joint")
     with runs.clear_errors():
         device = runs.use_device(settings.device, settings.workers)
-        saved = checkpoint.read_run(out, asdict(settings)) if args.resume else None
+        distortions = load_distortions(settings.distortions)
+        saved = checkpoint.read_run(out, asdict(settings), as_plain(distortions)) if args.resume else None
         splits, train, val, labeled, reduce = split_pictures(settings)
-        streams, val_streams = make_streams(train, val, labeled, splits, reduce, device, settings)
+        streams, val_streams = make_streams(train, val, labeled, splits, reduce, distortions, device, settings)
         encoder = load_encoder(settings.init, settings.arch, settings.seed)
         torch.manual_seed(settings.seed)  # of the heads
         mean_score = sum(labeled.scores) / len(labeled.scores) if labeled else 5.5
@@ -293,7 +302,8 @@ def main(arguments: list[str] | None = None) -> None:
         runs.write_json(asdict(settings), out / runs.CONFIG)
         runs.write_json(splits, out / runs.SPLITS)
 
-    report.print_start(asdict(settings), splits, len(streams), str(device), out)
+    types = len({distortion.name for distortion in distortions})
+    report.print_start(asdict(settings), splits, types, len(distortions), len(streams), str(device), out)
     while progress.epochs < settings.epochs and progress.since_best < settings.stop_after:
         try:
             losses = train_epoch(nets, optimizer, streams, progress.epochs, progress.plateaus, settings)
@@ -305,16 +315,16 @@ def main(arguments: list[str] | None = None) -> None:
         minutes = round((time.perf_counter() - began) / 60, 2)
         record = {"epoch": progress.epochs, "minutes": minutes, "skipped": len(streams.skipped), **losses}
         runs.append_json(record, out / runs.LOG)
-        checkpoint.save_run(out, nets, optimizer, progress, asdict(settings), is_best)
+        checkpoint.save_run(out, nets, optimizer, progress, asdict(settings), as_plain(distortions), is_best)
         report.print_epoch(record, settings.epochs, is_best)
 
     encoders = {
         "this encoder": load_encoder(out / runs.ENCODER),
         "a random one": load_encoder("random", settings.arch, settings.seed),
     }
-    accuracies = probe.probe_types(encoders, train, val, settings.crop, reduce, settings.seed)
+    accuracies = probe.probe_types(encoders, train, val, settings.crop, reduce, settings.seed, distortions)
     skipped = len(streams.skipped | val_streams.skipped)
-    report.print_end(accuracies, skipped, out / runs.ENCODER, (time.perf_counter() - began) / 60)
+    report.print_end(accuracies, types, skipped, out / runs.ENCODER, (time.perf_counter() - began) / 60)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 from ssl_iqa import runs
 from ssl_iqa.model import Networks, encoder_state
 
-MAY_DIFFER = ("workers", "device")  # where a run computes does not change what it computes
+# Where a run computes does not change what it computes; of `distortions` the classes are compared, not the name.
+MAY_DIFFER = ("workers", "device", "distort_on", "distortions")
 
 
 @dataclass
@@ -39,13 +41,18 @@ def save_run(
     optimizer: torch.optim.Optimizer,
     progress: Progress,
     settings: dict[str, Any],
+    distortions: list[list],
     is_best: bool,
 ) -> None:
-    """The checkpoint of an epoch; also the best one and its encoder, if it is that."""
+    """The checkpoint of an epoch; also the best one and its encoder, if it is that.
+
+    `distortions` are the classes, as plain values.
+    """
     state = {
         "settings": settings,
+        "distortions": distortions,
         "progress": asdict(progress),
-        "encoder": encoder_state(nets.encoder),
+        "encoder": encoder_state(nets.encoder) | {"distortions": distortions},
         "projector": nets.projector.state_dict(),
         "regressor": nets.regressor.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -56,7 +63,7 @@ def save_run(
     runs.save(state, out / runs.LAST)
 
 
-def read_run(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def read_run(out: Path, settings: dict[str, Any], distortions: list[list]) -> dict[str, Any]:
     """The last checkpoint in a run's folder.
 
     Raises FileNotFoundError where there is none, ValueError for another file or a run of other settings.
@@ -65,7 +72,7 @@ def read_run(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; --resume wants the folder of a run that has saved an epoch")
     state = runs.load(path)
-    wanted = ("settings", "progress", "encoder", "projector", "regressor", "optimizer")
+    wanted = ("settings", "distortions", "progress", "encoder", "projector", "regressor", "optimizer")
     if not isinstance(state, dict) or not {*wanted} <= {*state}:
         raise ValueError(f"{path}: not a checkpoint of train_joint.py; wanted is one with {', '.join(wanted)}")
     differing = [
@@ -73,6 +80,10 @@ def read_run(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
         for name, was in state["settings"].items()
         if name not in MAY_DIFFER and was != settings.get(name)
     ]
+    for was, now in zip_longest(state["distortions"], distortions):
+        if was != now:
+            differing.append(f"--distortions had the class {was}, has {now}")
+            break
     if differing:
         raise ValueError(f"{path}: a run of other settings: {'; '.join(differing)}")
     return state

@@ -15,25 +15,23 @@ import torch
 from torch import Tensor
 
 from ssl_iqa import data, runs, views
-from ssl_iqa.distortions import NUM_CLASSES, NUM_LEVELS
+from ssl_iqa.distortions import KADIS, DistortionClass
 from ssl_iqa.model import Encoder, load_encoder
 
-CHANCE = NUM_LEVELS / NUM_CLASSES
+Crops = tuple[Tensor, Tensor]  # bytes [N, 3, size, size], and the number of each one's type [N]
 
 
-def distorted_crops(paths: Sequence[str], size: int, reduce: int, per_class: int, seed: int) -> tuple[Tensor, Tensor]:
-    """`per_class` photographs for each of the 125 classes, distorted, one random view each.
-
-    Returns bytes [125 * per_class, 3, size, size] and the classes [125 * per_class].
-    """
-    dataset = views.UnlabeledViews(paths, size, reduce)
+def distorted_crops(dataset: views.UnlabeledViews, per_class: int, seed: int) -> Crops:
+    """`per_class` photographs for each class of the dataset's distortions, distorted, one random view each."""
+    names = [distortion.name for distortion in dataset.distortions]
+    types = np.array([list(dict.fromkeys(names)).index(name) for name in names])
     rng = np.random.default_rng(seed)
-    classes = np.repeat(np.arange(NUM_CLASSES), per_class)
-    indices = np.resize(rng.permutation(len(paths)), len(classes))
+    classes = np.repeat(np.arange(len(names)), per_class)
+    indices = np.resize(rng.permutation(len(dataset.paths)), len(classes))
     seeds = rng.integers(2**62, size=len(classes))
     draws = [views.Draw(*draw) for draw in zip(indices.tolist(), seeds.tolist(), classes.tolist(), strict=True)]
     crops = [(dataset[draw][0][0] * 255).round().to(torch.uint8) for draw in draws]
-    return torch.stack(crops), torch.from_numpy(classes)
+    return torch.stack(crops), torch.from_numpy(types[classes])
 
 
 @torch.no_grad()
@@ -44,15 +42,14 @@ def features(encoder: Encoder, crops: Tensor, batch_size: int = 125) -> Tensor:
     return torch.cat([encoder(part.to(device).float() / 255).double().cpu() for part in crops.split(batch_size)])
 
 
-def type_accuracy(z_train: Tensor, classes_train: Tensor, z_test: Tensor, classes_test: Tensor) -> dict[str, float]:
-    """The share of test pictures whose type (of 25) is named, from features [N, d] standardized by the training ones.
+def type_accuracy(z_train: Tensor, types_train: Tensor, z_test: Tensor, types_test: Tensor) -> dict[str, float]:
+    """The share of test pictures whose type is named, from features [N, d] standardized by the training ones.
 
     `linear`: ridge regression (penalty 10) onto the types' indicators, the largest wins. `neighbor`: the type of the
     training picture with the largest cosine similarity.
     """
     mean, std = z_train.mean(0), z_train.std(0).clamp_min(1e-6)
     train, test = (z_train - mean) / std, (z_test - mean) / std
-    types_train, types_test = classes_train // NUM_LEVELS, classes_test // NUM_LEVELS
 
     with_one = [torch.cat((z, torch.ones(len(z), 1, dtype=z.dtype)), dim=1) for z in (train, test)]  # [N, d + 1]
     indicators = torch.nn.functional.one_hot(types_train).to(train.dtype)  # [N, 25]
@@ -68,13 +65,20 @@ def type_accuracy(z_train: Tensor, classes_train: Tensor, z_test: Tensor, classe
 
 
 def probe_types(
-    encoders: dict[str, Encoder], train: Sequence[str], test: Sequence[str], size: int, reduce: int, seed: int = 0
+    encoders: dict[str, Encoder],
+    train: Sequence[str],
+    test: Sequence[str],
+    size: int,
+    reduce: int,
+    seed: int = 0,
+    distortions: Sequence[DistortionClass] = KADIS,
 ) -> dict[str, dict[str, float]]:
-    """`type_accuracy` of each encoder on the same crops: 1000 of the train photographs, 500 of the test ones."""
-    crops_train, classes_train = distorted_crops(train, size, reduce, per_class=8, seed=seed)
-    crops_test, classes_test = distorted_crops(test, size, reduce, per_class=4, seed=seed + 1)
+    """`type_accuracy` of each encoder on the same crops: of each class 8 of train photographs, 4 of test ones."""
+    train_views, test_views = (views.UnlabeledViews(paths, size, reduce, distortions) for paths in (train, test))
+    crops_train, types_train = distorted_crops(train_views, per_class=8, seed=seed)
+    crops_test, types_test = distorted_crops(test_views, per_class=4, seed=seed + 1)
     return {
-        name: type_accuracy(features(encoder, crops_train), classes_train, features(encoder, crops_test), classes_test)
+        name: type_accuracy(features(encoder, crops_train), types_train, features(encoder, crops_test), types_test)
         for name, encoder in encoders.items()
     }
 
@@ -99,7 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
         )
         encoders = {str(args.encoder): encoder, "random": load_encoder("random", encoder.arch, config["seed"])}
         results = probe_types(encoders, train, test, config["crop"], data.DEMO_REDUCE, args.seed)
-    print(f"25 types, {args.part} photographs not seen in training; chance {CHANCE:.3f}")
+    print(f"25 types, {args.part} photographs not seen in training; chance {1 / 25:.3f}")
     for name, shares in results.items():
         print(f"{name}: linear {shares['linear']:.3f}, nearest neighbor {shares['neighbor']:.3f}")
 

@@ -4,10 +4,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ssl_iqa import probe
 
-
-def print_start(settings: dict[str, Any], splits: dict, steps: int, device: str, out: Path) -> None:
+def print_start(
+    settings: dict[str, Any], splits: dict, types: int, classes: int, steps: int, device: str, out: Path
+) -> None:
     for name, value in sorted(settings.items()):
         print(f"  {name:<20} {value}")
     if "demo" in (settings["unlabeled"], settings["labeled"]):
@@ -15,7 +15,7 @@ def print_start(settings: dict[str, Any], splits: dict, steps: int, device: str,
     if settings["labeled"] == "demo":
         print("Its scores are the mean opinions of KADID-10k's 125 classes, not opinions of these very pictures.")
     train, val = splits["unlabeled"]["train"], len(splits["unlabeled"]["val"])
-    print(f"unlabeled: {train} photographs to train, {val} to validate")
+    print(f"unlabeled: {train} photographs to train, {val} to validate; {types} distortion types, {classes} classes")
     if "labeled" in splits:
         counts = ", ".join(f"{len(splits['labeled'][part])} {part}" for part in ("train", "val", "test"))
         print(f"labeled: {settings['labeled']}, by reference image: {counts}")
@@ -38,11 +38,11 @@ def print_epoch(record: dict[str, Any], epochs: int, is_best: bool) -> None:
     )
 
 
-def print_end(accuracies: dict[str, dict[str, float]], skipped: int, encoder: Path, minutes: float) -> None:
-    """What the best encoder has learned (`probe.probe_types`, by name), where it is, and what to do with it."""
+def print_end(accuracies: dict[str, dict[str, float]], types: int, skipped: int, encoder: Path, minutes: float) -> None:
+    """What the best encoder has learned (`probe.probe_types`, by name, of so many types), and what to do with it."""
     if skipped:
         print(f"{skipped} files could not be read and were skipped")
-    print(f"Which of the 25 types has a validation photograph? (chance {probe.CHANCE:.0%})")
+    print(f"Which of the {types} types has a validation photograph? (chance {1 / types:.0%})")
     for name, shares in accuracies.items():
         print(f"  {name}: a linear probe names {shares['linear']:.0%}, the nearest neighbor {shares['neighbor']:.0%}")
     print(f"{minutes:.1f} minutes. The encoder of the best epoch (*) is {encoder}")

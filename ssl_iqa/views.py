@@ -6,6 +6,7 @@ batch does not depend on who makes it: any number of workers gives the same trai
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ssl_iqa.data import LabeledSet, UnreadableImage, read_image
-from ssl_iqa.distortions import NUM_CLASSES, class_distortion, distort
+from ssl_iqa.distortions import KADIS, DistortionClass, distort_as, distort_batch, on_cpu_only
 
 
 class Draw(NamedTuple):
@@ -27,16 +28,23 @@ class Draw(NamedTuple):
     distortion_class: int = -1  # 0 .. 124; labeled pictures have none to be drawn
 
 
-def random_view(image: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """V of Section 3.1: a random size x size crop, flipped left-right and upside down with probability 1/2 each.
+def view_places(height: int, width: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """V of Section 3.1 as the rows [size] and columns [size] of a picture that a random view takes.
 
-    [C, H, W] -> [C, size, size]. Nothing is resized, since that would change the quality.
+    A random size x size crop, flipped left-right and upside down with probability 1/2 each, and nothing resized, since
+    that would change the quality. A picture smaller than the crop is continued by reflection.
     """
-    image = pad_to(image, size)
-    top, left = (int(torch.randint(side - size + 1, (), generator=generator)) for side in image.shape[-2:])
+    rows, columns = reflected(height, size), reflected(width, size)
+    top, left = (int(torch.randint(len(side) - size + 1, (), generator=generator)) for side in (rows, columns))
     upside_down, mirrored = (torch.rand(2, generator=generator) < 0.5).tolist()
-    view = image[:, top : top + size, left : left + size]
-    return view.flip([dim for dim, flip in ((1, upside_down), (2, mirrored)) if flip])
+    rows, columns = rows[top : top + size], columns[left : left + size]
+    return rows.flip(0) if upside_down else rows, columns.flip(0) if mirrored else columns
+
+
+def random_view(image: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """One random view, see `view_places`: [C, H, W] -> [C, size, size]."""
+    rows, columns = view_places(*image.shape[1:], size, generator)
+    return image.index_select(1, rows).index_select(2, columns)
 
 
 def test_crops(image: Tensor, mode: str, size: int) -> Tensor:
@@ -56,27 +64,28 @@ def test_crops(image: Tensor, mode: str, size: int) -> Tensor:
 
 def pad_to(image: Tensor, size: int) -> Tensor:
     """Reflect a picture at its right and lower border up to at least `size` a side: [C, H, W] -> [C, H', W']."""
-    for dim in (1, 2):
-        side = image.shape[dim]
-        if side < size:
-            there_and_back = torch.arange(size) % max(2 * side - 2, 1)  # 0 1 2 3 2 1 0 1 .. for a side of 4
-            image = image.index_select(dim, torch.minimum(there_and_back, 2 * side - 2 - there_and_back).clamp_min(0))
-    return image
+    rows, columns = (reflected(side, size) for side in image.shape[1:])
+    return image.index_select(1, rows).index_select(2, columns)
 
 
-def read_picture(path: str, reduce: int = 1) -> Tensor:
-    """A picture as the encoder takes it: float32 [3, H, W], RGB in [0, 1], averaged over reduce x reduce pixels."""
-    picture = read_image(path).float() / 255
+def reflected(side: int, size: int) -> Tensor:
+    """Places 0 .. side - 1 along a side, and on to at least `size`, there and back: 0 1 2 3 2 1 0 1 .. for 4."""
+    there_and_back = torch.arange(max(side, size)) % max(2 * side - 2, 1)
+    return torch.minimum(there_and_back, 2 * side - 2 - there_and_back).clamp_min(0)
+
+
+def to_float(picture: Tensor, reduce: int = 1) -> Tensor:
+    """Bytes [.., 3, H, W] as the encoder takes them: float32, RGB in [0, 1], averaged over reduce x reduce pixels."""
+    picture = picture.float().div_(255)
     return F.avg_pool2d(picture, reduce) if reduce > 1 else picture
 
 
 def read_labeled(labeled: LabeledSet, index: int) -> Tensor:
     """x_i of Section 3.2, [3, H, W] in [0, 1]; the demo's are photographs that are distorted here, always alike."""
-    picture = read_picture(labeled.paths[index], labeled.reduce)
+    picture = to_float(read_image(labeled.paths[index]), labeled.reduce)
     if labeled.classes is None:
         return picture
-    name, level = class_distortion(labeled.classes[index])
-    return distort(picture, name, level, torch.Generator().manual_seed(index))
+    return distort_as(picture, KADIS[labeled.classes[index]], torch.Generator().manual_seed(index))
 
 
 def first_readable(read: Callable[[int], Tensor], paths: Sequence[str], start: int) -> tuple[int, Tensor, list[str]]:
@@ -101,34 +110,70 @@ def name_skipped(paths: Iterable[str], named: set[str]) -> None:
 
 
 class UnlabeledViews(Dataset):
-    """The unlabeled stream: a `Draw` -> (two views [2, 3, size, size] of ONE distorted picture, its class, skipped).
+    """The unlabeled stream: a `Draw` -> (two views [2, 3, size, size] of ONE distorted picture, the draw, skipped).
 
-    Of at most `KEEP` pictures each is decoded once only.
+    With `on_device` the picture itself comes in place of its views, bytes [3, H, W] for `distorted_views`, unless its
+    class can be made on the CPU only. Of at most `KEEP` pictures each is decoded once only.
     """
 
     KEEP = 100
 
-    def __init__(self, paths: Sequence[str], size: int, reduce: int = 1) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        size: int,
+        reduce: int = 1,
+        distortions: Sequence[DistortionClass] = KADIS,
+        on_device: bool = False,
+    ) -> None:
         self.paths, self.size, self.reduce = paths, size, reduce
+        self.distortions, self.on_device = distortions, on_device
         self.kept: dict[int, Tensor] = {}
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, int, list[str]]:
-        generator = torch.Generator().manual_seed(draw.seed)
-        name, level = class_distortion(draw.distortion_class)  # d_t, d_s
-        _, x_u, skipped = first_readable(self.read, self.paths, draw.index)
-        x_d = distort(x_u, name, level, generator)
-        views = torch.stack([random_view(x_d, self.size, generator) for _ in range(2)])  # x^d_i, x^d_j
-        return views, draw.distortion_class, skipped
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, Draw, list[str]]:
+        distortion = self.distortions[draw.distortion_class]  # d_t, d_s
+        _, picture, skipped = first_readable(self.read, self.paths, draw.index)
+        if self.on_device and not on_cpu_only(distortion):
+            return picture, draw, skipped
+        x_u = to_float(picture, self.reduce)
+        x_d = distort_as(x_u, distortion, torch.Generator().manual_seed(draw.seed))
+        crops = crop_generator(draw)
+        views = torch.stack([random_view(x_d, self.size, crops) for _ in range(2)])  # x^d_i, x^d_j
+        return views, draw, skipped
 
     def read(self, index: int) -> Tensor:
         if index in self.kept:
             return self.kept[index]
-        picture = read_picture(self.paths[index], self.reduce)
-        if min(picture.shape[1:]) < 16:
+        picture = read_image(self.paths[index])
+        if min(picture.shape[1:]) < 16 * self.reduce:
             raise UnreadableImage(f"{self.paths[index]}: {list(picture.shape[1:])} pixels, distort takes 16 a side")
         if len(self.paths) <= self.KEEP:
             self.kept[index] = picture
         return picture
+
+
+def crop_generator(draw: Draw) -> torch.Generator:
+    """What a draw's crops come from: always on the CPU, so that they are the same wherever its picture is distorted."""
+    return torch.Generator().manual_seed(draw.seed + 1)
+
+
+def distorted_views(pictures: Tensor, draws: Sequence[Draw], dataset: UnlabeledViews) -> Tensor:
+    """What `dataset` makes of pictures [n, 3, H, W], bytes, on their device: views [2, n, 3, size, size]."""
+    device = pictures.device
+    classes = [draw.distortion_class for draw in draws]
+    generators = [torch.Generator(device).manual_seed(draw.seed) for draw in draws]
+    x_d = distort_batch(to_float(pictures, dataset.reduce), classes, generators, dataset.distortions)
+    size, crops = x_d.shape[2:], [crop_generator(draw) for draw in draws]
+    n, channel = (
+        torch.arange(len(draws), device=device)[:, None, None, None],
+        torch.arange(3, device=device)[:, None, None],
+    )
+    views = []
+    for _ in range(2):
+        places = [view_places(*size, dataset.size, generator) for generator in crops]
+        rows, columns = (torch.stack(side).to(device) for side in zip(*places, strict=True))  # [n, s] each
+        views.append(x_d[n, channel, rows[:, None, :, None], columns[:, None, None, :]])
+    return torch.stack(views)
 
 
 class LabeledPictures(Dataset):
@@ -192,11 +237,43 @@ class LabeledCrops(Dataset):
         return self.made[index] if index in self.made else read_labeled(self.labeled, index)
 
 
-def collate_views(samples: list[tuple[Tensor, int, list[str]]]) -> tuple[Tensor, Tensor, list[str]]:
-    """[B] samples of `UnlabeledViews` -> views [2B, 3, s, s], first views first, their classes [2B], paths skipped."""
-    views, classes, skipped = zip(*samples, strict=True)
-    stacked = torch.stack(views, dim=1).flatten(0, 1)  # [2, B, 3, s, s] -> [2B, 3, s, s]
-    return stacked, torch.tensor(classes).repeat(2), sum(skipped, [])
+class UnlabeledBatch(NamedTuple):
+    """B samples of `UnlabeledViews` on their way from a worker: views, and pictures that are to become some.
+
+    One tensor for all pictures, since each tensor that a worker sends keeps a file open.
+    """
+
+    views: Tensor  # [2, B, 3, s, s], first views first; filled where a view came
+    draws: list[Draw]
+    pictures: Tensor  # bytes, those of a size side by side
+    sizes: list[tuple[torch.Size, list[int]]]  # of a picture, and the places in the batch of all that have it
+    skipped: list[str]
+
+
+def collate_views(samples: list[tuple[Tensor, Draw, list[str]]], size: int) -> UnlabeledBatch:
+    """[B] samples of `UnlabeledViews` with views of `size` pixels a side."""
+    parts, draws, skipped = zip(*samples, strict=True)
+    views = torch.empty(2, len(samples), 3, size, size)
+    by_size: dict[torch.Size, list[int]] = {}
+    for i, part in enumerate(parts):
+        if part.dtype == torch.uint8:
+            by_size.setdefault(part.shape, []).append(i)
+        else:
+            views[:, i] = part
+    pictures = [parts[i].flatten() for places in by_size.values() for i in places]
+    flat = torch.cat(pictures) if pictures else torch.empty(0, dtype=torch.uint8)
+    return UnlabeledBatch(views, list(draws), flat, list(by_size.items()), sum(skipped, []))
+
+
+def finish_views(batch: UnlabeledBatch, dataset: UnlabeledViews, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A batch's views [2B, 3, s, s], first views first, and their classes [2B], on the device; pictures distorted."""
+    views, flat = batch.views.to(device), batch.pictures.to(device)
+    lengths = [shape.numel() * len(places) for shape, places in batch.sizes]
+    for (shape, places), part in zip(batch.sizes, flat.split(lengths), strict=True):
+        draws = [batch.draws[i] for i in places]
+        views[:, places] = distorted_views(part.view(len(places), *shape), draws, dataset)
+    classes = torch.tensor([draw.distortion_class for draw in batch.draws], device=device)
+    return views.flatten(0, 1), classes.repeat(2)
 
 
 def collate_crops(samples: list[tuple[Tensor, float, list[str]]]) -> tuple[Tensor, Tensor, list[str]]:
@@ -205,28 +282,46 @@ def collate_crops(samples: list[tuple[Tensor, float, list[str]]]) -> tuple[Tenso
     return torch.stack(crops), torch.tensor(scores, dtype=torch.float32), sum(skipped, [])
 
 
-def draw_classes(batch_size: int, images_per_class: int, rng: np.random.Generator) -> np.ndarray:
-    """Distortion classes of a batch: [batch_size].
+def draw_classes(batch_size: int, images_per_class: int, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Distortion classes of a batch, [batch_size], drawn from classes with `weights`, [classes].
 
     The paper draws type and level at random for each picture (images_per_class 0). In a small batch most classes then
     come once, and Eq. 5 has no positives but a picture's own second view. With images_per_class M, batch_size / M
-    classes are drawn, M pictures of each.
+    classes are drawn, M pictures of each; no class comes again before every other one has come.
     """
+    classes, equal = len(weights), (weights == weights[0]).all()
     if images_per_class == 0:
-        return rng.integers(NUM_CLASSES, size=batch_size)
+        return (
+            rng.integers(classes, size=batch_size)
+            if equal
+            else rng.choice(classes, batch_size, p=weights / weights.sum())
+        )
     wanted = batch_size // images_per_class
-    drawn = np.concatenate([rng.permutation(NUM_CLASSES) for _ in range(-(-wanted // NUM_CLASSES))])[:wanted]
-    return np.repeat(drawn, images_per_class)
+    rounds = range(-(-wanted // classes))
+    # the order in which classes of a weight are drawn without replacement is that of exponential draws over weights
+    orders = [
+        rng.permutation(classes) if equal else np.argsort(rng.exponential(size=classes) / weights) for _ in rounds
+    ]
+    return np.repeat(np.concatenate(orders)[:wanted], images_per_class)
 
 
 class UnlabeledBatches:
     """Batch sampler: every picture once in a random order, again until `epoch_size` pictures, a class drawn for each.
 
-    Set `epoch` before iterating; the same seed and epoch give the same draws.
+    Set `epoch` before iterating; the same seed and epoch give the same draws. `weights` are the classes'.
     """
 
-    def __init__(self, pictures: int, epoch_size: int, batch_size: int, images_per_class: int, seed: int) -> None:
+    def __init__(
+        self,
+        pictures: int,
+        epoch_size: int,
+        batch_size: int,
+        images_per_class: int,
+        weights: Sequence[float],
+        seed: int,
+    ) -> None:
         self.pictures, self.batch_size, self.images_per_class, self.seed = pictures, batch_size, images_per_class, seed
+        self.weights = np.array(weights)
         self.steps = max(1, epoch_size // batch_size)
         self.epoch = 0
 
@@ -239,7 +334,7 @@ class UnlabeledBatches:
         order = np.concatenate([rng.permutation(self.pictures) for _ in range(rounds)])
         for step in range(self.steps):
             indices = order[step * self.batch_size : (step + 1) * self.batch_size]
-            classes = draw_classes(self.batch_size, self.images_per_class, rng)
+            classes = draw_classes(self.batch_size, self.images_per_class, self.weights, rng)
             seeds = rng.integers(2**62, size=self.batch_size)
             yield [Draw(*draw) for draw in zip(indices.tolist(), seeds.tolist(), classes.tolist(), strict=True)]
 
@@ -286,12 +381,18 @@ class Streams:
         device: torch.device,
     ) -> None:
         self.unlabeled_batches = UnlabeledBatches(
-            len(unlabeled.paths), epoch_size or len(unlabeled.paths), batch_size, images_per_class, seed
+            len(unlabeled.paths),
+            epoch_size or len(unlabeled.paths),
+            batch_size,
+            images_per_class,
+            [distortion.weight for distortion in unlabeled.distortions],
+            seed,
         )
+        self.dataset = unlabeled
         self.unlabeled = DataLoader(
             unlabeled,
             batch_sampler=self.unlabeled_batches,
-            collate_fn=collate_views,
+            collate_fn=partial(collate_views, size=unlabeled.size),
             num_workers=workers,
             persistent_workers=workers > 0,
         )
@@ -322,10 +423,12 @@ class Streams:
         else:
             self.labeled_batches.epoch = epoch
             pairs = zip(self.unlabeled, self.labeled, strict=True)
-        for pair in pairs:
-            yield tuple(batch and self.arrived(batch) for batch in pair)
-
-    def arrived(self, batch: tuple[Tensor, Tensor, list[str]]) -> tuple[Tensor, Tensor]:
-        pictures, targets, skipped = batch
-        name_skipped(skipped, self.skipped)
-        return pictures.to(self.device), targets.to(self.device)
+        for unlabeled, labeled in pairs:
+            name_skipped(unlabeled.skipped, self.skipped)
+            views = finish_views(unlabeled, self.dataset, self.device)
+            if labeled is None:
+                yield views, None
+            else:
+                x, y, skipped = labeled
+                name_skipped(skipped, self.skipped)
+                yield views, (x.to(self.device), y.to(self.device))

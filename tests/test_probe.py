@@ -10,8 +10,9 @@ import torch
 from scipy.spatial.distance import cdist
 
 from ssl_iqa import data, probe, runs
-from ssl_iqa.distortions import class_distortion, distort
+from ssl_iqa.distortions import distort, distortion_class, load_distortions
 from ssl_iqa.model import encoder_state, load_encoder
+from ssl_iqa.views import UnlabeledViews
 
 
 @pytest.fixture
@@ -20,20 +21,27 @@ def paths(photographs: Path) -> list[str]:
 
 
 def test_each_class_comes_as_often_and_is_what_it_is_called(paths: list[str]) -> None:
-    crops, classes = probe.distorted_crops(paths, size=32, reduce=1, per_class=2, seed=4)
+    crops, types = probe.distorted_crops(UnlabeledViews(paths, size=32), per_class=2, seed=4)
     assert crops.shape == (250, 3, 32, 32) and crops.dtype == torch.uint8
-    assert torch.equal(classes.bincount(), torch.full((125,), 2))
+    assert torch.equal(types, torch.arange(25).repeat_interleave(10))  # two of each level, one after the other
     pictures = [data.read_image(path).float() / 255 for path in paths]
     for name, level in (("mean_shift", 5), ("color_saturation_1", 3), ("pixelate", 4)):  # without chance in them
-        (found, *_) = (i for i, c in enumerate(classes.tolist()) if class_distortion(c) == (name, level))
+        found = 2 * distortion_class(name, level)
         distorted = [(distort(picture, name, level) * 255).round().to(torch.uint8) for picture in pictures]
         turned = [picture.flip(dims) for picture in distorted for dims in ((), (1,), (2,), (1, 2))]
         windows = [picture.unfold(1, 32, 1).unfold(2, 32, 1).permute(1, 2, 0, 3, 4) for picture in turned]
         assert any((window == crops[found]).all(dim=(2, 3, 4)).any() for window in windows), name
 
 
+def test_types_are_those_of_the_chosen_distortions(paths: list[str], tmp_path: Path) -> None:
+    (tmp_path / "few.json").write_text('{"jpeg": {"levels": [50]}, "darken": {}, "lens_blur": {"levels": [3, 9]}}')
+    dataset = UnlabeledViews(paths, 32, distortions=load_distortions(str(tmp_path / "few.json")))
+    _, types = probe.distorted_crops(dataset, per_class=1, seed=0)
+    assert types.tolist() == [0, 0, 1, 2, 2, 2, 2, 2]  # in the paper's order: lens_blur, jpeg, darken
+
+
 def test_the_same_seed_gives_the_same_crops(paths: list[str]) -> None:
-    first, again, other = (probe.distorted_crops(paths, 32, 1, 1, seed)[0] for seed in (1, 1, 2))
+    first, again, other = (probe.distorted_crops(UnlabeledViews(paths, 32), 1, seed)[0] for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
@@ -51,7 +59,7 @@ def test_both_probes_are_ridge_regression_and_the_nearest_by_cosine() -> None:
     classes = rng.permutation(np.repeat(np.arange(125), 4))
     centers = rng.normal(size=(25, 6))
     z_train, z_test = (centers[classes // 5] + rng.normal(size=(500, 6)) + 3 for _ in range(2))
-    found = probe.type_accuracy(*(torch.from_numpy(x) for x in (z_train, classes, z_test, classes)))
+    found = probe.type_accuracy(*(torch.from_numpy(x) for x in (z_train, classes // 5, z_test, classes // 5)))
 
     mean, std = z_train.mean(axis=0), z_train.std(axis=0, ddof=1)
     train, test = (z_train - mean) / std, (z_test - mean) / std

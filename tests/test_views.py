@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssl_iqa import views
 from ssl_iqa.data import DEMO_REDUCE, LabeledSet, load_labeled, read_image
-from ssl_iqa.distortions import NUM_CLASSES, class_distortion, distort
+from ssl_iqa.distortions import KADIS, NUM_CLASSES, DistortionClass, class_distortion, distort, distort_as
 from ssl_iqa.views import (
     Draw,
     LabeledBatches,
@@ -24,6 +24,9 @@ from ssl_iqa.views import (
     pad_to,
     random_view,
 )
+
+
+EQUAL = [1.0] * NUM_CLASSES  # weights of the classes
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -91,12 +94,12 @@ def test_center_is_the_first_of_five_and_full_the_whole_picture() -> None:
     assert views.test_crops(numbered(20, 50), "full", 4).shape == (1, 1, 32, 50)  # what the encoder takes
 
 
-def test_read_picture_averages_reduce_x_reduce_pixels(photographs: Path) -> None:
+def test_to_float_averages_reduce_x_reduce_pixels(photographs: Path) -> None:
     path = sorted_paths(photographs)[0]
     array = np.asarray(Image.open(path), dtype=np.float64).transpose(2, 0, 1) / 255  # [3, 48, 64]
-    np.testing.assert_allclose(views.read_picture(path), array, atol=1e-6)
+    np.testing.assert_allclose(views.to_float(read_image(path)), array, atol=1e-6)
     means = array.reshape(3, 24, 2, 32, 2).mean(axis=(2, 4))
-    np.testing.assert_allclose(views.read_picture(path, 2), means, atol=1e-6)
+    np.testing.assert_allclose(views.to_float(read_image(path), 2), means, atol=1e-6)
 
 
 def test_a_demo_picture_is_its_photograph_in_its_class_and_always_the_same() -> None:
@@ -141,32 +144,33 @@ def test_made_pictures_come_in_the_same_batches() -> None:
 
 
 @pytest.fixture
-def distorted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, str, int, Tensor]]:
-    """Gathers every call of `distort`: (picture, name, level, distorted picture)."""
+def distorted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, DistortionClass, Tensor]]:
+    """Gathers every call of `distort_as`: (picture, class, distorted picture)."""
     calls = []
 
-    def record(image: Tensor, name: str, level: int, generator: torch.Generator) -> Tensor:
-        calls.append((image, name, level, distort(image, name, level, generator)))
+    def record(image: Tensor, distortion: DistortionClass, generator: torch.Generator) -> Tensor:
+        calls.append((image, distortion, distort_as(image, distortion, generator)))
         return calls[-1][-1]
 
-    monkeypatch.setattr(views, "distort", record)
+    monkeypatch.setattr(views, "distort_as", record)
     return calls
 
 
 @pytest.mark.parametrize("distortion_class", [3, 52, 93])  # blur; noise, which is another for every call; jitter
 def test_both_views_are_crops_and_flips_of_one_distorted_picture(
-    photographs: Path, distorted: list[tuple[Tensor, str, int, Tensor]], distortion_class: int
+    photographs: Path, distorted: list[tuple[Tensor, DistortionClass, Tensor]], distortion_class: int
 ) -> None:
     paths = sorted_paths(photographs)
     dataset = UnlabeledViews(paths, size=32)
     found = set()
     for seed in range(12):
         distorted.clear()
-        pair, made_class, skipped = dataset[Draw(4, seed, distortion_class)]
-        ((x_u, name, level, x_d),) = distorted  # one call
-        assert torch.equal(x_u, views.read_picture(paths[4]))  # of the whole picture, before it is cropped
-        assert (name, level) == class_distortion(distortion_class)
-        assert pair.shape == (2, 3, 32, 32) and made_class == distortion_class and skipped == []
+        draw = Draw(4, seed, distortion_class)
+        pair, same_draw, skipped = dataset[draw]
+        ((x_u, made, x_d),) = distorted  # one call
+        assert torch.equal(x_u, views.to_float(read_image(paths[4])))  # of the whole picture, before it is cropped
+        assert made is KADIS[distortion_class]
+        assert pair.shape == (2, 3, 32, 32) and same_draw is draw and skipped == []
         for view in pair:
             flips = [dims for dims in ((), (1,), (2,), (1, 2)) if places(view.flip(dims), x_d)]
             assert len(flips) == 1
@@ -208,7 +212,7 @@ def test_the_next_readable_picture_takes_the_place(
     damaged: list[str], start: int, wanted: int, skipped: list[int]
 ) -> None:
     index, picture, paths = views.first_readable(UnlabeledViews(damaged, 32).read, damaged, start)
-    assert index == wanted and torch.equal(picture, views.read_picture(damaged[wanted]))
+    assert index == wanted and torch.equal(picture, read_image(damaged[wanted]))
     assert paths == [damaged[i] for i in skipped]
 
 
@@ -228,8 +232,8 @@ def test_the_score_is_that_of_the_picture_in_the_place(damaged: list[str]) -> No
     crops = LabeledCrops(labeled, [5, 0, 4], size=32, made={})
     assert [crops[Draw(place, 0)][1] for place in range(3)] == [6.0, 5.0, 5.0]
     view, _, skipped = crops[Draw(1, 0)]
-    assert places(view, views.read_picture(damaged[4])) or any(
-        places(view.flip(dims), views.read_picture(damaged[4])) for dims in ((1,), (2,), (1, 2))
+    assert places(view, views.to_float(read_image(damaged[4]))) or any(
+        places(view.flip(dims), views.to_float(read_image(damaged[4]))) for dims in ((1,), (2,), (1, 2))
     )
     assert skipped == [damaged[0]]
 
@@ -260,10 +264,14 @@ def test_pictures_to_test_are_none_where_they_cannot_be_read(damaged: list[str])
 
 
 def test_a_batch_holds_first_views_then_second_ones() -> None:
-    samples = [(torch.stack([torch.full((3, 2, 2), 10.0 * i + j) for j in (1, 2)]), 7 + i, [f"{i}"]) for i in range(3)]
-    x_d, classes, skipped = views.collate_views(samples)
+    samples = [
+        (torch.stack([torch.full((3, 2, 2), 10.0 * i + j) for j in (1, 2)]), Draw(0, 0, 7 + i), [f"{i}"])
+        for i in range(3)
+    ]
+    batch = views.collate_views(samples, 2)
+    x_d, classes = views.finish_views(batch, UnlabeledViews([], 2), torch.device("cpu"))
     assert x_d[:, 0, 0, 0].tolist() == [1, 11, 21, 2, 12, 22] and x_d.shape == (6, 3, 2, 2)
-    assert classes.tolist() == [7, 8, 9, 7, 8, 9] and skipped == ["0", "1", "2"]
+    assert classes.tolist() == [7, 8, 9, 7, 8, 9] and batch.skipped == ["0", "1", "2"]
 
 
 def test_a_labeled_batch_holds_float32_scores() -> None:
@@ -273,13 +281,13 @@ def test_a_labeled_batch_holds_float32_scores() -> None:
 
 
 def test_classes_at_random_are_each_as_likely() -> None:
-    counts = np.bincount(draw_classes(125_000, 0, np.random.default_rng(0)), minlength=NUM_CLASSES)
+    counts = np.bincount(draw_classes(125_000, 0, EQUAL, np.random.default_rng(0)), minlength=NUM_CLASSES)
     assert len(counts) == 125 and abs(counts - 1000).max() < 150  # 1000 +- 32
 
 
 @pytest.mark.parametrize(("batch_size", "images_per_class"), [(64, 2), (1000, 8), (12, 12), (30, 1)])
 def test_each_drawn_class_comes_images_per_class_times(batch_size: int, images_per_class: int) -> None:
-    drawn = [draw_classes(batch_size, images_per_class, np.random.default_rng(seed)) for seed in range(40)]
+    drawn = [draw_classes(batch_size, images_per_class, EQUAL, np.random.default_rng(seed)) for seed in range(40)]
     for classes in drawn:
         counts = Counter(classes.tolist())
         assert set(counts.values()) == {images_per_class} and len(counts) == batch_size // images_per_class
@@ -288,7 +296,7 @@ def test_each_drawn_class_comes_images_per_class_times(batch_size: int, images_p
 
 
 def test_more_classes_than_there_are_come_round() -> None:
-    counts = Counter(draw_classes(300, 2, np.random.default_rng(0)).tolist())  # 150 classes, 25 of them again
+    counts = Counter(draw_classes(300, 2, EQUAL, np.random.default_rng(0)).tolist())  # 150 classes, 25 of them again
     assert Counter(counts.values()) == {2: 100, 4: 25}
 
 
@@ -298,7 +306,7 @@ def drawn(batches: UnlabeledBatches | LabeledBatches, epoch: int) -> list[Draw]:
 
 
 def test_every_unlabeled_picture_comes_once_an_epoch() -> None:
-    batches = UnlabeledBatches(12, epoch_size=12, batch_size=4, images_per_class=2, seed=0)
+    batches = UnlabeledBatches(12, epoch_size=12, batch_size=4, images_per_class=2, weights=EQUAL, seed=0)
     orders = []
     for epoch in range(3):
         draws = drawn(batches, epoch)
@@ -312,19 +320,19 @@ def test_every_unlabeled_picture_comes_once_an_epoch() -> None:
 def test_an_epoch_is_whole_batches_of_pictures_in_turn(
     epoch_size: int, batch_size: int, steps: int, times: set[int]
 ) -> None:
-    batches = UnlabeledBatches(10, epoch_size, batch_size, images_per_class=0, seed=0)
+    batches = UnlabeledBatches(10, epoch_size, batch_size, images_per_class=0, weights=EQUAL, seed=0)
     counts = Counter(draw.index for draw in drawn(batches, 0))
     assert len(batches) == steps and counts.total() == steps * batch_size
     assert {counts[index] for index in range(10)} == times
 
 
 def test_fewer_pictures_than_a_batch_make_one_step() -> None:
-    batches = UnlabeledBatches(3, epoch_size=3, batch_size=8, images_per_class=0, seed=0)
+    batches = UnlabeledBatches(3, epoch_size=3, batch_size=8, images_per_class=0, weights=EQUAL, seed=0)
     assert Counter(draw.index for draw in drawn(batches, 0)).total() == 8 and len(batches) == 1
 
 
 def test_no_two_samples_share_a_seed() -> None:
-    unlabeled = UnlabeledBatches(50, 50, 10, images_per_class=0, seed=0)
+    unlabeled = UnlabeledBatches(50, 50, 10, images_per_class=0, weights=EQUAL, seed=0)
     labeled = LabeledBatches(50, steps=5, batch_size=10, seed=0)
     seeds = [draw.seed for batches in (unlabeled, labeled) for epoch in range(3) for draw in drawn(batches, epoch)]
     assert len(set(seeds)) == 300
@@ -333,7 +341,7 @@ def test_no_two_samples_share_a_seed() -> None:
 @pytest.mark.parametrize("kind", ["unlabeled", "labeled"])
 def test_draws_depend_on_seed_and_epoch_alone(kind: str) -> None:
     def batches(seed: int) -> UnlabeledBatches | LabeledBatches:
-        return LabeledBatches(9, 3, 4, seed) if kind == "labeled" else UnlabeledBatches(12, 12, 4, 2, seed)
+        return LabeledBatches(9, 3, 4, seed) if kind == "labeled" else UnlabeledBatches(12, 12, 4, 2, EQUAL, seed)
 
     one, two = batches(3), batches(3)
     drawn(one, 0), drawn(one, 1)  # whatever came before

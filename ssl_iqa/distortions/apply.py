@@ -91,17 +91,22 @@ def distort_batch(
             f"images, classes and generators: equally many are wanted, {len(images)}, {len(classes)} and"
             f" {len(generators)} came"
         )
-    groups: dict[tuple[int, torch.Size], list[int]] = defaultdict(list)
-    for i, (image, one) in enumerate(zip(images, classes, strict=True)):
+    for one in classes:
         if one not in range(len(distortions)):
             raise ValueError(f"classes: numbers 0 .. {len(distortions) - 1} are wanted, {one} came")
-        groups[one, image.shape].append(i)
+    groups: dict[tuple, list[int]] = defaultdict(list)
+    for i, (image, one) in enumerate(zip(images, classes, strict=True)):
+        # on the CPU a group would only cost copies, see distort_as
+        groups[(i,) if image.device.type == "cpu" else (one, image.shape)].append(i)
     out = torch.empty_like(images) if isinstance(images, Tensor) else list(images)
-    for (one, _), members in groups.items():
-        group = torch.stack([images[i] for i in members])
-        distorted = distort_as(group, distortions[one], [generators[i] for i in members], stretch)
-        for i, image in zip(members, distorted, strict=True):
-            out[i] = image
+    for members in groups.values():
+        group = images[members] if isinstance(images, Tensor) else torch.stack([images[i] for i in members])
+        distorted = distort_as(group, distortions[classes[members[0]]], [generators[i] for i in members], stretch)
+        if isinstance(out, Tensor):
+            out[members] = distorted
+        else:
+            for i, image in zip(members, distorted, strict=True):
+                out[i] = image
     return out
 
 
