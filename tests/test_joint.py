@@ -20,6 +20,7 @@ from torch import Tensor
 import train_joint
 from ssl_iqa import data, probe, views
 from ssl_iqa.checkpoint import Progress
+from ssl_iqa.distortions import load_distortions
 from ssl_iqa.model import Networks, load_encoder
 from train_joint import joint_step, lr_factor, make_optimizer
 
@@ -308,7 +309,9 @@ def test_a_validation_loss_that_is_not_finite_stops_the_run(
 def streams_of(arguments: list[str]) -> tuple[train_joint.Settings, views.Streams, views.Streams, data.LabeledSet]:
     settings, _ = train_joint.parse_arguments(arguments)
     splits, train, val, labeled, reduce = train_joint.split_pictures(settings)
-    both = train_joint.make_streams(train, val, labeled, splits, reduce, torch.device("cpu"), settings)
+    both = train_joint.make_streams(
+        train, val, labeled, splits, reduce, load_distortions(settings.distortions), torch.device("cpu"), settings
+    )
     return settings, *both, labeled
 
 
@@ -388,6 +391,12 @@ def test_a_checkpoint_is_saved_at_every_epoch(
     monkeypatch.setattr(train_joint, "train_epoch", train_epoch)
     train_joint.main(joint_arguments(out=tmp_path, epochs=3))
     assert saved == [0, 1, 2]
+
+
+def test_distorting_on_the_device_trains_the_same_weights(joint_arguments: Arguments, tmp_path: Path) -> None:
+    for place in ("worker", "device"):
+        train_joint.main(joint_arguments(out=tmp_path / place, epochs=1, distort_on=place))
+    assert same(load(tmp_path / "worker/last.pt")["encoder"], load(tmp_path / "device/last.pt")["encoder"])
 
 
 def test_the_same_seed_gives_the_same_weights_with_any_workers(joint_arguments: Arguments, tmp_path: Path) -> None:
@@ -580,6 +589,23 @@ def test_a_run_is_resumed_with_its_own_settings_only(
     assert "--lr was 0.1, is 0.3" in error and f"--arch was '{ARCH}', is 'resnet18'" in error and "seed" not in error
     train_joint.main(joint_arguments(out=tmp_path, workers=1, resume=True))  # where it computes may differ
     assert load(tmp_path / "last.pt")["progress"]["epochs"] == 2
+
+
+def test_a_run_is_resumed_with_its_own_classes_only(
+    joint_arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few, out = tmp_path / "few.json", tmp_path / "run"
+    few.write_text('{"jpeg": {"levels": [50, 10], "weight": 2}, "darken": {"levels": [0.5]}}')
+    train_joint.main(joint_arguments(out=out, epochs=1, distortions=few, images_per_class=0))
+    assert "2 distortion types, 3 classes" in capsys.readouterr().out
+    stored = [["jpeg", 1, 50, 2.0, "ssl_iqa"], ["jpeg", 2, 10, 2.0, "ssl_iqa"], ["darken", 1, 0.5, 1.0, "ssl_iqa"]]
+    assert load(out / "last.pt")["distortions"] == load(out / "encoder.pt")["distortions"] == stored
+    changed = tmp_path / "changed.json"
+    changed.write_text(few.read_text().replace("10", "20"))
+    error = error_of(joint_arguments(out=out, epochs=1, distortions=changed, images_per_class=0, resume=True), capsys)
+    assert "--distortions" in error and "['jpeg', 2, 10, 2.0, 'ssl_iqa']" in error and "['jpeg', 2, 20," in error
+    renamed = few.rename(tmp_path / "renamed.json")  # the same classes
+    train_joint.main(joint_arguments(out=out, epochs=1, distortions=renamed, images_per_class=0, resume=True))
 
 
 def test_a_finished_run_that_is_resumed_stays_as_it_is(joint_arguments: Arguments, tmp_path: Path) -> None:

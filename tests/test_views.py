@@ -25,8 +25,7 @@ from ssl_iqa.views import (
     random_view,
 )
 
-
-EQUAL = [1.0] * NUM_CLASSES  # weights of the classes
+EQUAL = np.ones(NUM_CLASSES)  # weights of the classes
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -295,6 +294,16 @@ def test_each_drawn_class_comes_images_per_class_times(batch_size: int, images_p
         assert set(np.concatenate(drawn)) == set(range(125))
 
 
+def test_heavier_classes_are_drawn_more_often() -> None:
+    weights, rng = np.array([1.0, 2.0, 5.0]), np.random.default_rng(0)
+    counts = np.bincount(draw_classes(8000, 0, weights, rng))
+    assert abs(counts - [1000, 2000, 5000]).max() < 150  # standard errors 30, 39, 43
+    # two of three classes, without replacement: the first is 0, 1 or 2 at 1/8, 2/8, 5/8, the second by what is left
+    pairs = Counter(tuple(draw_classes(4, 2, weights, rng)[::2]) for _ in range(8000))
+    expected = {(a, b): weights[a] / 8 * weights[b] / (8 - weights[a]) for a in range(3) for b in range(3) if a != b}
+    assert all(abs(pairs[pair] - 8000 * share) < 5 * (8000 * share) ** 0.5 for pair, share in expected.items())
+
+
 def test_more_classes_than_there_are_come_round() -> None:
     counts = Counter(draw_classes(300, 2, EQUAL, np.random.default_rng(0)).tolist())  # 150 classes, 25 of them again
     assert Counter(counts.values()) == {2: 100, 4: 25}
@@ -403,6 +412,29 @@ def test_an_epoch_is_the_same_with_any_workers_whatever_came_before(
     pairs = list(zip(flat(streams().batches(1)), flat(again.batches(1)), strict=True))
     assert len(pairs) == 8 and all(torch.equal(one, two) for one, two in pairs)
     assert not torch.equal(flat(streams().batches(0))[0], pairs[0][0])
+
+
+def test_distorted_on_the_device_the_views_are_the_same(
+    streams: Callable[..., Streams], photographs: Path, tmp_path: Path
+) -> None:
+    """On the CPU bit for bit, with pictures of several sizes, reduced ones and classes for the CPU only."""
+    paths = sorted_paths(photographs)[:5]
+    for i, (width, height) in enumerate(((51, 70), (90, 40), (51, 70))):
+        Image.open(paths[i]).resize((width, height)).save(tmp_path / f"{i}.png")
+        paths.append(str(tmp_path / f"{i}.png"))
+    classes = [9, 29, 44, 50, 61, 93, 97, 107]  # lens blur, quantization, JPEG 2000, noises, jitter, patches, Otsu
+    draws = [Draw(i, 100 + i, one) for i, one in enumerate(classes)]
+    for reduce in (1, 2):
+        found = []
+        for on_device in (False, True):
+            dataset = UnlabeledViews(paths, 32, reduce, on_device=on_device)
+            samples = [dataset[draw] for draw in draws]
+            assert [part.dtype == torch.uint8 for part, *_ in samples] == [
+                on_device and i not in (1, 2) for i in range(8)
+            ]
+            found.append(views.finish_views(views.collate_views(samples, 32), dataset, torch.device("cpu")))
+        (x_worker, classes_worker), (x_device, classes_device) = found
+        assert torch.equal(x_worker, x_device) and classes_worker.tolist() == classes_device.tolist() == 2 * classes
 
 
 def test_files_skipped_are_named_once_and_gathered(
