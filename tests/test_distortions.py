@@ -13,7 +13,18 @@ from PIL import Image
 from torch import Tensor
 
 from ssl_iqa import distortions
-from ssl_iqa.distortions import DISTORTIONS, NAMES, NUM_CLASSES, NUM_LEVELS, class_distortion, distort, distortion_class
+from ssl_iqa.distortions import (
+    DISTORTIONS,
+    KADIS,
+    NAMES,
+    NUM_CLASSES,
+    NUM_LEVELS,
+    apply,
+    class_distortion,
+    distort,
+    distort_batch,
+    distortion_class,
+)
 from ssl_iqa.distortions.blur import line_kernel
 from ssl_iqa.distortions.spatial import non_eccentricity_patch
 
@@ -266,7 +277,54 @@ def test_a_batch_is_each_picture_alone(name: str) -> None:
         for stretch in (True, False):
             out = distort(batch, name, level, stretch=stretch)
             alone = torch.stack([distort(image, name, level, stretch=stretch) for image in batch])
-            torch.testing.assert_close(out, alone, rtol=0, atol=1e-5)
+            assert torch.equal(out, alone)
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_a_batch_of_mixed_classes_comes_out_in_its_order(as_list: bool) -> None:
+    classes = [*range(0, 125, 6), 60, 60, 54]
+    batch = torch.stack([picture(33, 40, i) for i in range(len(classes))])
+    images = [image if i % 3 else image[:, :20] for i, image in enumerate(batch)] if as_list else batch
+    before = [image.clone() for image in images]
+    generators = [seeded(i) for i in range(len(classes))]
+    out = distort_batch(images, classes, generators)
+    assert isinstance(out, list) == as_list and len(out) == len(classes)
+    for i, image in enumerate(images):
+        assert torch.equal(out[i], distort(image, *class_distortion(classes[i]), seeded(i)))
+        assert torch.equal(image, before[i])
+    # all of one class and size at once, as on an accelerator
+    grouped = apply._distort_groups(images, classes, [seeded(i) for i in range(len(classes))], KADIS, True)
+    for one, image, grouped_image in zip(classes, out, grouped, strict=True):
+        torch.testing.assert_close(grouped_image, image, rtol=0, atol=1e-5, msg=str(class_distortion(one)))
+
+
+def test_a_seed_stands_for_a_generator_a_picture() -> None:
+    batch, noise = picture(20, 20).expand(3, 3, 20, 20), [54, 54, 54]
+    first, again, other = (distort_batch(batch, noise, seed) for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other) and not torch.equal(first[0], first[1])
+
+
+@pytest.mark.parametrize(
+    ("images", "classes", "generators", "message"),
+    [
+        ([], [], [], "one or more, is wanted"),
+        ([np.zeros((3, 20, 20))], [0], 0, "a list of tensors"),
+        (torch.zeros(2, 3, 20, 20), [0], 0, "equally many are wanted, 2, 1 and 2 came"),
+        (torch.zeros(1, 3, 20, 20), [0], [seeded(), seeded()], "1, 1 and 2 came"),
+        (torch.zeros(2, 3, 20, 20), [0, 125], 0, "numbers 0 .. 124 are wanted, 125 came"),
+        (torch.zeros(1, 3, 20, 20), [-1], 0, "-1 came"),
+        ([torch.zeros(3, 20, 20), torch.full((3, 15, 20), 0.5)], [0, 0], 0, "H and W >= 16 is wanted"),
+        ([torch.full((3, 20, 20), math.nan)], [0], 0, "nan .. nan came"),
+    ],
+)
+def test_batches_that_make_no_sense_are_refused(images: Any, classes: Any, generators: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        distort_batch(images, classes, generators)
+
+
+def test_generators_are_one_or_one_a_picture() -> None:
+    with pytest.raises(ValueError, match="one for each of 3 pictures, is wanted; 2 came"):
+        distort(torch.zeros(3, 3, 20, 20), "jitter", 1, [seeded(), seeded()])
 
 
 @pytest.mark.parametrize("name", RANDOM)

@@ -51,7 +51,8 @@ def distort_as(image: Tensor, distortion: DistortionClass, generator: Draws = No
         raise ValueError(f"generator: one, or one for each of {len(batch)} pictures, is wanted; {len(generators)} came")
     if image.device.type == "cpu":  # there one by one is no slower, and a picture comes out alike in any company
         parts = zip(batch, generators, strict=True)
-        batch = torch.cat([_distort_group(one[None], distortion, draws, stretch) for one, draws in parts])
+        alone = [_distort_group(one[None], distortion, draws, stretch) for one, draws in parts]
+        batch = torch.cat(alone) if len(alone) > 1 else alone[0]
     else:
         batch = _distort_group(batch, distortion, generator, stretch)
     return batch if image.dim() == 4 else batch[0]
@@ -82,9 +83,11 @@ def distort_batch(
         ValueError: as `distort`; for lengths that differ, and for a class that is not in the set.
     """
     classes = [int(one) for one in classes]
+    if not len(images) or not all(isinstance(image, Tensor) for image in images):
+        raise ValueError("images: a tensor [B, 3, H, W], or a list of tensors [3, H, W], one or more, is wanted")
+    device = images[0].device
     if isinstance(generators, int):
         seeds = torch.randint(2**62, (len(images),), generator=torch.Generator().manual_seed(generators)).tolist()
-        device = images[0].device if len(images) else "cpu"
         generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
     if not len(images) == len(classes) == len(generators):
         raise ValueError(
@@ -94,19 +97,32 @@ def distort_batch(
     for one in classes:
         if one not in range(len(distortions)):
             raise ValueError(f"classes: numbers 0 .. {len(distortions) - 1} are wanted, {one} came")
-    groups: dict[tuple, list[int]] = defaultdict(list)
+    if device.type == "cpu":  # there a group would only cost copies, see distort_as
+        each = zip(images, classes, generators, strict=True)
+        out = [distort_as(image, distortions[one], generator, stretch) for image, one, generator in each]
+    else:
+        out = _distort_groups(images, classes, generators, distortions, stretch)
+    return torch.stack(out) if isinstance(images, Tensor) else out
+
+
+def _distort_groups(
+    images: Tensor | list[Tensor],
+    classes: Sequence[int],
+    generators: Sequence[torch.Generator],
+    distortions: Sequence[DistortionClass],
+    stretch: bool,
+) -> list[Tensor]:
+    """`distort_batch` off the CPU: pictures of one class and size at once."""
+    groups: dict[tuple[int, torch.Size], list[int]] = defaultdict(list)
     for i, (image, one) in enumerate(zip(images, classes, strict=True)):
-        # on the CPU a group would only cost copies, see distort_as
-        groups[(i,) if image.device.type == "cpu" else (one, image.shape)].append(i)
-    out = torch.empty_like(images) if isinstance(images, Tensor) else list(images)
-    for members in groups.values():
-        group = images[members] if isinstance(images, Tensor) else torch.stack([images[i] for i in members])
-        distorted = distort_as(group, distortions[classes[members[0]]], [generators[i] for i in members], stretch)
-        if isinstance(out, Tensor):
-            out[members] = distorted
-        else:
-            for i, image in zip(members, distorted, strict=True):
-                out[i] = image
+        groups[one, image.shape].append(i)
+    out = list(images)
+    for (one, _), members in groups.items():
+        group = torch.stack([images[i] for i in members])
+        check_image(group)
+        distorted = _distort_group(group, distortions[one], [generators[i] for i in members], stretch)
+        for i, image in zip(members, distorted, strict=True):
+            out[i] = image
     return out
 
 

@@ -1,0 +1,155 @@
+"""How fast the parts are, as tables.
+
+    python -m ssl_iqa.bench distortions      each type on one thread, and the pictures a second of the view pipeline
+    python -m ssl_iqa.bench device           distorting a step's pictures on the device, beside the encoder's own work
+
+Times are medians after a warm-up. Machines differ and are noisy: compare within one run, the yardstick is for that.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy import ndimage
+from torch import Tensor
+
+from ssl_iqa import data, runs, views
+from ssl_iqa.distortions import KADIS, distort_as
+from ssl_iqa.losses import supervised_nt_xent
+from ssl_iqa.model import ARCHS, Networks, load_encoder
+
+SIZE = (512, 384)  # width and height of KADIS-700k's pictures
+
+
+def seconds(work: Callable[[], object], repeats: int, device: torch.device) -> float:
+    """Median time of a call, after one that does not count."""
+    times = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return median(times[1:])
+
+
+def photographs(folder: Path, count: int) -> list[str]:
+    """Demo photographs as JPEG files of KADIS-700k's size."""
+    paths = []
+    for i, path in enumerate(list(data.demo_sources())[:count]):
+        with Image.open(path) as photograph:
+            photograph.resize(SIZE, Image.Resampling.BICUBIC).save(folder / f"{i}.jpg", quality=90)
+        paths.append(str(folder / f"{i}.jpg"))
+    return paths
+
+
+def bench_types(path: str, repeats: int) -> None:
+    """A line a type: the mean of its five levels' medians, the slowest level, its share of all types' time."""
+    x_u = views.to_float(data.read_image(path))  # [3, 384, 512]
+    cpu, by_type = torch.device("cpu"), {}
+    for distortion in KADIS:  # a round that does not count: kernels are cached, the allocator grows
+        distort_as(x_u, distortion)
+    for distortion in KADIS:
+        generator = torch.Generator().manual_seed(0)
+        taken = seconds(lambda d=distortion, g=generator: distort_as(x_u, d, g), repeats, cpu)
+        by_type.setdefault(distortion.name, []).append(1000 * taken)
+    total = sum(map(sum, by_type.values()))
+    print(f"{'type':<30} {'ms':>7} {'slowest level':>14} {'share':>7}   (medians of {repeats}, mean of 5 levels)")
+    for name, times in by_type.items():
+        print(f"{name:<30} {sum(times) / 5:7.2f} {max(times):14.2f} {sum(times) / total:7.1%}")
+    without = total - sum(by_type["jpeg2000"])
+    print(f"{'mean of the 25 types':<30} {total / 125:7.2f}")
+    print(f"{'.. without jpeg2000':<30} {without / 120:7.2f}")
+    array = x_u.numpy()
+    yardstick = seconds(lambda: ndimage.gaussian_filter(array, (0, 2, 2)), repeats, cpu)
+    print(f"{'yardstick: scipy, sigma 2':<30} {1000 * yardstick:7.2f}   (ndimage.gaussian_filter on the same picture)")
+
+
+def bench_pipeline(paths: Sequence[str], workers: int, pictures: int) -> float:
+    """Pictures a second of Section 3.1's stream: read, distorted by a random class, two crops of 224 pixels."""
+    dataset = views.UnlabeledViews(paths, size=224)
+    dataset.KEEP = 0  # read every time, as from a set of many
+    batch_size = 25
+    streams = views.Streams(dataset, None, batch_size, 0, 0, pictures, workers, seed=0, device=torch.device("cpu"))
+    batches = streams.batches(0)
+    next(batches)  # workers have started
+    began, count = time.perf_counter(), 0
+    for _ in batches:
+        count += batch_size
+    return count / (time.perf_counter() - began)
+
+
+def bench_distortions(args: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    print(f"one thread of {runs.cpu_cores()} cores, {SIZE[0]}x{SIZE[1]} float32")
+    with TemporaryDirectory() as folder:
+        paths = photographs(Path(folder), 12)
+        bench_types(paths[0], args.repeats)
+        print("\nthe view pipeline: read a JPEG file, distort, two crops of 224; one thread a worker")
+        for workers in (1, 2):
+            speeds = [bench_pipeline(paths, workers, args.pictures) for _ in range(3)]
+            print(f"{workers} worker{'s'[: workers - 1]:<1} {median(speeds):7.1f} pictures/s   (median of 3)")
+
+
+def make_views(pictures: Tensor, draws: Sequence[views.Draw], dataset: views.UnlabeledViews) -> Tensor:
+    """Views [2B, 3, 224, 224] of pictures [B, 3, H, W], distorted on their device."""
+    return views.distorted_views(pictures, draws, dataset).flatten(0, 1)
+
+
+def bench_device(args: argparse.Namespace) -> None:
+    """Distorting B pictures of mixed classes, and the encoder's step on their 2B views."""
+    device = runs.use_device(args.device, workers=0)
+    batch_size = args.batch_size or (1000 if device.type == "cuda" else 8)
+    rng = np.random.default_rng(0)
+    with TemporaryDirectory() as folder:
+        photos = [data.read_image(path) for path in photographs(Path(folder), 12)]
+    pictures = torch.stack([photos[i % len(photos)] for i in range(batch_size)]).to(device)  # [B, 3, 384, 512]
+    classes = rng.integers(len(KADIS), size=batch_size).tolist()
+    draws = [views.Draw(i, i, one) for i, one in enumerate(classes)]
+    dataset = views.UnlabeledViews([], size=224)
+    distorting = seconds(lambda: make_views(pictures, draws, dataset), args.repeats, device)
+
+    nets = Networks(load_encoder("random", args.arch), 5.5).to(device, memory_format=torch.channels_last)
+    x_d, targets = make_views(pictures, draws, dataset), torch.tensor(classes, device=device).repeat(2)
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            p = nets.projector(nets.encoder(x_d))
+        supervised_nt_xent(p.float(), targets, 0.5).backward()
+        nets.zero_grad()
+
+    encoding = seconds(step, args.repeats, device)
+    print(f"{batch_size} pictures of {SIZE[0]}x{SIZE[1]} on {device}, medians of {args.repeats}")
+    print(f"distorting and two crops of 224  {distorting:8.3f} s  {batch_size / distorting:8.1f} pictures/s")
+    print(f"{args.arch}, forward and backward  {encoding:8.3f} s  distorting is {distorting / encoding:.0%} of it")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    distortions = commands.add_parser("distortions", help="each type on one thread, and the view pipeline")
+    distortions.add_argument("--repeats", type=int, default=5, help="of each measurement")
+    distortions.add_argument("--pictures", type=int, default=525, help="through the pipeline, each time")
+    distortions.set_defaults(run=bench_distortions)
+    device = commands.add_parser("device", help="distorting on the device, beside the encoder's step")
+    device.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    device.add_argument("--batch-size", type=int, default=0, help="pictures (1000 with CUDA, else 8)")
+    device.add_argument("--arch", choices=tuple(ARCHS), default="resnet50")
+    device.add_argument("--repeats", type=int, default=3, help="of each measurement")
+    device.set_defaults(run=bench_device)
+    args = parser.parse_args(arguments)
+    with runs.clear_errors():
+        for name in ("repeats", "pictures"):
+            if getattr(args, name, 50) < (50 if name == "pictures" else 1):
+                raise ValueError(f"--{name} {getattr(args, name)}: {50 if name == 'pictures' else 1} or more is wanted")
+        args.run(args)
+
+
+if __name__ == "__main__":
+    main()
