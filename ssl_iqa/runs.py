@@ -47,13 +47,20 @@ def prepare_folder(folder: Path, keep: bool, replace: bool) -> None:
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file beside its place, make sure that it is on the disk, and move it there in one step."""
+    """Write a file beside its place, make sure that it is on the disk, and move it there in one step.
+
+    When that fails, what was there before stays, and nothing beside it.
+    """
     beside = path.with_name(path.name + ".part")
-    with open(beside, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    try:
+        with open(beside, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def save(state: dict[str, Any], path: Path) -> None:

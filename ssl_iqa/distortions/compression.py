@@ -46,8 +46,9 @@ def recode(image: Tensor, **options: Any) -> Tensor:
 def jpeg2000(image: Tensor, ratio: float, generator: Draws) -> Tensor:
     """9, JPEG 2000: irreversible 9/7 wavelet, one quality layer, compressed `ratio` times (OpenJPEG).
 
-    The file's headers take about 260 bytes: under about 130 pixels a side the strong levels come out alike. The codec
-    runs on the CPU wherever the picture is. Source: KADIS-700k, MATLAB's imwrite with CompressionRatio.
+    The file's headers take about 260 bytes, and small pictures do not have many more: at 192x144 level 5 leaves hardly
+    a shape, and under about 130 pixels a side the strong levels come out alike. The codec runs on the CPU wherever the
+    picture is. Source: KADIS-700k, MATLAB's imwrite with CompressionRatio.
     """
     # five halvings, as usual, but not below one pixel
     resolutions = min(6, min(image.shape[2:]).bit_length())

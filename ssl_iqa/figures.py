@@ -1,0 +1,232 @@
+"""Pictures for papers and pages, drawn with Pillow.
+
+    python -m ssl_iqa.figures distortions PHOTO -o figure5.png
+
+Appendix A's Figure 5: a photograph in every type and level of distortion, or with --type in one of them, large. What
+is shown are pixels as the distortion left them, since to resize them would hide noise, JPEG's blocks and small blurs:
+each cell holds the central part of the photograph that was distorted as a whole.
+"""
+
+import argparse
+from collections.abc import Sequence
+from difflib import get_close_matches
+from io import BytesIO
+from math import ceil
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ssl_iqa import data, runs
+from ssl_iqa.distortions import DistortionClass, distort_as, load_distortions
+from ssl_iqa.views import to_float
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+SMALLEST = 16  # pixels a side, what `distort` takes
+WIDTH, MARGIN, HEAD = 1900, 24, 104  # of a page: a screen's width, the white around it, where its cells begin
+CELL, CELL_GAP, BLOCK_GAP = (112, 84), 6, 28  # of a gallery: its cells, the gaps between these and between columns
+NAME_SIZE, CAPTION_SIZE, ROW_GAP, ROW = 15, 13, 10, 84 + 17 + 10 + 19  # a row: cell, caption, gap, the next one's name
+LARGE_CELL, LARGE_GAP, LARGE_COLUMNS = (384, 288), 18, 3  # of one type's page
+DARK, GRAY, OUTLINE = "#1a1a1a", "#6b6b6b", "#d0d0d0"
+
+VALUES = {
+    "gaussian_blur": "sigma {:g} px",
+    "lens_blur": "radius {:g} px",
+    "motion_blur": "length {:g} px",
+    "color_diffusion": "a and b x {:g}",
+    "color_shift": "by {:g} px",
+    "color_quantization": "{:g} colors",
+    "color_saturation_1": "S x {:g}",
+    "color_saturation_2": "a and b x {:g}",
+    "jpeg2000": "ratio {:g}",
+    "jpeg": "quality {:g}",
+    "white_noise": "variance {:g}",
+    "white_noise_color_component": "variance {:g}",
+    "impulse_noise": "density {:g}",
+    "multiplicative_noise": "variance {:g}",
+    "denoise": "variance {:g}",
+    "brighten": "amount {:g}",
+    "darken": "amount {:g}",
+    "mean_shift": "by {:g}",
+    "jitter": "sigma {:g} px",
+    "non_eccentricity_patch": "{:g} patches",
+    "pixelate": "amount {:g}",
+    "quantization": "{:g} thresholds",
+    "color_block": "{:g} blocks",
+    "high_sharpen": "amount {:g}",
+    "contrast_change": "amount {:g}",
+}
+"""How a level's value is written; what it stands for is in the docstring of the type's function."""
+
+
+def read_photograph(path: Path, side: int) -> tuple[Tensor, str]:
+    """A photograph as `distort` takes it, [3, H, W] in [0, 1], and a few words about its size.
+
+    One whose longer side is over `side` is reduced to that first. The published levels are in pixels and were chosen
+    for pictures of 512 x 384: on one of many megapixels most of them would hardly be seen.
+
+    Raises OSError or ValueError for what is no picture and for one that is too small.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; a photograph is wanted")
+    image = to_float(data.read_image(path))  # [3, H, W]
+    height, width = image.shape[1:]
+    size = f"{width} x {height} pixels"
+    ratio = min(1, side / max(height, width))
+    if ratio < 1:
+        before, height, width = f"{width} x {height}", round(ratio * height), round(ratio * width)
+        size = f"{width} x {height} pixels (reduced from {before})"
+    if min(height, width) < SMALLEST:
+        raise ValueError(f"{path}: {size}; {SMALLEST} or more a side are wanted")
+    if ratio < 1:
+        image = interpolate(image[None], (height, width), mode="bicubic", antialias=True)[0].clamp_(0, 1)
+    return image, size
+
+
+def distorted(image: Tensor, distortion: DistortionClass, seed: int) -> Tensor:
+    """`image` by one class. All cells have the same seed, so that two levels differ by their level only."""
+    return distort_as(image, distortion, torch.Generator().manual_seed(seed))
+
+
+def to_cell(image: Tensor, cell: tuple[int, int]) -> Image.Image:
+    """The central width x height pixels of [3, H, W] in [0, 1], in 8 bits; all of a side that has not so many."""
+    width, height = (min(pair) for pair in zip(cell, (image.shape[2], image.shape[1]), strict=True))
+    top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+    pixels = image[:, top : top + height, left : left + width].mul(255).round().byte()
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+
+
+def crop_note(cell: Image.Image) -> str:
+    return f"Cells are the middle {cell.width} x {cell.height} pixels, none of them resized."
+
+
+def put_cell(page: Image.Image, left: int, top: int, picture: Image.Image, label: str, value: str, size: int) -> None:
+    """A picture with its upper left pixel there, a thin line around it, and below a dark label and a gray value."""
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=size)
+    draw.rectangle((left - 1, top - 1, left + picture.width, top + picture.height), outline=OUTLINE)
+    page.paste(picture, (left, top))
+    baseline = top + picture.height + round(1.15 * size)
+    draw.text((left, baseline), label, DARK, font, anchor="ls")
+    draw.text((left + font.getlength(label + "  "), baseline), value, GRAY, font, anchor="ls")
+
+
+def new_page(width: int, height: int, title: str, note: str) -> Image.Image:
+    """A white page with a title and a gray note, and from HEAD on room for `width` x `height` pixels."""
+    lines = ((title, DARK, ImageFont.load_default(22), 20), (note, GRAY, ImageFont.load_default(15), 46))
+    width = max(width, *(ceil(font.getlength(text)) for text, _, font, _ in lines))
+    page = Image.new("RGB", (width + 2 * MARGIN, HEAD + height + MARGIN), "white")
+    for text, color, font, baseline in lines:
+        ImageDraw.Draw(page).text((MARGIN, MARGIN + baseline), text, color, font, anchor="ls")
+    return page
+
+
+def gallery(image: Tensor, distortions: Sequence[DistortionClass], seed: int, title: str) -> Image.Image:
+    """All classes of a set: a row of cells for each type, a cell's place in it its level, rows below one another.
+
+    As many columns of rows as fit a screen's width. The photograph itself comes first, as it is; the other cells are
+    stretched to the full range, as `distort` does. Without a level's cell, as in `distinct`, its place stays empty.
+    """
+    names = ["pristine", *dict.fromkeys(one.name for one in distortions)]
+    values = [VALUES[one.name].format(one.value) for one in distortions]
+    name_font, font = ImageFont.load_default(NAME_SIZE), ImageFont.load_default(CAPTION_SIZE)
+    captions = [f"{one.level}  {value}" for one, value in zip(distortions, values, strict=True)]
+    step = max(CELL[0], *(ceil(font.getlength(caption)) for caption in captions)) + CELL_GAP
+    row_width = max(one.level for one in distortions) * step - CELL_GAP
+    block = max(row_width, *(ceil(name_font.getlength(name)) for name in names))
+
+    columns = max(1, (WIDTH - 2 * MARGIN + BLOCK_GAP) // (block + BLOCK_GAP))
+    lines = ceil(len(names) / columns)
+    columns = ceil(len(names) / lines)
+    pristine = to_cell(image, CELL)
+    note = f"Below each cell: the level and its value. {crop_note(pristine)}"
+    page = new_page(columns * (block + BLOCK_GAP) - BLOCK_GAP, lines * ROW - ROW_GAP, title, note)
+    places = {name: (MARGIN + i // lines * (block + BLOCK_GAP), HEAD + i % lines * ROW) for i, name in enumerate(names)}
+    for name, (left, top) in places.items():
+        ImageDraw.Draw(page).text((left, top - 6), name, DARK, name_font, anchor="ls")
+    put_cell(page, *places["pristine"], pristine, "", "", CAPTION_SIZE)
+    for one, value in zip(distortions, values, strict=True):
+        left, top = places[one.name]
+        cell = to_cell(distorted(image, one, seed), CELL)
+        put_cell(page, left + (one.level - 1) * step, top, cell, str(one.level), value, CAPTION_SIZE)
+    return page
+
+
+def type_page(image: Tensor, distortions: Sequence[DistortionClass], seed: int, title: str) -> Image.Image:
+    """The photograph itself and all levels of one type, large."""
+    cells = [("pristine", "", to_cell(image, LARGE_CELL))]
+    for one in distortions:
+        cell = to_cell(distorted(image, one, seed), LARGE_CELL)
+        cells.append((f"level {one.level}", VALUES[one.name].format(one.value), cell))
+    step, row = LARGE_CELL[0] + LARGE_GAP, LARGE_CELL[1] + 34
+    columns, lines = min(len(cells), LARGE_COLUMNS), ceil(len(cells) / LARGE_COLUMNS)
+    page = new_page(columns * step - LARGE_GAP, lines * row, title, crop_note(cells[0][2]))
+    for i, (label, value, cell) in enumerate(cells):
+        put_cell(page, MARGIN + i % columns * step, HEAD + i // columns * row, cell, label, value, 17)
+    return page
+
+
+def draw_distortions(args: argparse.Namespace) -> Image.Image:
+    """The page that `distortions` asks for. Raises OSError or ValueError for input that is not as wanted."""
+    for name, low, high in (("side", SMALLEST, 10_000), ("quality", 1, 100), ("seed", 0, 2**63 - 1)):
+        if not low <= getattr(args, name) <= high:
+            raise ValueError(f"--{name} {getattr(args, name)}: {low} to {high} is wanted")
+    distortions = load_distortions(args.distortions)
+    names = list(dict.fromkeys(distortion.name for distortion in distortions))
+    if args.type is not None and args.type not in names:
+        near = get_close_matches(args.type, names, n=1, cutoff=0)[0]
+        raise ValueError(f"--type {args.type}: not in {args.distortions}; the nearest name is {near}")
+    image, size = read_photograph(args.photo, args.side)
+    shown = f"({Path(args.distortions).name}): {args.photo.name}, {size}"
+    if args.type is None:
+        head = f"{len(names)} types of distortion, {len(distortions)} classes {shown}"
+        return gallery(image, distortions, args.seed, head)
+    chosen = [distortion for distortion in distortions if distortion.name == args.type]
+    return type_page(image, chosen, args.seed, f"{args.type} {shown}")
+
+
+def check_out(path: Path, photo: Path) -> None:
+    """Raise unless a page can be written there, and not over the photograph: told before the work, not after it."""
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"--out {path}: a name that ends in {', '.join(FORMATS)} is wanted")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"--out {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise IsADirectoryError(f"--out {path}: a folder; the name of a file is wanted")
+    if path.exists() and photo.exists() and path.samefile(photo):
+        raise ValueError(f"--out {path}: the photograph itself, which stays as it is; another name is wanted")
+
+
+def save_page(page: Image.Image, path: Path, quality: int) -> int:
+    """Write a page in the format of its name: its size in bytes. Encoded first, so that no part of it is left over."""
+    encoded = BytesIO()
+    page.save(encoded, FORMATS[path.suffix.lower()], quality=quality, method=6)  # of WebP: the smallest file
+    runs.write_atomic(path, lambda file: file.write(encoded.getbuffer()))
+    return encoded.tell()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    figures = parser.add_subparsers(dest="figure", metavar="FIGURE", required=True)
+    one = figures.add_parser("distortions", help="a photograph in all types and levels, or in one type")
+    one.set_defaults(draw=draw_distortions)
+    one.add_argument("photo", type=Path, metavar="PHOTO", help="a photograph, at best pristine")
+    one.add_argument("-o", "--out", type=Path, default=Path("figure5.png"), help="a .png, .jpg or .webp (figure5.png)")
+    one.add_argument("--type", help="one type's levels, large; without it all types")
+    one.add_argument("--distortions", metavar="SPEC", default="kadis", help="kadis, distinct, imgaug or a file (kadis)")
+    one.add_argument(
+        "--side", type=int, default=768, help="reduce a photograph whose longer side is over it first (768)"
+    )
+    one.add_argument("--quality", type=int, default=90, help="of a .jpg or .webp, 1 to 100 (90)")
+    one.add_argument("--seed", type=int, default=0, help="of the distortions (0)")
+    args = parser.parse_args(arguments)
+    with runs.clear_errors():
+        check_out(args.out, args.photo)
+        page = args.draw(args)
+        size = save_page(page, args.out, args.quality)
+    print(f"{args.out}: {page.width} x {page.height} pixels, {size} bytes")
+
+
+if __name__ == "__main__":
+    main()
