@@ -112,5 +112,5 @@ def quantize_dct(planes: Tensor, table: tuple[int, ...], quality: int) -> Tensor
     blocks = planes.reshape(b, c, h // 8, 8, w // 8, 8)
     coefficients = torch.einsum("ui,bcminj,vj->bcmunv", dct, blocks, dct)
     scaled = coefficients.div_(steps)
-    kept = (scaled + 0.5 * scaled.sign()).trunc_().mul_(steps)  # halves away from 0, as libjpeg
+    kept = (scaled + 0.5001 * scaled.sign()).trunc_().mul_(steps)  # halves away from 0, as libjpeg; rounding errors too
     return torch.einsum("ui,bcmunv,vj->bcminj", dct, kept, dct).reshape(b, c, h, w)

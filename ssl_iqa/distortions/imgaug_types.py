@@ -39,10 +39,12 @@ def _pixelate(iaa: Any, level: float) -> Any:
 
 AUGMENTERS: dict[str, Callable[[Any, Any], Any]] = {
     "gaussian_blur": lambda iaa, sigma: iaa.GaussianBlur(sigma),
-    "motion_blur": lambda iaa, length: iaa.MotionBlur(k=3 + 2 * int(length / 2), angle=(0, 180)),
-    "color_quantization": lambda iaa, colors: iaa.KMeansColorQuantization(int(colors)),
+    "motion_blur": lambda iaa, length: iaa.MotionBlur(k=3 + 2 * int(length / 2), angle=(0, 180), direction=0),
+    "color_quantization": lambda iaa, colors: iaa.KMeansColorQuantization(
+        int(colors), to_colorspace="RGB", max_size=None
+    ),
     "color_saturation_2": lambda iaa, factor: iaa.MultiplySaturation(factor),
-    "jpeg": lambda iaa, quality: iaa.JpegCompression(min(100, 101 * (100 - quality) / 99)),
+    "jpeg": lambda iaa, quality: iaa.JpegCompression(min(100, round(101 * (100 - quality) / 99))),
     "white_noise": _gaussian_noise,
     "white_noise_color_component": lambda iaa, variance: iaa.WithColorspace(
         "YCrCb", from_colorspace="RGB", children=_gaussian_noise(iaa, variance)

@@ -24,6 +24,7 @@ from ssl_iqa.distortions.compression import jpeg_losses
 from ssl_iqa.distortions.spatial import otsu_thresholds, sample
 
 color = pytest.importorskip("skimage.color")
+colorconv = pytest.importorskip("skimage.color.colorconv")
 filters = pytest.importorskip("skimage.filters")
 transform = pytest.importorskip("skimage.transform")
 
@@ -92,7 +93,7 @@ def lab_to_rgb_unclipped(lab: np.ndarray) -> np.ndarray:
     xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * color.xyz_tristimulus_values(
         illuminant="D65", observer="2"
     )
-    linear = xyz @ np.linalg.inv(color.colorconv.xyz_from_rgb).T
+    linear = xyz @ np.linalg.inv(colorconv.xyz_from_rgb).T
     with np.errstate(invalid="ignore"):
         return np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
 
@@ -229,7 +230,7 @@ def test_types_without_draws_are_their_definitions(kind: str, name: str, level: 
 
 
 def line(length: float, angle: float) -> np.ndarray:
-    """MATLAB's fspecial('motion'), step by step: one half of the kernel, the other by a turn; angle in 0..180 degrees."""
+    """MATLAB's fspecial('motion'), half of the kernel, then the other by a turn; angle in 0..180 degrees."""
     eps = np.finfo(float).eps
     half, phi = (length - 1) / 2, angle / 180 * pi
     sign = 1 if cos(phi) >= 0 else -1
@@ -411,7 +412,7 @@ def test_color_component_noise_has_the_hues_of_ycbcr(level: int) -> None:
     gray = torch.full((3, 256, 256), 0.5, dtype=torch.float64)
     draws = torch.Generator().manual_seed(level)
     noise = distort(gray, "white_noise_color_component", level, draws, stretch=False).flatten(1).numpy() - 0.5
-    to_rgb = np.linalg.inv(color.colorconv.ycbcr_from_rgb / 255)
+    to_rgb = np.linalg.inv(colorconv.ycbcr_from_rgb / 255)
     expected = variance * to_rgb @ to_rgb.T
     scale = np.sqrt(np.diag(expected))
     # the standard error of a covariance of n normal draws
@@ -421,9 +422,9 @@ def test_color_component_noise_has_the_hues_of_ycbcr(level: int) -> None:
 
 @each_level
 def test_color_shifts_are_a_uniform_pair_normalized_to_the_level(level: int) -> None:
-    distance, count, side = DISTORTIONS["color_shift"][level - 1], 1500, 40
+    distance, count, side = DISTORTIONS["color_shift"][level - 1], 1000, 30
     image = np.zeros((side, side, 3))
-    image[26:, 26:, 0] = 1  # an edge: there the mask is 1, and the shift shows in full
+    image[20:, 20:, 0] = 1  # an edge: there the mask is 1, and the shift shows in full
     code = np.arange(side) + 16 * np.arange(side)[:, None]  # a shift up to 12 each way has a number of its own
     image[..., 1] = code / 1000
     assert (mask_by_scipy(image)[13:, 13:] == 1).any()
@@ -582,6 +583,8 @@ def test_color_quantization_dithers_with_few_colors_and_keeps_the_mean_color(nam
     out = (distorted(pixels, "color_quantization", level) * 255).round().astype(np.uint8)
     palette = np.unique(out.reshape(-1, 3), axis=0)
     assert colors // 2 < len(palette) <= colors
+    single = distort(tensor(pixels).float(), "color_quantization", level, stretch=False)
+    assert np.array_equal(eight_bits(array(single)), out)
     nearest = palette[((pixels[:, :, None].astype(float) - palette) ** 2).sum(axis=3).argmin(axis=2)]
     assert local_error(out, pixels) < 0.98 * local_error(nearest, pixels)  # colors beyond the palette cannot be mixed
     assert np.abs((out.astype(float) - pixels).mean(axis=(0, 1))).max() < 2.5
@@ -627,11 +630,11 @@ def test_jpeg_losses_are_pillows(name: str, level: int, size: tuple[int, int]) -
         out = array(jpeg_losses(levels, quality)[0].double())
         assert torch.equal(levels, before)
         assert out.shape == pixels.shape and np.array_equal(out, out.round()) and out.min() >= 0 and out.max() <= 255
-        # libjpeg's DCT is in integers: a coefficient in a few hundred falls to the other side, and few do at low quality
+        # libjpeg's DCT is in integers: a coefficient in a few hundred falls to the other side
         assert ((out - expected) ** 2).mean() < 0.2**2 * loss
         assert ((out - pixels) ** 2).mean() == pytest.approx(loss, rel=0.02)
         # codecs decode flat blocks alike: what differs is few samples by much and not all of them by a little
-        assert (np.abs(out - expected) > 2).mean() < 0.2
+        assert (np.abs(out - expected) > 2).mean() < 0.06
 
 
 @each_photograph
