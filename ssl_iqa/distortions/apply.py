@@ -129,6 +129,7 @@ def _distort_groups(
 def _distort_group(x: Tensor, distortion: DistortionClass, draws: Draws, stretch: bool) -> Tensor:
     """Pictures [B, 3, H, W] of one class, all at once."""
     name, _, value, _, library = distortion
+    x = x.contiguous()  # pictures that came as [H, W, 3] would be many times slower
     x = stretch_to_full_range(x, FLAT) if stretch else x
     x = imgaug_types.augment(x, name, value, draws) if library == "imgaug" else TYPES[name].function(x, value, draws)
     return (stretch_to_full_range(x, FLAT) if stretch else x).clamp_(0, 1)
