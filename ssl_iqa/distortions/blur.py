@@ -13,7 +13,7 @@ def gaussian_blur(image: Tensor, sigma: float, generator: Draws) -> Tensor:
     """1, out of focus or smoothed: convolution with exp(-(x^2 + y^2) / (2*sigma^2)), `sigma` in pixels.
 
     Kernel 2*ceil(2*sigma)+1 wide, sum 1, replicate border; nothing is drawn. Level 1 (sigma 0.1) leaves the picture as
-    it is: the neighbors' weight is exp(-50). Source: KADIS-700k, MATLAB's imgaussfilt.
+    it is: the neighbors' weight is exp(-50). Source: KADIS-700k; as MATLAB's imgaussfilt.
     """
     return gaussian(image, sigma)
 
@@ -21,7 +21,7 @@ def gaussian_blur(image: Tensor, sigma: float, generator: Draws) -> Tensor:
 def lens_blur(image: Tensor, radius: float, generator: Draws) -> Tensor:
     """2, a lens out of focus: mean over a disk of `radius` pixels, each pixel weighted by its area inside the disk.
 
-    Replicate border; nothing is drawn. Source: KADIS-700k, MATLAB's fspecial('disk').
+    Replicate border; nothing is drawn. Source: KADIS-700k; as MATLAB's fspecial('disk').
     """
     return convolve(image, disk_kernel(radius))
 
@@ -30,7 +30,7 @@ def motion_blur(image: Tensor, length: float, generator: Draws) -> Tensor:
     """3, camera shake: mean along a line of `length` pixels, anti-aliased; replicate border.
 
     Its angle is drawn for each picture, uniform in 0..180 degrees. Level 1 (length 1) leaves the picture as it is.
-    Source: KADIS-700k, MATLAB's fspecial('motion').
+    Source: KADIS-700k; as MATLAB's fspecial('motion').
     """
     angle = rand((image.shape[0],), image, generator) * pi
     return convolve(image, line_kernel(length, angle))

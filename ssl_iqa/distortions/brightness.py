@@ -15,7 +15,7 @@ def brighten(image: Tensor, level: float, generator: Draws) -> Tensor:
     """16, overexposed: a curve that lifts the middle, on RGB and on Lab's L; (2*RGB + Lab) / 3.
 
     The curve goes through (0, 0), (.5, .5 + level/2), (1, 1); `level` is twice the middle's rise, intensity.
-    Source: KADIS-700k, `distortions.md` 16; the curve is MATLAB's spline.
+    Source: KADIS-700k; the curve as MATLAB's spline.
     """
     knots = (0.0, 0.5, 1.0), (0.0, 0.5 + level / 2, 1.0)
     lab = rgb_to_lab(image)

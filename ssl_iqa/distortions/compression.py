@@ -48,7 +48,7 @@ def jpeg2000(image: Tensor, ratio: float, generator: Draws) -> Tensor:
 
     The file's headers take about 260 bytes, and small pictures do not have many more: at 192x144 level 5 leaves hardly
     a shape, and under about 130 pixels a side the strong levels come out alike. The codec runs on the CPU wherever the
-    picture is. Source: KADIS-700k, MATLAB's imwrite with CompressionRatio.
+    picture is. Source: KADIS-700k; as MATLAB's imwrite with CompressionRatio.
     """
     # five halvings, as usual, but not below one pixel
     resolutions = min(6, min(image.shape[2:]).bit_length())
@@ -57,10 +57,10 @@ def jpeg2000(image: Tensor, ratio: float, generator: Draws) -> Tensor:
 
 
 def jpeg(image: Tensor, quality: int, generator: Draws) -> Tensor:
-    """10, JPEG of libjpeg `quality`, 1 .. 100, with chroma at half size (4:2:0). Source: KADIS-700k, MATLAB's imwrite.
+    """10, JPEG of libjpeg `quality`, 1 .. 100, with chroma at half size (4:2:0).
 
     On the CPU the codec itself (libjpeg, by Pillow); elsewhere `jpeg_losses`, since torchvision's codec for CUDA
-    keeps chroma at full size.
+    keeps chroma at full size. Source: KADIS-700k; as MATLAB's imwrite.
     """
     if image.device.type == "cpu":
         return recode(image, format="JPEG", quality=quality, subsampling="4:2:0")

@@ -14,7 +14,7 @@ from .filters import Draws, dct_basis, is_above, rand, randn
 def white_noise(image: Tensor, variance: float, generator: Draws) -> Tensor:
     """11, sensor noise: I + n, n Gaussian of mean 0 and that variance, drawn for each sample; truncated.
 
-    Source: KADIS-700k, MATLAB's imnoise(I, 'gaussian', 0, variance).
+    Source: KADIS-700k; as MATLAB's imnoise(I, 'gaussian', 0, variance).
     """
     return randn(image.shape, image, generator).mul_(variance**0.5).add_(image).clamp_(0, 1)
 
@@ -22,7 +22,7 @@ def white_noise(image: Tensor, variance: float, generator: Draws) -> Tensor:
 def white_noise_color_component(image: Tensor, variance: float, generator: Draws) -> Tensor:
     """12, chromatic noise: as `white_noise`, on Y, Cb and Cr (BT.601, studio range) in place of R, G and B; truncated.
 
-    The variance is that of Y, Cb and Cr as fractions of 255. Source: KADIS-700k, imnoise on MATLAB's rgb2ycbcr.
+    The variance is that of Y, Cb and Cr as fractions of 255. Source: KADIS-700k; as imnoise on MATLAB's rgb2ycbcr.
     """
     noise = randn(image.shape, image, generator).mul_(variance**0.5)
     return ycbcr_to_rgb(noise.add_(rgb_to_ycbcr(image))).clamp_(0, 1)
@@ -31,8 +31,8 @@ def white_noise_color_component(image: Tensor, variance: float, generator: Draws
 def impulse_noise(image: Tensor, density: float, generator: Draws) -> Tensor:
     """13, dead samples: each sample of each channel turns 0 or 1 with probability `density`, half of them each.
 
-    A draw u in [0, 1) for each sample: under density/2 pepper, from there to under density salt. Source: KADIS-700k,
-    MATLAB's imnoise(I, 'salt & pepper', density).
+    A draw u in [0, 1) for each sample: under density/2 pepper, from there to under density salt. Source: KADIS-700k;
+    as MATLAB's imnoise(I, 'salt & pepper', density).
     """
     draw = rand(image.shape, image, generator)
     kept = is_above(draw, density)
@@ -42,7 +42,7 @@ def impulse_noise(image: Tensor, density: float, generator: Draws) -> Tensor:
 def multiplicative_noise(image: Tensor, variance: float, generator: Draws) -> Tensor:
     """14, speckle: I + n*I with n uniform, of mean 0 and that variance, drawn for each sample; truncated.
 
-    Source: KADIS-700k, MATLAB's imnoise(I, 'speckle', variance), whose n is uniform.
+    Source: KADIS-700k; as MATLAB's imnoise(I, 'speckle', variance), whose n is uniform.
     """
     half_width = (3 * variance) ** 0.5
     gain = rand(image.shape, image, generator).mul_(2 * half_width).add_(1 - half_width)  # 1 + n

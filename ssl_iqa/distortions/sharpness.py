@@ -9,7 +9,7 @@ from .filters import Draws, gaussian
 def high_sharpen(image: Tensor, level: float, generator: Draws) -> Tensor:
     """24, oversharpened: unsharp mask on Lab's L, L + level * (L - Gaussian of L), sigma 3, kernel 13; truncated.
 
-    `level` is the mask's amount, a factor. Nothing is drawn. Source: KADIS-700k, MATLAB's imsharpen with radius 3.
+    `level` is the mask's amount, a factor. Nothing is drawn. Source: KADIS-700k; as MATLAB's imsharpen with radius 3.
     """
     lab = rgb_to_lab(image)
     lightness = lab[:, :1]

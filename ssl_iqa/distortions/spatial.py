@@ -14,7 +14,7 @@ def jitter(image: Tensor, level: float, generator: Draws) -> Tensor:
     """19, pixels shaken: five times over, each pixel is fetched from N(0, level) pixels away in x and in y.
 
     `level` is a standard deviation in pixels; two draws for each pixel and time. Bicubic, replicate border. Source:
-    KADIS-700k, MATLAB's interp2.
+    KADIS-700k; as MATLAB's interp2.
     """
     b, _, h, w = image.shape
     still = torch.stack(torch.meshgrid(torch.arange(h).to(image), torch.arange(w).to(image), indexing="ij"))
@@ -94,7 +94,7 @@ def quantization(image: Tensor, thresholds: int, generator: Draws) -> Tensor:
     """22, few intensities: `thresholds` multi-level Otsu thresholds t1..tn over all samples of each picture.
 
     Up to t1 -> 0, over tk and up to tk+1 -> tk+1, over tn -> 1; no draws. Thresholds are found on a histogram of 256
-    bins. Source: KADIS-700k, MATLAB's multithresh and imquantize.
+    bins. Source: KADIS-700k; as MATLAB's multithresh and imquantize.
     """
     levels = image * 255
     # the smallest whole number that is not under the sample, within rounding: a threshold itself counts as below
