@@ -1,4 +1,4 @@
-"""Checks that the commands in README.md would be taken: their flags are parsed, nothing is run.
+"""Checks that the commands in README.md and docs/ would be taken: their flags are parsed, nothing is run.
 
 python tests/readme_commands.py
 """
@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -57,9 +58,11 @@ def check(command: list[str]) -> None:
     if not is_module(command):
         SCRIPTS[command[1]](command[2:])
         return
-    shown = subprocess.run([sys.executable, "-m", command[2], "--help"], cwd=ROOT, capture_output=True, text=True)
+    first = list(takewhile(lambda word: not word.startswith("-"), command[3:]))  # of these one may be a subcommand
+    help_of = [sys.executable, "-m", command[2], *first, "--help"]
+    shown = subprocess.run(help_of, cwd=ROOT, capture_output=True, text=True)
     if shown.returncode:
-        sys.exit(f"{' '.join(command[:3])} --help: exit code {shown.returncode}\n{shown.stderr}")
+        sys.exit(f"{' '.join(help_of[1:])}: exit code {shown.returncode}\n{shown.stderr}")
     flags = [word.partition("=")[0] for word in command[3:] if word.startswith("-")]
     unknown = [flag for flag in flags if not re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", shown.stdout)]
     if unknown:
@@ -67,7 +70,8 @@ def check(command: list[str]) -> None:
 
 
 def main() -> None:
-    found = commands(shell_lines((ROOT / "README.md").read_text(encoding="utf-8")))
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    found = [one for page in pages for one in commands(shell_lines(page.read_text(encoding="utf-8")))]
     for command in found:
         print(" ".join(command))
         check(command)
