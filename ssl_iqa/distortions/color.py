@@ -50,8 +50,8 @@ def edge_mask(image: Tensor) -> Tensor:
     mask = stretch(gaussian(gradient, 4.0)).clamp_(0.1, 1)
     values = mask.flatten(1)  # [B, H*W]
     rank = max(1, round(0.01 * values.shape[1]))
-    low = values.kthvalue(rank, dim=1).values[:, None, None, None]
-    high = values.kthvalue(values.shape[1] + 1 - rank, dim=1).values[:, None, None, None]
+    low = values.topk(rank, largest=False, sorted=False).values.amax(dim=1)[:, None, None, None]
+    high = values.topk(rank, sorted=False).values.amin(dim=1)[:, None, None, None]
     return stretch(mask.clamp_(low, high))
 
 
@@ -127,10 +127,13 @@ def best_cut(tables: np.ndarray, box: Box) -> tuple[int, int, float, float] | No
         if high - low < 2:
             continue
         sums = moments_along(tables, box, axis)
-        below, above = sums[:, 1:-1] - sums[:, :1], sums[:, -1:] - sums[:, 1:-1]  # [5, n - 1]
-        divides = (below[0] > 0) & (above[0] > 0)
-        error_below, error_above = squared_error(below), squared_error(above)
-        error = np.where(divides, error_below + error_above, np.inf)
+        n = sums.shape[1] - 2  # cuts
+        halves = np.empty((5, 2, n))  # below and above each
+        np.subtract(sums[:, 1:-1], sums[:, :1], out=halves[:, 0])
+        np.subtract(sums[:, -1:], sums[:, 1:-1], out=halves[:, 1])
+        error_below, error_above = squared_error(halves)
+        error = error_below + error_above
+        error[(halves[0] <= 0).any(axis=0)] = np.inf  # one half has no pixel
         i = int(error.argmin())
         if error[i] < least:
             best, least = (axis, low + 1 + i, float(error_below[i]), float(error_above[i])), error[i]

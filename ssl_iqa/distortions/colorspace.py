@@ -36,12 +36,16 @@ def power(image: Tensor, exponent: float) -> Tensor:
 def rgb_to_lab(image: Tensor) -> Tensor:
     """sRGB -> CIE Lab (D65): L in [0, 100], a and b about -100 .. 100."""
     curved = power(image.clamp_min(0.04045).add_(0.055).div_(1.055), 2.4)
-    linear = torch.lerp(image / 12.92, curved, is_above(image, 0.04045))
+    linear = (image / 12.92).lerp_(curved, is_above(image, 0.04045))
     xyz = mix_channels(linear, RGB_TO_XYZ_OVER_WHITE)
     # CIE's cube root, continued by a straight line below (6/29)^3
-    root = power(xyz.clamp_min(0.008856), 1 / 3)
-    x, y, z = torch.lerp((7.787 * xyz).add_(16 / 116), root, is_above(xyz, 0.008856)).unbind(1)
-    return torch.stack((116 * y - 16, (x - y).mul_(500), (y - z).mul_(200)), dim=1)
+    root, above = power(xyz.clamp_min(0.008856), 1 / 3), is_above(xyz, 0.008856)
+    lab = xyz.mul_(7.787).add_(16 / 116).lerp_(root, above)
+    x, y, z = lab.unbind(1)
+    a, b = (x - y).mul_(500), (y - z).mul_(200)
+    lab[:, 0] = y.mul_(116).sub_(16)
+    lab[:, 1], lab[:, 2] = a, b
+    return lab
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
@@ -49,10 +53,12 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     lightness, a, b = lab.unbind(1)
     y = (lightness + 16) / 116
     f = torch.stack((y + a / 500, y, y - b / 200), dim=1)
-    xyz = torch.lerp((f - 16 / 116).div_(7.787), f * f * f, is_above(f, 0.2068966))
+    cube, above = (f * f).mul_(f), is_above(f, 0.2068966)
+    xyz = f.sub_(16 / 116).div_(7.787).lerp_(cube, above)
     linear = mix_channels(xyz, XYZ_OVER_WHITE_TO_RGB)
     gamma = power(linear.clamp_min(0.0031308), 1 / 2.4).mul_(1.055).sub_(0.055)
-    return torch.lerp(12.92 * linear, gamma, is_above(linear, 0.0031308))
+    above = is_above(linear, 0.0031308)
+    return linear.mul_(12.92).lerp_(gamma, above)
 
 
 def rgb_to_ycbcr(image: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ MOST_TAPS = 70
 def stretch(image: Tensor, flat: float = 0.0) -> Tensor:
     """(x - min) / (max - min) over all pixels and channels of each picture; a flat picture stays as it is.
 
-    The KADIS generator does it before and after every type, whatever the type.
+    The KADIS generator does it before and after every type, whatever the type. Where no picture changes, `image` itself
+    comes back.
 
     Args:
         image: [B, C, H, W], any range.
@@ -28,6 +29,8 @@ def stretch(image: Tensor, flat: float = 0.0) -> Tensor:
     low = image.amin(dim=(1, 2, 3), keepdim=True)  # [B, 1, 1, 1]
     span = image.amax(dim=(1, 2, 3), keepdim=True) - low
     is_flat = span <= flat
+    if bool((is_flat | ((low == 0) & (span == 1))).all()):
+        return image
     return (image - low.masked_fill(is_flat, 0)).div_(span.masked_fill(is_flat, 1))
 
 

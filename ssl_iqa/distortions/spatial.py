@@ -39,7 +39,9 @@ def sample(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
     table = pixels.unfold(2, 4, 1).transpose(3, 4).reshape(-1, 4 * c)  # [B * (H + 6) * (W + 3), 4*C]
     first = torch.arange(b, device=top.device, dtype=top.dtype)[:, None, None] * (h + 6)
     first = (first + top).mul_(w + 3).add_(left)  # [B, H, W]
-    index = first.view(-1, 1) + (w + 3) * torch.arange(4, device=top.device, dtype=top.dtype)  # [B*H*W, 4]
+    index = first.new_empty(first.numel(), 4)  # [B*H*W, 4], filled column by column as in cubic_taps
+    for i in range(4):
+        torch.add(first.view(-1), i * (w + 3), out=index[:, i])
     columns = F.embedding_bag(index, table, mode="sum", per_sample_weights=weights_y)  # [B*H*W, 4*C]
     each = torch.arange(index.numel(), device=top.device, dtype=top.dtype).view(-1, 4)
     out = F.embedding_bag(each, columns.view(-1, c), mode="sum", per_sample_weights=weights_x)  # [B*H*W, C]
