@@ -6,7 +6,6 @@ batch does not depend on who makes it: any number of workers gives the same trai
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -243,35 +242,40 @@ class UnlabeledBatch(NamedTuple):
     One tensor for all pictures, since each tensor that a worker sends keeps a file open.
     """
 
-    views: Tensor  # [2, B, 3, s, s], first views first; filled where a view came
     draws: list[Draw]
-    pictures: Tensor  # bytes, those of a size side by side
-    sizes: list[tuple[torch.Size, list[int]]]  # of a picture, and the places in the batch of all that have it
+    made: list[int]  # the places in the batch of the m samples that came as views
+    views: Tensor  # [2, m, 3, s, s]
+    sizes: list[tuple[torch.Size, list[int]]]  # of a picture, and the places of all that have it
+    pictures: Tensor  # their bytes, one after the other
     skipped: list[str]
 
 
-def collate_views(samples: list[tuple[Tensor, Draw, list[str]]], size: int) -> UnlabeledBatch:
-    """[B] samples of `UnlabeledViews` with views of `size` pixels a side."""
+def collate_views(samples: list[tuple[Tensor, Draw, list[str]]]) -> UnlabeledBatch:
+    """[B] samples of `UnlabeledViews`."""
     parts, draws, skipped = zip(*samples, strict=True)
-    views = torch.empty(2, len(samples), 3, size, size)
+    made = [i for i, part in enumerate(parts) if part.is_floating_point()]
     by_size: dict[torch.Size, list[int]] = {}
     for i, part in enumerate(parts):
-        if part.dtype == torch.uint8:
+        if not part.is_floating_point():
             by_size.setdefault(part.shape, []).append(i)
-        else:
-            views[:, i] = part
+    views = torch.stack([parts[i] for i in made], dim=1) if made else torch.empty(0)
     pictures = [parts[i].flatten() for places in by_size.values() for i in places]
     flat = torch.cat(pictures) if pictures else torch.empty(0, dtype=torch.uint8)
-    return UnlabeledBatch(views, list(draws), flat, list(by_size.items()), sum(skipped, []))
+    return UnlabeledBatch(list(draws), made, views, list(by_size.items()), flat, sum(skipped, []))
 
 
 def finish_views(batch: UnlabeledBatch, dataset: UnlabeledViews, device: torch.device) -> tuple[Tensor, Tensor]:
     """A batch's views [2B, 3, s, s], first views first, and their classes [2B], on the device; pictures distorted."""
-    views, flat = batch.views.to(device), batch.pictures.to(device)
-    lengths = [shape.numel() * len(places) for shape, places in batch.sizes]
-    for (shape, places), part in zip(batch.sizes, flat.split(lengths), strict=True):
-        draws = [batch.draws[i] for i in places]
-        views[:, places] = distorted_views(part.view(len(places), *shape), draws, dataset)
+    views = batch.views.to(device)
+    if batch.sizes:
+        views = torch.empty(2, len(batch.draws), 3, dataset.size, dataset.size, device=device)
+        if batch.made:
+            views[:, batch.made] = batch.views.to(device)
+        lengths = [shape.numel() * len(places) for shape, places in batch.sizes]
+        parts = batch.pictures.to(device).split(lengths)
+        for (shape, places), part in zip(batch.sizes, parts, strict=True):
+            draws = [batch.draws[i] for i in places]
+            views[:, places] = distorted_views(part.view(len(places), *shape), draws, dataset)
     classes = torch.tensor([draw.distortion_class for draw in batch.draws], device=device)
     return views.flatten(0, 1), classes.repeat(2)
 
@@ -392,7 +396,7 @@ class Streams:
         self.unlabeled = DataLoader(
             unlabeled,
             batch_sampler=self.unlabeled_batches,
-            collate_fn=partial(collate_views, size=unlabeled.size),
+            collate_fn=collate_views,
             num_workers=workers,
             persistent_workers=workers > 0,
         )

@@ -267,7 +267,7 @@ def test_a_batch_holds_first_views_then_second_ones() -> None:
         (torch.stack([torch.full((3, 2, 2), 10.0 * i + j) for j in (1, 2)]), Draw(0, 0, 7 + i), [f"{i}"])
         for i in range(3)
     ]
-    batch = views.collate_views(samples, 2)
+    batch = views.collate_views(samples)
     x_d, classes = views.finish_views(batch, UnlabeledViews([], 2), torch.device("cpu"))
     assert x_d[:, 0, 0, 0].tolist() == [1, 11, 21, 2, 12, 22] and x_d.shape == (6, 3, 2, 2)
     assert classes.tolist() == [7, 8, 9, 7, 8, 9] and batch.skipped == ["0", "1", "2"]
@@ -432,7 +432,7 @@ def test_distorted_on_the_device_the_views_are_the_same(
             assert [part.dtype == torch.uint8 for part, *_ in samples] == [
                 on_device and i not in (1, 2) for i in range(8)
             ]
-            found.append(views.finish_views(views.collate_views(samples, 32), dataset, torch.device("cpu")))
+            found.append(views.finish_views(views.collate_views(samples), dataset, torch.device("cpu")))
         (x_worker, classes_worker), (x_device, classes_device) = found
         assert torch.equal(x_worker, x_device) and classes_worker.tolist() == classes_device.tolist() == 2 * classes
 
