@@ -599,6 +599,8 @@ def test_dithering_shows_a_ramp_in_eight_colors() -> None:
 def test_a_picture_of_few_colors_keeps_them() -> None:
     colors = np.array([[0, 0, 0], [255, 255, 255], [200, 30, 60], [20, 180, 90], [40, 60, 250]], np.uint8)
     pixels = colors[np.random.default_rng(0).integers(5, size=(20, 30))]
+    palette = minimum_variance_palette(pixels.reshape(-1, 3).T, 64)
+    assert sorted(map(tuple, palette.tolist())) == sorted(map(tuple, colors.tolist()))
     for level in EACH_LEVEL:
         assert_close(distorted(pixels, "color_quantization", level) * 255, pixels, 1e-9)
 
