@@ -27,6 +27,7 @@ from ssl_iqa.distortions import (
     unchanged,
 )
 from ssl_iqa.distortions.apply import _distort_group, _distort_groups
+from ssl_iqa.distortions.table import TYPES
 
 EACH_LEVEL = range(1, 6)
 RANDOM = (
@@ -314,6 +315,30 @@ def test_levels_of_a_file_are_those_of_the_picture(tmp_path: Path) -> None:
     for one, value in zip(load_distortions(str(file)), (0.25, -0.5), strict=True):
         out = distort_as(image, one, stretch=False)
         torch.testing.assert_close(out, (image + value).clamp(0, 1), rtol=0, atol=1e-15)
+
+
+def test_whole_numbers_may_be_written_with_a_point(tmp_path: Path) -> None:
+    file = tmp_path / "points.json"
+    whole = ("color_quantization", "jpeg", "non_eccentricity_patch", "quantization", "color_block")
+    file.write_text(json.dumps({name: {"levels": [7.0, 9.0]} for name in whole}))
+    image = make("random colors", (20, 30), 0, torch.float32)
+    for one in load_distortions(str(file)):
+        assert isinstance(one.value, int)
+        distort_as(image, one, seeded())
+
+
+@each_name
+def test_the_least_and_the_largest_level_make_a_picture(name: str, tmp_path: Path) -> None:
+    low, high = TYPES[name].low, TYPES[name].high
+    file = tmp_path / "ends.json"
+    file.write_text(json.dumps({name: {"levels": [low, high]}}))
+    image = make("random colors", (20, 30), 0, torch.float32)
+    for one in load_distortions(str(file)):
+        out = distort_as(image, one, seeded())
+        assert out.isfinite().all() and out.min() >= 0 and out.max() <= 1
+    file.write_text(json.dumps({name: {"levels": [low, high + 1]}}))
+    with pytest.raises(ValueError, match=f"numbers from {low:g} to {high:g} are wanted"):
+        load_distortions(str(file))
 
 
 @pytest.mark.parametrize(

@@ -104,8 +104,9 @@ def classes_from_table(table: Any, source: str) -> tuple[DistortionClass, ...]:
         check_library(name, library, source)
         levels = options.get("levels", DISTORTIONS[name])
         check_levels(name, levels, source)
+        values = map(int, levels) if TYPES[name].whole else levels  # of [60.0, 30.0] in the file the codec wants 60
         chosen += [
-            DistortionClass(name, level, value, float(weight), library) for level, value in enumerate(levels, start=1)
+            DistortionClass(name, level, value, float(weight), library) for level, value in enumerate(values, start=1)
         ]
     if len(chosen) < 2:
         raise ValueError(f"{source}: two classes or more are wanted: Eq. 5 tells classes apart")

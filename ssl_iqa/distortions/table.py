@@ -23,7 +23,7 @@ class DistortionType(NamedTuple):
 
 TYPES: dict[str, DistortionType] = {
     "gaussian_blur": DistortionType(blur.gaussian_blur, (0.1, 0.5, 1, 2, 5), 0.01, 100),  # sigma, pixels
-    "lens_blur": DistortionType(blur.lens_blur, (1, 2, 4, 6, 8), 0.5, 100),  # radius, pixels
+    "lens_blur": DistortionType(blur.lens_blur, (1, 2, 4, 6, 8), 0.5, 32),  # radius, pixels
     "motion_blur": DistortionType(blur.motion_blur, (1, 2, 4, 6, 10), 1, 200),  # length, pixels
     "color_diffusion": DistortionType(color.color_diffusion, (1, 3, 6, 8, 12), 0, 50),  # factor on a and b
     "color_shift": DistortionType(color.color_shift, (1, 3, 6, 8, 12), 0, 1000),  # pixels
