@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from PIL import Image
 from scipy import ndimage
-from torch import Tensor
 
 from ssl_iqa import data, runs, views
+from ssl_iqa.cli import flag
 from ssl_iqa.distortions import KADIS, distort_as
 from ssl_iqa.losses import supervised_nt_xent
 from ssl_iqa.model import ARCHS, Networks, load_encoder
@@ -94,12 +94,8 @@ def bench_distortions(args: argparse.Namespace) -> None:
         print("\nthe view pipeline: read a JPEG file, distort, two crops of 224; one thread a worker")
         for workers in (1, 2):
             speeds = [bench_pipeline(paths, workers, args.pictures) for _ in range(3)]
-            print(f"{workers} worker{'s'[: workers - 1]:<1} {median(speeds):7.1f} pictures/s   (median of 3)")
-
-
-def make_views(pictures: Tensor, draws: Sequence[views.Draw], dataset: views.UnlabeledViews) -> Tensor:
-    """Views [2B, 3, 224, 224] of pictures [B, 3, H, W], distorted on their device."""
-    return views.distorted_views(pictures, draws, dataset).flatten(0, 1)
+            name = "1 worker " if workers == 1 else f"{workers} workers"
+            print(f"{name} {median(speeds):7.1f} pictures/s   (median of 3)")
 
 
 def bench_device(args: argparse.Namespace) -> None:
@@ -113,10 +109,11 @@ def bench_device(args: argparse.Namespace) -> None:
     classes = rng.integers(len(KADIS), size=batch_size).tolist()
     draws = [views.Draw(i, i, one) for i, one in enumerate(classes)]
     dataset = views.UnlabeledViews([], size=224)
-    distorting = seconds(lambda: make_views(pictures, draws, dataset), args.repeats, device)
+    distorting = seconds(lambda: views.distorted_views(pictures, draws, dataset), args.repeats, device)
 
     nets = Networks(load_encoder("random", args.arch), 5.5).to(device, memory_format=torch.channels_last)
-    x_d, targets = make_views(pictures, draws, dataset), torch.tensor(classes, device=device).repeat(2)
+    x_d = views.distorted_views(pictures, draws, dataset).flatten(0, 1)  # [2B, 3, 224, 224]
+    targets = torch.tensor(classes, device=device).repeat(2)
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
@@ -145,9 +142,9 @@ def main(arguments: list[str] | None = None) -> None:
     device.set_defaults(run=bench_device)
     args = parser.parse_args(arguments)
     with runs.clear_errors():
-        for name in ("repeats", "pictures"):
-            if getattr(args, name, 50) < (50 if name == "pictures" else 1):
-                raise ValueError(f"--{name} {getattr(args, name)}: {50 if name == 'pictures' else 1} or more is wanted")
+        for name, least in (("repeats", 1), ("pictures", 50), ("batch_size", 0)):
+            if getattr(args, name, least) < least:
+                raise ValueError(f"{flag(name)} {getattr(args, name)}: {least} or more is wanted")
         args.run(args)
 
 

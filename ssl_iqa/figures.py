@@ -21,6 +21,7 @@ from torch.nn.functional import interpolate
 
 from ssl_iqa import data, runs
 from ssl_iqa.distortions import DistortionClass, distort_as, load_distortions
+from ssl_iqa.distortions.compression import to_bytes, to_pil
 from ssl_iqa.views import to_float
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -94,8 +95,8 @@ def to_cell(image: Tensor, cell: tuple[int, int]) -> Image.Image:
     """The central width x height pixels of [3, H, W] in [0, 1], in 8 bits; all of a side that has not so many."""
     width, height = (min(pair) for pair in zip(cell, (image.shape[2], image.shape[1]), strict=True))
     top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
-    pixels = image[:, top : top + height, left : left + width].mul(255).round().byte()
-    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    (pixels,) = to_bytes(image[None, :, top : top + height, left : left + width])
+    return to_pil(pixels)
 
 
 def crop_note(cell: Image.Image) -> str:

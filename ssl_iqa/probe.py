@@ -52,7 +52,7 @@ def type_accuracy(z_train: Tensor, types_train: Tensor, z_test: Tensor, types_te
     train, test = (z_train - mean) / std, (z_test - mean) / std
 
     with_one = [torch.cat((z, torch.ones(len(z), 1, dtype=z.dtype)), dim=1) for z in (train, test)]  # [N, d + 1]
-    indicators = torch.nn.functional.one_hot(types_train).to(train.dtype)  # [N, 25]
+    indicators = torch.nn.functional.one_hot(types_train).to(train.dtype)  # [N, types]
     gram = with_one[0].T @ with_one[0] + 10 * torch.eye(with_one[0].shape[1], dtype=train.dtype)
     linear = (with_one[1] @ torch.linalg.solve(gram, with_one[0].T @ indicators)).argmax(dim=1)
 

@@ -63,8 +63,10 @@ def test_crops(image: Tensor, mode: str, size: int) -> Tensor:
 
 def pad_to(image: Tensor, size: int) -> Tensor:
     """Reflect a picture at its right and lower border up to at least `size` a side: [C, H, W] -> [C, H', W']."""
-    rows, columns = (reflected(side, size) for side in image.shape[1:])
-    return image.index_select(1, rows).index_select(2, columns)
+    for dim in (1, 2):
+        if image.shape[dim] < size:  # a picture that is large enough is not copied
+            image = image.index_select(dim, reflected(image.shape[dim], size))
+    return image
 
 
 def reflected(side: int, size: int) -> Tensor:
@@ -268,9 +270,9 @@ def finish_views(batch: UnlabeledBatch, dataset: UnlabeledViews, device: torch.d
     """A batch's views [2B, 3, s, s], first views first, and their classes [2B], on the device; pictures distorted."""
     views = batch.views.to(device)
     if batch.sizes:
-        views = torch.empty(2, len(batch.draws), 3, dataset.size, dataset.size, device=device)
+        made, views = views, torch.empty(2, len(batch.draws), 3, dataset.size, dataset.size, device=device)
         if batch.made:
-            views[:, batch.made] = batch.views.to(device)
+            views[:, batch.made] = made
         lengths = [shape.numel() * len(places) for shape, places in batch.sizes]
         parts = batch.pictures.to(device).split(lengths)
         for (shape, places), part in zip(batch.sizes, parts, strict=True):

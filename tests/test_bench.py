@@ -60,7 +60,9 @@ def test_the_pipeline_and_the_device_are_measured(capsys: pytest.CaptureFixture[
     assert out.startswith("2 pictures of 512x384 on cpu") and "pictures/s" in out and "of it" in out
 
 
-@pytest.mark.parametrize("flags", [["distortions", "--repeats", "0"], ["distortions", "--pictures", "20"]])
+@pytest.mark.parametrize(
+    "flags", [["distortions", "--repeats", "0"], ["distortions", "--pictures", "20"], ["device", "--batch-size", "-1"]]
+)
 def test_numbers_too_small_to_measure_are_refused(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         bench.main(flags)

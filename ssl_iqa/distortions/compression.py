@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from .colorspace import FULL_YCBCR_TO_RGB, RGB_TO_FULL_YCBCR, mix_channels
 from .filters import Draws, dct_basis
 
 
@@ -77,9 +78,6 @@ CHROMA_TABLE = (
     *(17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99),
     *(47, 66, 99, 99, 99, 99, 99, 99, *(99,) * 32),
 )
-RGB_TO_FULL_YCBCR = torch.tensor(  # JFIF: BT.601 in full range
-    ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312)), dtype=torch.float64
-)
 
 
 def jpeg_losses(levels: Tensor, quality: int) -> Tensor:
@@ -91,7 +89,7 @@ def jpeg_losses(levels: Tensor, quality: int) -> Tensor:
     """
     _, _, h, w = levels.shape
     padded = F.pad(levels, (0, -w % 16, 0, -h % 16), mode="replicate")
-    ycbcr = torch.einsum("yc,bchw->byhw", RGB_TO_FULL_YCBCR.to(levels), padded).round_()
+    ycbcr = mix_channels(padded, RGB_TO_FULL_YCBCR).round_()
     y = quantize_dct(ycbcr[:, :1] - 128, LUMA_TABLE, quality) + 128
     half = F.avg_pool2d(ycbcr[:, 1:], 2)
     half[..., 1::2] += 0.25  # halves are rounded down in even columns and up in odd ones
@@ -99,8 +97,7 @@ def jpeg_losses(levels: Tensor, quality: int) -> Tensor:
     # The triangle filter: 3/4 of the nearer and 1/4 of the farther one, in y and in x.
     chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)
     full = torch.cat((y.round_().clamp_(0, 255), chroma.round_().clamp_(-128, 127)), dim=1)
-    to_rgb = torch.linalg.inv(RGB_TO_FULL_YCBCR).to(levels)
-    return torch.einsum("cy,byhw->bchw", to_rgb, full).round_().clamp_(0, 255)[..., :h, :w]
+    return mix_channels(full, FULL_YCBCR_TO_RGB).round_().clamp_(0, 255)[..., :h, :w]
 
 
 def quantize_dct(planes: Tensor, table: tuple[int, ...], quality: int) -> Tensor:
