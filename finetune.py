@@ -3,6 +3,7 @@
     python finetune.py --mode lp-ft                       the encoder and the split of the last `python train_joint.py`
     python finetune.py --mode lp-ft --encoder random      the same from random weights
     python finetune.py --preset paper --encoder runs/joint/encoder.pt --data kadid10k:DIR/kadid10k
+    torchrun --nproc_per_node 4 finetune.py ..            the same on four GPUs
 
 The epoch with the best validation SROCC is the one that is tested, once.
 """
@@ -24,10 +25,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ssl_iqa import data, runs, views
+from ssl_iqa import data, distributed, report, runs, views
 from ssl_iqa.cli import add_flags, setting, settings_from
 from ssl_iqa.metrics import plcc, plcc_logistic, srocc, srocc_by_type
 from ssl_iqa.model import ARCHS, Encoder, Regressor, encoder_state, load_encoder
+from ssl_iqa.samplers import LabeledBatches
 
 MODES = {"lp": ("lp",), "ft": ("ft",), "lp-ft": ("lp", "ft")}
 TABLE_2 = ("gaussian_blur", "jpeg2000", "jpeg", "white_noise")
@@ -49,7 +51,8 @@ class Settings:
     batch_size: int = setting(32, "optimization", "pictures a step", low=2)
     lr: float = setting(1e-5, "optimization", "learning rate of Adam in LP", above=0)
     ft_lr: float = setting(1e-5, "optimization", "learning rate of Adam in FT", above=0)
-    workers: int = setting(8, "run", "processes that read pictures", low=0)
+    amp: str = setting("off", "run", "mixed precision", choices=("bf16", "off"))
+    workers: int = setting(8, "run", "processes that read pictures, of each training process", low=0)
     device: str = setting("auto", "run", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
     seed: int = setting(0, "run", "of everything random; of the split too, where the encoder brings none", low=0)
 
@@ -71,37 +74,40 @@ class Best:
 
 def train_epoch(
     encoder: Encoder,
-    regressor: Regressor,
+    trained: nn.Module,
     optimizer: torch.optim.Adam,
     batches: Iterable,
     phase: str,
+    amp: str,
     skipped: set[str],
 ) -> float:
     """One pass over the training pictures. Returns the mean of L_r, Eq. 7.
 
-    In LP the encoder is frozen and in eval mode, so that its batch normalization stays as it is, too. `skipped` gathers
-    the files that could not be read.
+    `trained` takes the pictures in FT, and in LP the features of the frozen encoder, which is in eval mode, so that its
+    batch normalization stays as it is, too. `skipped` gathers the files that could not be read.
     """
-    device = next(regressor.parameters()).device
+    device = next(trained.parameters()).device
+    trained.train()
     encoder.train(phase == "ft")
-    regressor.train()
     losses = []
     for x, y, unreadable in batches:
-        views.name_skipped(unreadable, skipped)
-        x, y = x.to(device), y.to(device)
-        with torch.set_grad_enabled(phase == "ft"):
-            z = encoder(x)  # [B, d]
-        y_hat = regressor(z)  # [B], Eq. 6
+        views.name_skipped(unreadable, skipped, distributed.is_main())
+        x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
+        with runs.autocast(device, amp):
+            if phase == "lp":
+                with torch.no_grad():
+                    x = encoder(x)  # [B, d]
+            y_hat = trained(x).to(y.dtype)  # [B], Eq. 6
         loss = nn.functional.mse_loss(y_hat, y)  # Eq. 7
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(loss.item())
-    return float(np.mean(losses))
+        losses.append(loss.detach())
+    return distributed.mean(torch.stack(losses).mean()).item()
 
 
 @torch.no_grad()
-def encode(encoder: Encoder, batches: Iterable, crop: Callable[[Tensor], Tensor]) -> tuple[list[int], Tensor]:
+def encode(encoder: Encoder, batches: Iterable, crop: Callable[[Tensor], Tensor], amp: str) -> tuple[list[int], Tensor]:
     """z of the test crops of every picture that can be read: (their indices [M], z [M, crops, d])."""
     device = next(encoder.parameters()).device
     encoder.eval()
@@ -111,9 +117,10 @@ def encode(encoder: Encoder, batches: Iterable, crop: Callable[[Tensor], Tensor]
         for _, group in groupby(readable, key=lambda item: item[1].shape):  # whole pictures may differ in size
             group_indices, crops = zip(*group, strict=True)
             x = torch.stack(crops).to(device)  # [m, crops, 3, h, w]
-            z.append(encoder(x.flatten(0, 1)).unflatten(0, x.shape[:2]))  # [m, crops, d]
+            with runs.autocast(device, amp):
+                z.append(encoder(x.flatten(0, 1)).float().unflatten(0, x.shape[:2]))  # [m, crops, d]
             indices += group_indices
-    return indices, torch.cat(z)
+    return indices, torch.cat(z) if z else torch.empty(0)
 
 
 @torch.no_grad()
@@ -136,14 +143,15 @@ def fit(
 ) -> None:
     """One phase, LP or FT: leaves both networks with the weights of the best epoch so far, of this phase or before."""
     frozen = copy.deepcopy(encoder.state_dict()) if phase == "lp" else None
-    trained = [*regressor.parameters(), *(encoder.parameters() if phase == "ft" else ())]
-    optimizer = torch.optim.Adam(trained, lr=settings.ft_lr if phase == "ft" else settings.lr)
+    trained = regressor if phase == "lp" else nn.Sequential(encoder, regressor)
+    optimizer = torch.optim.Adam(trained.parameters(), lr=settings.ft_lr if phase == "ft" else settings.lr)
+    trained = distributed.parallel(trained, next(regressor.parameters()).device)
     encoded = None
     for epoch in range(settings.epochs):
         train.batch_sampler.epoch = epoch
         desc = f"{phase.upper()} epoch {epoch + 1}/{settings.epochs}"
-        bar = tqdm(train, desc, leave=False, disable=None)
-        loss = train_epoch(encoder, regressor, optimizer, bar, phase, skipped)
+        bar = tqdm(train, desc, leave=False, disable=None if distributed.is_main() else True)
+        loss = train_epoch(encoder, trained, optimizer, bar, phase, settings.amp, skipped)
         if encoded is None or phase == "ft":
             encoded = validate(encoder)
         indices, z = encoded
@@ -212,6 +220,9 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
         settings = settings_from(args, PRESETS)
         if not settings.data:
             raise ValueError("--data: a labeled set is wanted: demo, kadid10k:DIR, koniq10k:DIR or csv:FILE")
+        if settings.batch_size % distributed.launched():
+            wanted = f"with {distributed.launched()} processes a multiple of them is wanted"
+            raise ValueError(f"--batch-size {settings.batch_size}: {wanted}")
     return settings, args
 
 
@@ -220,65 +231,93 @@ def main(arguments: list[str] | None = None) -> None:
     settings, args = parse_arguments(arguments)
     out = args.out or Path("runs/finetune")
     with runs.clear_errors():
-        device = runs.use_device(settings.device, 0 if settings.data == "demo" else settings.workers)
-        is_named = settings.encoder in ("imagenet", "random")
-        encoder = load_encoder(settings.encoder, settings.arch if is_named else args.arch, settings.seed)
-        settings = replace(settings, arch=encoder.arch)
-        labeled = data.load_labeled(settings.data)
-        split = split_of(settings.encoder, labeled, settings.seed)
-        parts = {part: data.part_indices(labeled.references, names) for part, names in split.items()}
-        check_parts(labeled, parts)
-        runs.prepare_folder(out, keep=False, replace=args.overwrite or (args.out is None and settings.data == "demo"))
-        runs.write_json(asdict(settings), out / runs.CONFIG)
+        device = runs.use_device(settings.device, 0 if settings.data == "demo" else settings.workers, settings.amp)
+    with distributed.processes(device), report.one_voice(distributed.is_main()):
+        with runs.clear_errors():
+            is_named = settings.encoder in ("imagenet", "random")
+            encoder = load_encoder(settings.encoder, settings.arch if is_named else args.arch, settings.seed)
+            settings = replace(settings, arch=encoder.arch)
+            labeled = data.load_labeled(settings.data)
+            split = split_of(settings.encoder, labeled, settings.seed)
+            parts = {part: data.part_indices(labeled.references, names) for part, names in split.items()}
+            check_parts(labeled, parts)
+            if distributed.is_main():
+                is_default_demo = args.out is None and settings.data == "demo"
+                runs.prepare_folder(out, keep=False, replace=args.overwrite or is_default_demo)
+                runs.write_json(asdict(settings), out / runs.CONFIG)
+        print_start(settings, parts, split)
+        best, predicted, indices = train_and_test(encoder, labeled, parts, device, settings)
+        if distributed.is_main():
+            results = measure(predicted, labeled, indices)
+            results |= {
+                "unreadable": len(parts["test"]) - len(indices),
+                "mode": settings.mode,
+                "encoder": settings.encoder,
+                "data": settings.data,
+                "seed": settings.seed,
+                "best_epoch": best.epoch,
+                "val_srocc": best.srocc,
+                "minutes": round((time.perf_counter() - began) / 60, 2),
+                "settings": asdict(settings),
+                "split": split,
+            }
+            model = {**best.weights, "score_range": list(labeled.score_range), "settings": asdict(settings)}
+            runs.save(model, out / runs.MODEL)
+            runs.write_json(results, out / runs.RESULTS)
+            print_results(results, out)
 
+
+def train_and_test(
+    encoder: Encoder,
+    labeled: data.LabeledSet,
+    parts: dict[str, list[int]],
+    device: torch.device,
+    settings: Settings,
+) -> tuple[Best, np.ndarray, list[int]]:
+    """The best epoch of all phases, what it predicts for the test part's pictures [M], and these pictures' indices."""
+    scores = np.array(labeled.scores)
+    made = views.make_demo_pictures(labeled, sum(parts.values(), []), settings.workers and runs.cpu_cores())
+    crops = views.LabeledCrops(labeled, parts["train"], settings.crop, made)
+    steps = math.ceil(len(parts["train"]) / settings.batch_size)
+    process, processes = distributed.rank(), distributed.size()
+    sampler = LabeledBatches(len(parts["train"]), steps, settings.batch_size, settings.seed, process, processes)
+    workers = 0 if made else settings.workers
+    train = DataLoader(
+        crops,
+        batch_sampler=sampler,
+        collate_fn=views.collate_crops,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=device.type == "cuda",
+    )
+    skipped: set[str] = set()
+
+    def encode_part(part: str, encoder: Encoder) -> tuple[list[int], Tensor]:
+        """Each process encodes its share, and all have all."""
+        batches = views.picture_batches(labeled, parts[part][process::processes], made, workers)
+        crop = partial(views.test_crops, mode=settings.crops, size=settings.crop)
+        shares = distributed.every(encode(encoder, batches, crop, settings.amp))
+        indices = sum((share[0] for share in shares), [])
+        views.name_skipped((labeled.paths[i] for i in {*parts[part]} - {*indices}), skipped, distributed.is_main())
+        return indices, torch.cat([share[1].to(device) for share in shares if share[0]])
+
+    torch.manual_seed(settings.seed)  # of the fresh head
+    encoder = distributed.synchronize(encoder.to(device, memory_format=torch.channels_last), device)
+    regressor = Regressor(encoder.dim, float(scores[parts["train"]].mean())).to(device)
+    best = Best()
+    for phase in MODES[settings.mode]:
+        fit(encoder, regressor, phase, train, partial(encode_part, "val"), scores, best, skipped, settings)
+    indices, z = encode_part("test", encoder)
+    return best, predict(regressor, z).numpy(), indices
+
+
+def print_start(settings: Settings, parts: dict[str, list[int]], split: dict[str, list[str]]) -> None:
     for name, value in sorted(asdict(settings).items()):
         print(f"  {name:<12} {value}")
     if settings.data == "demo":
         print("Demo scores are the mean opinions of KADID-10k's 125 classes, not opinions of these very pictures.")
     counts = ", ".join(f"{len(parts[part])} of {len(split[part])} references {part}" for part in split)
     print(f"{settings.data}: pictures {counts}", flush=True)
-
-    scores = np.array(labeled.scores)
-    made = views.make_demo_pictures(labeled, sum(parts.values(), []), settings.workers and runs.cpu_cores())
-    crops = views.LabeledCrops(labeled, parts["train"], settings.crop, made)
-    steps = math.ceil(len(parts["train"]) / settings.batch_size)
-    sampler = views.LabeledBatches(len(parts["train"]), steps, settings.batch_size, settings.seed)
-    workers = 0 if made else settings.workers
-    train = DataLoader(crops, batch_sampler=sampler, collate_fn=views.collate_crops, num_workers=workers)
-
-    skipped: set[str] = set()
-
-    def encode_part(part: str, encoder: Encoder) -> tuple[list[int], Tensor]:
-        batches = views.picture_batches(labeled, parts[part], made, workers)
-        indices, z = encode(encoder, batches, partial(views.test_crops, mode=settings.crops, size=settings.crop))
-        views.name_skipped((labeled.paths[i] for i in {*parts[part]} - {*indices}), skipped)
-        return indices, z
-
-    torch.manual_seed(settings.seed)  # of the fresh head
-    encoder = encoder.to(device, memory_format=torch.channels_last)
-    regressor = Regressor(encoder.dim, float(scores[parts["train"]].mean())).to(device)
-    best = Best()
-    for phase in MODES[settings.mode]:
-        fit(encoder, regressor, phase, train, partial(encode_part, "val"), scores, best, skipped, settings)
-
-    indices, z = encode_part("test", encoder)
-    results = measure(predict(regressor, z).numpy(), labeled, indices)
-    results |= {
-        "unreadable": len(parts["test"]) - len(indices),
-        "mode": settings.mode,
-        "encoder": settings.encoder,
-        "data": settings.data,
-        "seed": settings.seed,
-        "best_epoch": best.epoch,
-        "val_srocc": best.srocc,
-        "minutes": round((time.perf_counter() - began) / 60, 2),
-        "settings": asdict(settings),
-        "split": split,
-    }
-    model = {**best.weights, "score_range": list(labeled.score_range), "settings": asdict(settings)}
-    runs.save(model, out / runs.MODEL)
-    runs.write_json(results, out / runs.RESULTS)
-    print_results(results, out)
 
 
 def print_results(results: dict, out: Path) -> None:

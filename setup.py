@@ -13,8 +13,8 @@ setup(
     packages=find_packages(include=["ssl_iqa", "ssl_iqa.*"]),
     package_data={"ssl_iqa": ["demo_photos/*"]},
     install_requires=[
-        "torch>=2.1",
-        "torchvision>=0.16",
+        "torch>=2.4",
+        "torchvision>=0.19",
         "numpy>=1.24",
         "scipy>=1.10",
         "pillow>=10.1",
@@ -23,9 +23,12 @@ setup(
     ],
     extras_require={
         "imgaug": ["imaug>=0.4.3"],
+        "shards": ["webdataset>=1.0"],
+        "figures": ["matplotlib>=3.7"],
+        "tensorboard": ["tensorboard>=2.12"],
         "test": [
             *("pytest>=7", "hypothesis>=6.80", "scikit-image>=0.21", "pytorch-metric-learning>=2.3", "timm>=1.0"),
-            *("imaug>=0.4.3", "ruff>=0.6"),
+            *("imaug>=0.4.3", "webdataset>=1.0", "matplotlib>=3.7", "tensorboard>=2.12", "ruff>=0.6"),
         ],
     },
 )

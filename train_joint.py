@@ -2,36 +2,38 @@
 
     python train_joint.py                                   the built-in photographs, a few minutes on two CPU cores
     python train_joint.py --preset paper --unlabeled DIR/kadis700k --labeled kadid10k:DIR/kadid10k
+    torchrun --nproc_per_node 8 train_joint.py ..           the same on eight GPUs
 
 Read with Section 3 beside it: `joint_step` is the algorithm, `main` what is around it.
 """
 
 import argparse
 import math
-import os
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from ssl_iqa import checkpoint, data, probe, report, runs, views
-from ssl_iqa.cli import add_flags, setting, settings_from
-from ssl_iqa.distortions import DistortionClass, as_plain, load_distortions
+from ssl_iqa import checkpoint, data, distributed, probe, report, runs, views
+from ssl_iqa.cli import add_flags, flag, setting, settings_from
+from ssl_iqa.distortions import as_plain, load_distortions
 from ssl_iqa.lars import LARS
 from ssl_iqa.losses import supervised_nt_xent
 from ssl_iqa.metrics import srocc
-from ssl_iqa.model import ARCHS, Networks, load_encoder
+from ssl_iqa.model import ARCHS, Networks, load_encoder, running_statistics_kept
+from ssl_iqa.streams import Pictures, Streams, find_pictures
 
 
 @dataclass(frozen=True)
 class Settings:
     """Section 4.2's setting; where the paper is silent, the README's decisions."""
 
-    unlabeled: str = setting("", "data", "pristine pictures: `demo`, KADIS-700k's folder, or any folder")
+    unlabeled: str = setting(
+        "", "data", "pristine pictures: `demo`, KADIS-700k's folder, any folder, or tars: `photos-{0000..1399}.tar`"
+    )
     labeled: str = setting("", "data", "scored pictures: `demo`, `kadid10k:DIR`, `koniq10k:DIR` or `csv:FILE`")
     distortions: str = setting(
         "kadis", "data", "types and levels: `kadis`, `distinct`, `imgaug` or a TOML or JSON file (docs/distortions.md)"
@@ -62,7 +64,12 @@ class Settings:
     )
     patience: int = setting(5, "optimization", "epochs without a better validation loss until lr / 10", low=1)
     stop_after: int = setting(15, "optimization", "epochs without a better validation loss until the end", low=1)
-    workers: int = setting(8, "run", "processes that read and distort pictures", low=0)
+    accumulate: int = setting(1, "run", "parts in which a step's views pass the encoder, for a small GPU", low=1)
+    amp: str = setting("off", "run", "mixed precision", choices=("bf16", "fp16", "off"))
+    compile: bool = setting(False, "run", "compile the encoder (torch.compile)")
+    save_every: int = setting(0, "run", "steps after which to save within an epoch; 0: at its end", low=0)
+    keep: int = setting(0, "run", "numbered checkpoints of the last epochs to keep beside last.pt and best.pt", low=0)
+    workers: int = setting(8, "run", "processes that read and distort pictures, of each training process", low=0)
     device: str = setting("auto", "run", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
     seed: int = setting(0, "run", "of everything random", low=0)
 
@@ -91,39 +98,82 @@ PRESETS = {
 }
 
 
+def embed(nets: Networks, x_d: Tensor, settings: Settings) -> Tensor:
+    """p of views x_d [n, 3, s, s] of distorted pictures: [n, 128]."""
+    with runs.autocast(x_d.device, settings.amp):
+        z = nets.encoder(x_d)  # [n, d], Eqs. 1 and 2
+        return nets.projector(z)  # [n, 128], Eqs. 3 and 4
+
+
+def nt_xent(p: Tensor, classes: Tensor, settings: Settings) -> Tensor:
+    """Eq. 5 over the views of all processes; the mean over these of what each returns is L_cont."""
+    p, classes, anchors = distributed.gather(p, classes)  # [N_U, 128], with its gradient
+    return distributed.size() * supervised_nt_xent(p, classes, settings.temperature, settings.average, anchors)
+
+
 def contrastive_loss(nets: Networks, x_d: Tensor, classes: Tensor, settings: Settings) -> Tensor:
     """L_cont of Section 3.1: views x_d [2B, 3, s, s] of distorted pictures and their distortion classes [2B]."""
-    z = nets.encoder(x_d)  # [2B, d], Eqs. 1 and 2
-    p = nets.projector(z)  # [2B, 128], Eqs. 3 and 4
-    return supervised_nt_xent(p, classes, settings.temperature, settings.average)  # Eq. 5
+    return nt_xent(embed(nets, x_d, settings), classes, settings)
 
 
-def regression_loss(nets: Networks, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def regression_loss(nets: Networks, x: Tensor, y: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
     """L_r of Section 3.2 and the predicted scores y_hat [N_L]: pictures x [N_L, 3, s, s] and their scores y [N_L]."""
-    y_hat = nets.regressor(nets.encoder(x))  # Eq. 6
+    with runs.autocast(x.device, settings.amp):
+        y_hat = nets.regressor(nets.encoder(x)).to(y.dtype)  # Eq. 6
     return nn.functional.mse_loss(y_hat, y), y_hat  # Eq. 7
 
 
 def joint_step(
-    nets: Networks,
+    nets: nn.Module,
     unlabeled: tuple[Tensor, Tensor],
     labeled: tuple[Tensor, Tensor] | None,
     settings: Settings,
+    scale: Callable[[Tensor], Tensor] = lambda loss: loss,
 ) -> dict[str, float]:
     """The gradient of Eq. 8, L = alpha * L_cont + (1 - alpha) * L_r, added to the parameters of all three networks.
 
-    The two terms go backward one after the other, so that only one graph is in memory at a time. `labeled` is None
-    for CL (alpha 1). Returns the values of the losses, finite or not.
+    The two terms go backward one after the other, so that only one graph is in memory at a time; `scale` is what fp16
+    needs in between. `labeled` is None for CL (alpha 1). Returns the values of the losses, finite or not.
     """
     alpha = settings.alpha
-    loss_cont = contrastive_loss(nets, *unlabeled, settings)
-    (alpha * loss_cont).backward()
-    losses = {"L_cont": loss_cont.item()}
+    if settings.accumulate > 1:
+        loss_cont = backward_in_chunks(nets, *unlabeled, settings, scale, averaging=labeled is None)
+    else:
+        with distributed.averaging(nets, now=labeled is None):
+            loss_cont = nets(contrastive_loss, *unlabeled, settings)
+            scale(alpha * loss_cont).backward()
+    losses = [loss_cont.detach()]
     if labeled is not None:
-        loss_r, _ = regression_loss(nets, *labeled)
-        ((1 - alpha) * loss_r).backward()
-        losses["L_r"] = loss_r.item()
-    return losses | {"L": alpha * losses["L_cont"] + (1 - alpha) * losses.get("L_r", 0.0)}
+        loss_r, _ = nets(regression_loss, *labeled, settings)
+        scale((1 - alpha) * loss_r).backward()
+        losses.append(loss_r.detach())
+    values = dict(zip(("L_cont", "L_r"), distributed.mean(torch.stack(losses)).tolist(), strict=False))
+    return values | {"L": alpha * values["L_cont"] + (1 - alpha) * values.get("L_r", 0.0)}
+
+
+def backward_in_chunks(
+    nets: nn.Module,
+    x_d: Tensor,
+    classes: Tensor,
+    settings: Settings,
+    scale: Callable[[Tensor], Tensor],
+    averaging: bool,
+) -> Tensor:
+    """The same gradient of alpha * L_cont, with the graph of 1 / `accumulate` of the views in memory. Returns L_cont.
+
+    Eq. 5 still sees the whole batch: all views are embedded without a graph, the loss gives the gradient of each p, and
+    the chunks are embedded again to take it on. Batch normalization, though, has the statistics of a chunk.
+    """
+    chunks = x_d.tensor_split(settings.accumulate)
+    with torch.no_grad(), running_statistics_kept(nets):
+        p = torch.cat([nets(embed, chunk, settings) for chunk in chunks])  # [2B, 128]
+    p.requires_grad_()
+    loss_cont = nt_xent(p, classes, settings)
+    scale(settings.alpha * loss_cont).backward()
+    for chunk, gradient in zip(chunks, p.grad.tensor_split(settings.accumulate), strict=True):
+        with distributed.averaging(nets, now=averaging and chunk is chunks[-1]):
+            nets(embed, chunk, settings).backward(gradient)
+    return loss_cont
 
 
 def make_optimizer(nets: Networks, settings: Settings) -> LARS:
@@ -147,42 +197,53 @@ def lr_factor(step: int, total_steps: int, plateaus: int, settings: Settings) ->
     return warm * 0.1**plateaus  # Section 4.2: "a decay factor of 10^-1 whenever learning stagnates"
 
 
+def gradient_norm(nets: Networks) -> float:
+    return torch.stack(torch._foreach_norm([w.grad for w in nets.parameters() if w.grad is not None])).norm().item()
+
+
 def train_epoch(
-    nets: Networks, optimizer: LARS, streams: views.Streams, epoch: int, plateaus: int, settings: Settings
+    run: checkpoint.Run, nets: nn.Module, streams: Streams, settings: Settings, is_stopped: Callable[[], bool]
 ) -> dict[str, float]:
     """One pass over the unlabeled pictures, the labeled ones going round beside them. Returns the epoch's means.
 
-    Raises FloatingPointError, before the weights change, when the loss is not finite.
+    Begins with the step that the run has come to. Raises FloatingPointError, before the weights change, when the loss
+    is not finite, and runs.Stopped, after a step, when the run is to end.
     """
     nets.train()
-    steps = len(streams)
-    sums: dict[str, float] = {}
-    began = time.perf_counter()
-    bar = tqdm(streams.batches(epoch), f"epoch {epoch + 1}/{settings.epochs}", steps, leave=False, disable=None)
-    for step, (unlabeled, labeled) in enumerate(bar, start=epoch * steps):
-        factor = lr_factor(step, settings.epochs * steps, plateaus, settings)
+    progress, optimizer, scaler = run.progress, run.optimizer, run.scaler
+    epoch, steps = progress.epochs, len(streams)
+    clock = report.Clock(settings.batch_size + (settings.labeled_batch_size if streams.labeled else 0))
+    batches = clock.waiting(streams.batches(epoch, progress.step))
+    bar = report.bar(batches, f"epoch {epoch + 1}/{settings.epochs}", progress.step, steps)
+    for unlabeled, labeled in bar:
+        factor = lr_factor(epoch * steps + progress.step, settings.epochs * steps, progress.plateaus, settings)
         for group, lr in zip(optimizer.param_groups, (settings.lr, settings.regressor_lr), strict=True):
             group["lr"] = lr * factor
         optimizer.zero_grad()
-        losses = joint_step(nets, unlabeled, labeled, settings)
-        if not math.isfinite(losses["L"]):
-            raise FloatingPointError(f"the loss is not finite at step {step + 1}, epoch {epoch + 1}: {losses}")
-        optimizer.step()
-        sums = {name: sums.get(name, 0.0) + value for name, value in losses.items()}
-        bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()})
-    pictures = steps * (settings.batch_size + (settings.labeled_batch_size if streams.labeled else 0))
-    return {
-        **{name: total / steps for name, total in sums.items()},
-        "lr": settings.lr * factor,
-        "pictures_per_second": round(pictures / (time.perf_counter() - began), 1),
-    }
+        values = joint_step(nets, unlabeled, labeled, settings, scaler.scale)
+        scaler.unscale_(optimizer)
+        values["grad_norm"] = gradient_norm(run.nets)
+        if not math.isfinite(values["L"]) or not (math.isfinite(values["grad_norm"]) or scaler.is_enabled()):
+            where = f"step {epoch * steps + progress.step + 1}, epoch {epoch + 1}"
+            raise FloatingPointError(f"the loss or its gradient is not finite at {where}: {values}")
+        scaler.step(optimizer)  # no step where fp16 could not hold the gradient
+        scaler.update()
+        progress.add(values)
+        bar.set_postfix(report.shown(values | {"lr": settings.lr * factor} | clock.rates()))
+        if settings.save_every and progress.step % settings.save_every == 0:
+            checkpoint.save_run(run)
+        if distributed.any_process(is_stopped(), unlabeled[0].device):
+            raise runs.Stopped
+    factor = lr_factor((epoch + 1) * steps - 1, settings.epochs * steps, progress.plateaus, settings)
+    rates = {"lr": settings.lr * factor, "regressor_lr": settings.regressor_lr * factor}
+    return progress.means() | rates | clock.rates()
 
 
 @torch.no_grad()
-def validate(nets: Networks, streams: views.Streams, settings: Settings) -> dict[str, float]:
+def validate(nets: Networks, streams: Streams, settings: Settings, is_stopped: Callable[[], bool]) -> dict[str, float]:
     """Eq. 8 on the validation pictures, whose distortions and crops are the same every time, and their SROCC.
 
-    Raises FloatingPointError when the loss is not finite.
+    Raises FloatingPointError when the loss is not finite, runs.Stopped when the run is to end.
     """
     nets.eval()
     sums = {"val_L_cont": 0.0, "val_L_r": 0.0}
@@ -190,71 +251,44 @@ def validate(nets: Networks, streams: views.Streams, settings: Settings) -> dict
     for unlabeled, labeled in streams.batches(0):
         sums["val_L_cont"] += contrastive_loss(nets, *unlabeled, settings).item()
         if labeled is not None:
-            loss_r, y_hat = regression_loss(nets, *labeled)
+            loss_r, y_hat = regression_loss(nets, *labeled, settings)
             sums["val_L_r"] += loss_r.item()
-            predicted.append(y_hat)
-            true.append(labeled[1])
-    losses = {name: total / len(streams) for name, total in sums.items()}
-    losses["val_L"] = settings.alpha * losses["val_L_cont"] + (1 - settings.alpha) * losses["val_L_r"]
-    if not math.isfinite(losses["val_L"]):
-        raise FloatingPointError(f"the validation loss is not finite: {losses}")
+            predicted += y_hat.tolist()
+            true += labeled[1].tolist()
+        if distributed.any_process(is_stopped(), unlabeled[0].device):
+            raise runs.Stopped
+    parts = distributed.every((sums, predicted, true))  # the same on every process, and so is what follows from it
+    values = {name: sum(part[0][name] for part in parts) / len(parts) / len(streams) for name in sums}
+    values["val_L"] = settings.alpha * values["val_L_cont"] + (1 - settings.alpha) * values["val_L_r"]
+    if not math.isfinite(values["val_L"]):
+        raise FloatingPointError(f"the validation loss is not finite: {values}")
     if predicted:
-        losses["val_SROCC"] = srocc(torch.cat(predicted), torch.cat(true))
-    return losses
+        values["val_SROCC"] = srocc(*(sum((part[i] for part in parts), []) for i in (1, 2)))
+    return values
 
 
-def split_pictures(settings: Settings) -> tuple[dict, list[str], list[str], data.LabeledSet | None, int]:
-    """What trains and what validates: (splits.json's content, unlabeled train and val paths, labeled set, reduce).
-
-    Labeled pictures are split 60/20/20 by reference, unlabeled ones 80/20 (Section 4.1). The demo's photographs serve
-    both streams and are split by source, alike in both, so that none of the labeled test part is met in training.
-    """
-    labeled = data.load_labeled(settings.labeled) if settings.labeled else None
-    splits: dict = {}
-    if labeled is not None:
-        splits["labeled"] = {"spec": labeled.name, **data.split_references(labeled.references, settings.seed)}
-    if settings.unlabeled == "demo":
-        sources = data.demo_sources()
-        parts = data.split_references(list(sources.values()), settings.seed)
-        train, val = ([path for path, source in sources.items() if source in parts[name]] for name in ("train", "val"))
-    else:
-        train, val = data.split_pictures(data.list_pictures(settings.unlabeled), settings.seed)
-    splits["unlabeled"] = {"spec": settings.unlabeled, "train": len(train), "val": sorted(map(os.path.basename, val))}
-    return splits, train, val, labeled, data.DEMO_REDUCE if settings.unlabeled == "demo" else 1
-
-
-def make_streams(
-    train: list[str],
-    val: list[str],
-    labeled: data.LabeledSet | None,
-    splits: dict,
-    reduce: int,
-    distortions: tuple[DistortionClass, ...],
-    device: torch.device,
-    settings: Settings,
-) -> tuple[views.Streams, views.Streams]:
+def make_streams(pictures: Pictures, device: torch.device, settings: Settings) -> tuple[Streams, Streams]:
     """The batches to train and to validate with."""
     streams = []
-    for part, paths in (("train", train), ("val", val)):
-        crops = None
+    for part, unlabeled in (("train", pictures.train), ("val", pictures.val)):
+        crops, labeled = None, pictures.labeled
         if labeled is not None and settings.alpha < 1:
-            indices = data.part_indices(labeled.references, splits["labeled"][part])
+            indices = data.part_indices(labeled.references, pictures.splits["labeled"][part])
             made = views.make_demo_pictures(labeled, indices, settings.workers and runs.cpu_cores())
             crops = views.LabeledCrops(labeled, indices, settings.crop, made)
-        epoch_size = settings.epoch_size if part == "train" else settings.validation_size
         streams.append(
-            views.Streams(
-                unlabeled=views.UnlabeledViews(
-                    paths, settings.crop, reduce, distortions, on_device=settings.distort_on == "device"
-                ),
+            Streams(
+                unlabeled=unlabeled,
                 labeled=crops,
                 batch_size=settings.batch_size,
                 labeled_batch_size=settings.labeled_batch_size,
                 images_per_class=settings.images_per_class,
-                epoch_size=epoch_size,
+                epoch_size=settings.epoch_size if part == "train" else settings.validation_size,
                 workers=settings.workers,
                 seed=settings.seed if part == "train" else settings.seed + 1,
                 device=device,
+                process=distributed.rank(),
+                processes=distributed.size(),
             )
         )
     return streams[0], streams[1]
@@ -265,7 +299,8 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
     add_flags(parser, PRESETS)
     parser.add_argument("--out", type=Path, help="the run's folder (runs/joint)")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that --out holds")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out after its last whole epoch")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out from where it was saved")
+    parser.add_argument("--tensorboard", action="store_true", help="write its log for TensorBoard, too")
     args = parser.parse_args(arguments)
     with runs.clear_errors():
         # own pictures never go with the demo's scores unasked
@@ -278,7 +313,58 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
             raise ValueError(
                 f"--images-per-class {settings.images_per_class}: it must divide --batch-size {settings.batch_size}"
             )
+        processes = distributed.launched()
+        for name in ("batch_size", "labeled_batch_size"):
+            size = getattr(settings, name)
+            if size % processes:
+                wanted = f"with {processes} processes a multiple of {processes} is wanted"
+                raise ValueError(f"{flag(name)} {size}: {wanted}")
+        n_views = 2 * settings.batch_size // processes
+        if settings.accumulate > n_views:
+            raise ValueError(f"--accumulate {settings.accumulate}: more than the {n_views} views of a step")
     return settings, args
+
+
+def set_up(
+    settings: Settings, args: argparse.Namespace, out: Path, device: torch.device
+) -> tuple[checkpoint.Run, Pictures, Streams, Streams]:
+    """The run, new or as it was saved, its pictures, and the batches to train and to validate with."""
+    distortions = load_distortions(settings.distortions)
+    plain = asdict(settings), as_plain(distortions)
+    is_restarted = distributed.restarts() > 0 and runs.is_run_of(out, plain[0])
+    has_saved = args.resume or (is_restarted and (out / runs.LAST).exists())
+    saved = checkpoint.read_run(out, *plain) if has_saved else None
+    pictures = find_pictures(
+        settings.unlabeled,
+        settings.labeled,
+        settings.crop,
+        distortions,
+        on_device=settings.distort_on == "device",
+        seed=settings.seed,
+        workers=settings.workers,
+    )
+    if saved:
+        checkpoint.check_splits(out, pictures.splits)
+    streams, val_streams = make_streams(pictures, device, settings)
+
+    encoder = load_encoder(settings.init, settings.arch, settings.seed)
+    torch.manual_seed(settings.seed)  # of the heads
+    mean_score = sum(pictures.labeled.scores) / len(pictures.labeled.scores) if pictures.labeled else 5.5
+    nets = Networks(encoder, mean_score).to(device, memory_format=torch.channels_last)
+    distributed.synchronize(nets, device)
+    if settings.compile:
+        nets.encoder.compile()
+    scaler = torch.amp.GradScaler(device.type, enabled=settings.amp == "fp16")
+    run = checkpoint.Run(out, *plain, nets, make_optimizer(nets, settings), scaler)
+    if saved:
+        checkpoint.restore(run, saved)
+    if distributed.is_main():
+        is_default_demo = args.out is None and settings.unlabeled == "demo"
+        runs.prepare_folder(out, keep=args.resume or is_restarted, replace=args.overwrite or is_default_demo)
+        checkpoint.cut_log(run)
+        runs.write_json(plain[0], out / runs.CONFIG)
+        runs.write_json(pictures.splits, out / runs.SPLITS)
+    return run, pictures, streams, val_streams
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -286,45 +372,35 @@ def main(arguments: list[str] | None = None) -> None:
     settings, args = parse_arguments(arguments)
     out = args.out or Path("runs/joint")
     with runs.clear_errors():
-        device = runs.use_device(settings.device, settings.workers)
-        distortions = load_distortions(settings.distortions)
-        saved = checkpoint.read_run(out, asdict(settings), as_plain(distortions)) if args.resume else None
-        splits, train, val, labeled, reduce = split_pictures(settings)
-        streams, val_streams = make_streams(train, val, labeled, splits, reduce, distortions, device, settings)
-        encoder = load_encoder(settings.init, settings.arch, settings.seed)
-        torch.manual_seed(settings.seed)  # of the heads
-        mean_score = sum(labeled.scores) / len(labeled.scores) if labeled else 5.5
-        nets = Networks(encoder, mean_score).to(device, memory_format=torch.channels_last)
-        optimizer = make_optimizer(nets, settings)
-        is_default_demo = args.out is None and settings.unlabeled == "demo"
-        runs.prepare_folder(out, keep=args.resume, replace=args.overwrite or is_default_demo)
-        progress = checkpoint.resume_run(saved, out, nets, optimizer) if saved else checkpoint.Progress()
-        runs.write_json(asdict(settings), out / runs.CONFIG)
-        runs.write_json(splits, out / runs.SPLITS)
+        device = runs.use_device(settings.device, settings.workers, settings.amp)
+    with distributed.processes(device), report.one_voice(distributed.is_main()):
+        with runs.clear_errors():
+            run, pictures, streams, val_streams = set_up(settings, args, out, device)
+            write_scalars = report.tensorboard(out, run.progress.epochs) if args.tensorboard else None
+        progress, nets = run.progress, distributed.parallel(run.nets, device)
+        report.print_start(run, pictures.splits, len(streams), device)
 
-    types = len({distortion.name for distortion in distortions})
-    report.print_start(asdict(settings), splits, types, len(distortions), len(streams), str(device), out)
-    while progress.epochs < settings.epochs and progress.since_best < settings.stop_after:
-        try:
-            losses = train_epoch(nets, optimizer, streams, progress.epochs, progress.plateaus, settings)
-            losses |= validate(nets, val_streams, settings)
-        except FloatingPointError as error:
-            left = f"; {out / runs.LAST} holds the last whole epoch" if progress.epochs else ""
-            sys.exit(f"error: {error}{left}")
-        is_best = progress.update(losses["val_L"], settings.patience)
-        minutes = round((time.perf_counter() - began) / 60, 2)
-        record = {"epoch": progress.epochs, "minutes": minutes, "skipped": len(streams.skipped), **losses}
-        runs.append_json(record, out / runs.LOG)
-        checkpoint.save_run(out, nets, optimizer, progress, asdict(settings), as_plain(distortions), is_best)
-        report.print_epoch(record, settings.epochs, is_best)
+        with checkpoint.clear_end(run), runs.stop_signals() as is_stopped:
+            while progress.epochs < settings.epochs and progress.since_best < settings.stop_after:
+                record = train_epoch(run, nets, streams, settings, is_stopped)
+                record |= validate(run.nets, val_streams, settings, is_stopped)
+                is_best = progress.update(record["val_L"], settings.patience)
+                views.name_skipped(set().union(*distributed.every(streams.skipped)), streams.skipped)
+                minutes = round((time.perf_counter() - began) / 60, 2)
+                record |= {"epoch": progress.epochs, "minutes": minutes, "skipped": len(streams.skipped)}
+                checkpoint.save_run(run, record, is_best, settings.keep)
+                report.print_epoch(run, record, is_best)
+                if write_scalars:
+                    write_scalars(record)
 
-    encoders = {
-        "this encoder": load_encoder(out / runs.ENCODER),
-        "a random one": load_encoder("random", settings.arch, settings.seed),
-    }
-    accuracies = probe.probe_types(encoders, train, val, settings.crop, reduce, settings.seed, distortions)
-    skipped = len(streams.skipped | val_streams.skipped)
-    report.print_end(accuracies, types, skipped, out / runs.ENCODER, (time.perf_counter() - began) / 60)
+        if distributed.is_main():
+            encoders = {
+                "this encoder": load_encoder(out / runs.ENCODER),
+                "a random one": load_encoder("random", settings.arch, settings.seed),
+            }
+            shares = probe.probe_types(encoders, pictures.train, pictures.val, settings.seed)
+            skipped = len(streams.skipped | val_streams.skipped)
+            report.print_end(shares, skipped, run, (time.perf_counter() - began) / 60)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,22 @@
 
     python -m ssl_iqa.bench distortions      each type on one thread, and the pictures a second of the view pipeline
     python -m ssl_iqa.bench device           distorting a step's pictures on the device, beside the encoder's own work
+    python -m ssl_iqa.bench loss             Eq. 5 all at once and in chunks: time and peak memory by number of views
 
 Times are medians after a warm-up. Machines differ and are noisy: compare within one run, the yardstick is for that.
 """
 
 import argparse
+import math
+import multiprocessing
+import re
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +29,7 @@ from ssl_iqa.cli import flag
 from ssl_iqa.distortions import KADIS, distort_as
 from ssl_iqa.losses import supervised_nt_xent
 from ssl_iqa.model import ARCHS, Networks, load_encoder
+from ssl_iqa.streams import Streams
 
 SIZE = (512, 384)  # width and height of KADIS-700k's pictures
 
@@ -76,7 +83,7 @@ def bench_pipeline(paths: Sequence[str], workers: int, pictures: int) -> float:
     dataset = views.UnlabeledViews(paths, size=224)
     dataset.KEEP = 0  # read every time, as from a set of many
     batch_size = 25
-    streams = views.Streams(dataset, None, batch_size, 0, 0, pictures, workers, seed=0, device=torch.device("cpu"))
+    streams = Streams(dataset, None, batch_size, 0, 0, pictures, workers, seed=0, device=torch.device("cpu"))
     batches = streams.batches(0)
     next(batches)  # workers have started
     began, count = time.perf_counter(), 0
@@ -127,6 +134,55 @@ def bench_device(args: argparse.Namespace) -> None:
     print(f"{args.arch}, forward and backward  {encoding:8.3f} s  distorting is {distorting / encoding:.0%} of it")
 
 
+def peak_memory(device: torch.device) -> float:
+    """The most that this process has held so far, in MiB: on CUDA of tensors, else resident (Linux)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    # Not getrusage's ru_maxrss, which begins with the peak of the process that started this one.
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 2**10
+
+
+def in_new_process(work: Callable[..., Any], *arguments: Any) -> Any:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(work, *arguments).result()
+
+
+def loss_cost(n_views: int, chunked: bool, repeats: int, device_name: str) -> tuple[float, float]:
+    """Seconds of Eq. 5, forward and backward, and the MiB it adds to the peak of this process, so use a fresh one."""
+    device = runs.use_device(device_name, workers=0)
+    settings = {} if chunked else {"max_similarities": n_views**2}
+
+    def inputs(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        p = torch.randn(n, 128, device=device, requires_grad=True)  # [N, 128]
+        return p, torch.arange(n, device=device) % len(KADIS)
+
+    def step(p: torch.Tensor, classes: torch.Tensor) -> None:
+        torch.autograd.grad(supervised_nt_xent(p, classes, **settings), p)
+
+    p, classes = inputs(n_views)
+    step(*inputs(16))  # threads have started, libraries have their memory
+    before = peak_memory(device)
+    taken = seconds(lambda: step(p, classes), repeats, device)
+    return taken, peak_memory(device) - before
+
+
+def bench_loss(args: argparse.Namespace) -> None:
+    """A line a number of views: the whole [N, N] at once, and in the chunks that the loss takes by default."""
+    if min(args.views) < 2:
+        raise ValueError(f"--views {min(args.views)}: 2 or more is wanted")
+    name = "cpu" if args.device == "auto" and not torch.cuda.is_available() else args.device
+    device = runs.use_device(name, workers=0)
+    print(f"Eq. 5, forward and backward, on {device}: views of 128 numbers in 125 classes, medians of {args.repeats}")
+    print(f"{'':>8} {'plain':>19} {'chunked':>19} {'chunked / plain':>15}")
+    print(f"{'views':>8} {'s':>9} {'MiB':>9} {'s':>9} {'MiB':>9} {'s':>7} {'MiB':>7}")
+    for n_views in args.views:
+        (plain_s, plain), (chunked_s, chunked) = (
+            in_new_process(loss_cost, n_views, in_chunks, args.repeats, device.type) for in_chunks in (False, True)
+        )
+        ratios = f"{chunked_s / plain_s:7.2f} {chunked / (plain or math.nan):7.2f}"  # a few views take no new memory
+        print(f"{n_views:8} {plain_s:9.4f} {plain:9.1f} {chunked_s:9.4f} {chunked:9.1f} {ratios}", flush=True)
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -140,6 +196,11 @@ def main(arguments: list[str] | None = None) -> None:
     device.add_argument("--arch", choices=tuple(ARCHS), default="resnet50")
     device.add_argument("--repeats", type=int, default=3, help="of each measurement")
     device.set_defaults(run=bench_device)
+    loss = commands.add_parser("loss", help="time and memory of Eq. 5, all at once and in chunks")
+    loss.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    loss.add_argument("--views", type=int, nargs="+", default=[1000, 2000, 4096, 8192, 16384])
+    loss.add_argument("--repeats", type=int, default=3, help="of each measurement")
+    loss.set_defaults(run=bench_loss)
     args = parser.parse_args(arguments)
     with runs.clear_errors():
         for name, least in (("repeats", 1), ("pictures", 50), ("batch_size", 0)):

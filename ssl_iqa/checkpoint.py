@@ -1,32 +1,55 @@
-"""The checkpoints of joint training: what an epoch leaves, and how a killed run goes on after its last whole one."""
+"""The checkpoints of joint training: what a run leaves, and how it goes on bit for bit after it was ended.
+
+No random state is saved, since none is used while training: every draw comes from the seed and its place in the run
+(`ssl_iqa/samplers.py`), so that `Progress` says all.
+"""
 
 import math
-from dataclasses import asdict, dataclass
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ssl_iqa import runs
+from ssl_iqa import distributed, runs
 from ssl_iqa.model import Networks, encoder_state
+from ssl_iqa.shards import is_shards
 
-# Where a run computes does not change what it computes; of `distortions` the classes are compared, not the name.
-MAY_DIFFER = ("workers", "device", "distort_on", "distortions")
+# Where and how fast a run computes, and what it keeps; of `distortions` the classes are compared, not the name.
+MAY_DIFFER = ("workers", "device", "distort_on", "distortions", "amp", "compile", "save_every", "keep")
 
 
 @dataclass
 class Progress:
-    """How far a run has come: whole epochs done, and what plateaus and early stopping count (Section 4.2)."""
+    """How far a run has come: whole epochs, and what plateaus and early stopping count (Section 4.2).
+
+    Within an epoch `step` is the number of steps done, and `sums` what they have to be averaged to at its end.
+    """
 
     epochs: int = 0
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
     best_loss: float = math.inf
     since_best: int = 0
     plateaus: int = 0
 
+    def add(self, values: dict[str, float]) -> None:
+        """Counts a step."""
+        self.step += 1
+        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in values.items()}
+
+    def means(self) -> dict[str, float]:
+        return {name: total / self.step for name, total in self.sums.items()}
+
     def update(self, val_loss: float, patience: int) -> bool:
         """Counts an epoch by its monitored loss; True if that is the best so far."""
         self.epochs += 1
+        self.step, self.sums = 0, {}
         if val_loss < self.best_loss:
             self.best_loss, self.since_best = val_loss, 0
             return True
@@ -34,33 +57,76 @@ class Progress:
         self.plateaus += self.since_best % patience == 0
         return False
 
+    def __str__(self) -> str:
+        return f"epoch {self.epochs}" + (f" and {self.step} steps" if self.step else "")
 
-def save_run(
-    out: Path,
-    nets: Networks,
-    optimizer: torch.optim.Optimizer,
-    progress: Progress,
-    settings: dict[str, Any],
-    distortions: list[list],
-    is_best: bool,
-) -> None:
-    """The checkpoint of an epoch; also the best one and its encoder, if it is that.
 
-    `distortions` are the classes, as plain values.
+@dataclass
+class Run:
+    """What joint training changes from step to step, and what its checkpoints say of it."""
+
+    out: Path
+    settings: dict[str, Any]
+    distortions: list[list]  # the classes, as plain values
+    nets: Networks
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    progress: Progress = field(default_factory=Progress)
+    saved: str = ""  # the progress that the last checkpoint holds, in words
+    is_warned: bool = False  # of waiting for data, once
+
+
+def save_run(run: Run, record: dict[str, Any] | None = None, is_best: bool = False, keep: int = 0) -> None:
+    """The checkpoint of a run; at an epoch's end its line of the log, too, and where it is the best, it as best.pt.
+
+    With `keep` that many numbered checkpoints of whole epochs stay, too, and older ones are removed. Of several
+    processes the first one writes. Raises runs.NotWritten.
     """
+    if not distributed.is_main():
+        return
     state = {
-        "settings": settings,
-        "distortions": distortions,
-        "progress": asdict(progress),
-        "encoder": encoder_state(nets.encoder) | {"distortions": distortions},
-        "projector": nets.projector.state_dict(),
-        "regressor": nets.regressor.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "settings": run.settings,
+        "distortions": run.distortions,
+        "progress": asdict(run.progress),
+        "encoder": encoder_state(run.nets.encoder) | {"distortions": run.distortions},
+        "projector": run.nets.projector.state_dict(),
+        "regressor": run.nets.regressor.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "scaler": run.scaler.state_dict(),
+        "processes": distributed.size(),
     }
+    last = run.out / runs.LAST
+    if record is not None:
+        runs.append_json(record, run.out / runs.LOG)
     if is_best:
-        runs.save(state["encoder"], out / runs.ENCODER)
-        runs.save(state, out / runs.BEST)
-    runs.save(state, out / runs.LAST)
+        runs.save(state["encoder"], run.out / runs.ENCODER)
+        runs.save(state, run.out / runs.BEST)
+    runs.save(state, last)
+    run.saved = str(run.progress)
+    if keep and record is not None:
+        numbered = run.out / runs.NUMBERED.replace("*", f"{run.progress.epochs:05}")
+        with open(last, "rb") as source:
+            runs.write_atomic(numbered, lambda file: shutil.copyfileobj(source, file))
+        for old in sorted(run.out.glob(runs.NUMBERED))[:-keep]:
+            old.unlink()
+
+
+@contextmanager
+def clear_end(run: Run) -> Iterator[None]:
+    """What ends a run early ends it with one line: a signal, after a checkpoint, with exit code runs.STOPPED.
+
+    A loss that is not finite and a disk that is full, with code 1, leave the checkpoint that was there before.
+    """
+    try:
+        try:
+            yield
+        except runs.Stopped:
+            save_run(run)
+            print(f"ended after {run.progress}, all of which {run.out / runs.LAST} holds; --resume goes on from there")
+            sys.exit(runs.STOPPED)
+    except (FloatingPointError, runs.NotWritten) as error:
+        left = f"{run.out / runs.LAST} holds {run.saved}" if run.saved else "nothing was saved before"
+        sys.exit(f"error: {error}; {left}" if distributed.is_main() else 1)
 
 
 def read_run(out: Path, settings: dict[str, Any], distortions: list[list]) -> dict[str, Any]:
@@ -80,6 +146,11 @@ def read_run(out: Path, settings: dict[str, Any], distortions: list[list]) -> di
         for name, was in state["settings"].items()
         if name not in MAY_DIFFER and was != settings.get(name)
     ]
+    if state["progress"].get("step") and is_shards(settings["unlabeled"]):  # who reads what depends on their numbers
+        workers, processes = state["settings"]["workers"], state["processes"]
+        if (workers, processes) != (settings["workers"], distributed.size()):
+            were = f"--workers {workers} and {processes} processes"
+            differing.append(f"amid an epoch, shards are read on with {were}, as they were begun")
     for was, now in zip_longest(state["distortions"], distortions):
         if was != now:
             differing.append(f"--distortions had the class {was}, has {now}")
@@ -89,14 +160,35 @@ def read_run(out: Path, settings: dict[str, Any], distortions: list[list]) -> di
     return state
 
 
-def resume_run(state: dict[str, Any], out: Path, nets: Networks, optimizer: torch.optim.Optimizer) -> Progress:
-    """Puts everything back as it was after the epoch of `state`, the log too."""
-    nets.encoder.load_state_dict(state["encoder"]["weights"])
-    nets.projector.load_state_dict(state["projector"])
-    nets.regressor.load_state_dict(state["regressor"])
-    optimizer.load_state_dict(state["optimizer"])
-    progress = Progress(**state["progress"])
-    log = out / runs.LOG  # an epoch that was logged but not saved will be run again
-    kept = log.read_bytes().splitlines(keepends=True)[: progress.epochs]
+def check_splits(out: Path, splits: dict[str, Any]) -> None:
+    """Raises ValueError where the pictures of a run, or their split, are no longer those of its splits.json."""
+    path = out / runs.SPLITS
+    was = runs.read_json(path)
+    differing = []
+    for stream, parts in was.items():
+        now = splits.get(stream, {})
+        for part, before in parts.items():
+            after = now.get(part)
+            if before != after:
+                counts = [len(value) if isinstance(value, list) else value for value in (before, after)]
+                differing.append(f"{stream} {part} was {counts[0]}, is {counts[1]}")
+    if differing:
+        raise ValueError(f"{path}: the pictures have changed since: {'; '.join(differing)}")
+
+
+def restore(run: Run, state: dict[str, Any]) -> None:
+    """Puts everything back as it was when `state` was saved."""
+    run.nets.encoder.load_state_dict(state["encoder"]["weights"])
+    run.nets.projector.load_state_dict(state["projector"])
+    run.nets.regressor.load_state_dict(state["regressor"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.scaler.load_state_dict(state.get("scaler") or run.scaler.state_dict())
+    run.progress = Progress(**state["progress"])
+    run.saved = str(run.progress)
+
+
+def cut_log(run: Run) -> None:
+    """Takes out of the log what will be done again: an epoch that was logged, but not saved."""
+    log = run.out / runs.LOG
+    kept = log.read_bytes().splitlines(keepends=True)[: run.progress.epochs] if log.exists() else []
     runs.write_atomic(log, lambda file: file.writelines(kept))
-    return progress

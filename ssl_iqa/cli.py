@@ -30,13 +30,12 @@ def add_flags(parser: argparse.ArgumentParser, presets: dict[str, Any]) -> None:
         group = groups[title] if title in groups else groups.setdefault(title, parser.add_argument_group(title))
         defaults = ", ".join(f"{name} {getattr(preset, field.name)!r}" for name, preset in presets.items())
         choices = field.metadata["choices"]
-        group.add_argument(
-            flag(field.name),
-            type=field.type,
-            choices=choices,
-            metavar="|".join(choices) if choices else field.name.upper(),
-            help=f"{field.metadata['help']} ({defaults})".replace("%", "%%"),
-        )
+        text = f"{field.metadata['help']} ({defaults})".replace("%", "%%")
+        if field.type is bool:
+            group.add_argument(flag(field.name), action="store_true", default=None, help=text)
+        else:
+            metavar = "|".join(choices) if choices else field.name.upper()
+            group.add_argument(flag(field.name), type=field.type, choices=choices, metavar=metavar, help=text)
 
 
 def settings_from(args: argparse.Namespace, presets: dict[str, Any], **forced: Any) -> Any:

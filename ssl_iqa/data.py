@@ -5,15 +5,16 @@ A labeled set is named by a spec: `demo`, `kadid10k:DIR`, `koniq10k:DIR` or `csv
 """
 
 import csv
+import hashlib
 import math
 import os
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import numpy as np
 import torch
@@ -54,14 +55,19 @@ def read_image(path: str | os.PathLike[str]) -> torch.Tensor:
     Raises OSError for a file that cannot be opened, UnreadableImage for one that holds no readable picture.
     """
     with open(path, "rb") as file:
-        try:
-            with Image.open(file) as image:
-                image.load()
-                rgb = _to_rgb(_upright(image))
-        except UnidentifiedImageError as error:
-            raise UnreadableImage(f"{path}: not a picture of a known format") from error
-        except Exception as error:  # on damaged files PIL's decoders raise nearly every type there is
-            raise UnreadableImage(f"{path}: not a readable picture ({error!r})") from error
+        return decode_image(file, path)
+
+
+def decode_image(file: BinaryIO, name: str | os.PathLike[str]) -> torch.Tensor:
+    """The picture in an open file, as `read_image` gives it; an UnreadableImage is called by `name`."""
+    try:
+        with Image.open(file) as image:
+            image.load()
+            rgb = _to_rgb(_upright(image))
+    except UnidentifiedImageError as error:
+        raise UnreadableImage(f"{name}: not a picture of a known format") from error
+    except Exception as error:  # on damaged files PIL's decoders raise nearly every type there is
+        raise UnreadableImage(f"{name}: not a readable picture ({error!r})") from error
     return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()  # [H, W, 3] -> [3, H, W]
 
 
@@ -370,6 +376,11 @@ def split_pictures(paths: Sequence[str], seed: int) -> tuple[list[str], list[str
     order = [paths[i] for i in np.random.default_rng(seed).permutation(len(paths))]
     n_val = max(1, round(0.2 * len(paths)))
     return sorted(order[n_val:]), sorted(order[:n_val])
+
+
+def digest(items: Iterable[object]) -> str:
+    """SHA-256 of some names, or of tuples of plain values, in their order: tells two sets of pictures apart."""
+    return hashlib.sha256("\n".join(map(repr, items)).encode()).hexdigest()
 
 
 def part_indices(references: Sequence[str], names: Sequence[str]) -> list[int]:

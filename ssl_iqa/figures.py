@@ -1,14 +1,17 @@
-"""Pictures for papers and pages, drawn with Pillow.
+"""Pictures for papers and pages.
 
     python -m ssl_iqa.figures distortions PHOTO -o figure5.png
+    python -m ssl_iqa.figures curves RUN RUN ... -o curves.png
 
-Appendix A's Figure 5: a photograph in every type and level of distortion, or with --type in one of them, large. What
-is shown are pixels as the distortion left them, since to resize them would hide noise, JPEG's blocks and small blurs:
-each cell holds the central part of the photograph that was distorted as a whole.
+`distortions`: Appendix A's Figure 5, a photograph in every type and level of distortion, or with --type in one of them,
+large. What is shown are pixels as the distortion left them, since to resize them would hide noise, JPEG's blocks and
+small blurs: each cell holds the central part of the photograph that was distorted as a whole.
+
+`curves`: how one or several runs of train_joint.py went, from their logs, with matplotlib (the extra `[figures]`).
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from io import BytesIO
 from math import ceil
@@ -19,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ssl_iqa import data, runs
+from ssl_iqa import curves, data, runs
 from ssl_iqa.distortions import DistortionClass, distort_as, load_distortions
 from ssl_iqa.distortions.compression import to_bytes, to_pil
 from ssl_iqa.views import to_float
@@ -168,8 +171,10 @@ def type_page(image: Tensor, distortions: Sequence[DistortionClass], seed: int, 
     return page
 
 
-def draw_distortions(args: argparse.Namespace) -> Image.Image:
-    """The page that `distortions` asks for. Raises OSError or ValueError for input that is not as wanted."""
+def draw_distortions(args: argparse.Namespace) -> tuple[bytes, str]:
+    """The page that `distortions` asks for, encoded, and its size. Raises OSError or ValueError for bad input."""
+    if args.out.exists() and args.photo.exists() and args.out.samefile(args.photo):
+        raise ValueError(f"--out {args.out}: the photograph itself, which stays as it is; another name is wanted")
     for name, low, high in (("side", SMALLEST, 10_000), ("quality", 1, 100), ("seed", 0, 2**63 - 1)):
         if not low <= getattr(args, name) <= high:
             raise ValueError(f"--{name} {getattr(args, name)}: {low} to {high} is wanted")
@@ -182,36 +187,37 @@ def draw_distortions(args: argparse.Namespace) -> Image.Image:
     shown = f"({Path(args.distortions).name}): {args.photo.name}, {size}"
     if args.type is None:
         head = f"{len(names)} types of distortion, {len(distortions)} classes {shown}"
-        return gallery(image, distortions, args.seed, head)
-    chosen = [distortion for distortion in distortions if distortion.name == args.type]
-    return type_page(image, chosen, args.seed, f"{args.type} {shown}")
+        page = gallery(image, distortions, args.seed, head)
+    else:
+        chosen = [distortion for distortion in distortions if distortion.name == args.type]
+        page = type_page(image, chosen, args.seed, f"{args.type} {shown}")
+    encoded = BytesIO()
+    page.save(encoded, FORMATS[args.out.suffix.lower()], quality=args.quality, method=6)  # of WebP: the smallest file
+    return encoded.getvalue(), f"{page.width} x {page.height} pixels"
 
 
-def check_out(path: Path, photo: Path) -> None:
-    """Raise unless a page can be written there, and not over the photograph: told before the work, not after it."""
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"--out {path}: a name that ends in {', '.join(FORMATS)} is wanted")
+def draw_curves(args: argparse.Namespace) -> tuple[bytes, str]:
+    """The figure that `curves` asks for, encoded, and its size. Raises OSError or ValueError for bad input."""
+    logs = [curves.read_log(folder) for folder in args.runs]
+    figure = curves.draw(dict(zip(curves.run_names(args.runs), logs, strict=True)))
+    return curves.encode(figure, args.out.suffix.lower())
+
+
+def check_out(path: Path, formats: Iterable[str]) -> None:
+    """Raise unless a file can be written there, in one of the formats: told before the work, not after it."""
+    if path.suffix.lower() not in formats:
+        raise ValueError(f"--out {path}: a name that ends in {', '.join(formats)} is wanted")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"--out {path}: there is no folder {path.parent}")
     if path.is_dir():
         raise IsADirectoryError(f"--out {path}: a folder; the name of a file is wanted")
-    if path.exists() and photo.exists() and path.samefile(photo):
-        raise ValueError(f"--out {path}: the photograph itself, which stays as it is; another name is wanted")
-
-
-def save_page(page: Image.Image, path: Path, quality: int) -> int:
-    """Write a page in the format of its name: its size in bytes. Encoded first, so that no part of it is left over."""
-    encoded = BytesIO()
-    page.save(encoded, FORMATS[path.suffix.lower()], quality=quality, method=6)  # of WebP: the smallest file
-    runs.write_atomic(path, lambda file: file.write(encoded.getbuffer()))
-    return encoded.tell()
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     figures = parser.add_subparsers(dest="figure", metavar="FIGURE", required=True)
     one = figures.add_parser("distortions", help="a photograph in all types and levels, or in one type")
-    one.set_defaults(draw=draw_distortions)
+    one.set_defaults(draw=draw_distortions, formats=FORMATS)
     one.add_argument("photo", type=Path, metavar="PHOTO", help="a photograph, at best pristine")
     one.add_argument("-o", "--out", type=Path, default=Path("figure5.png"), help="a .png, .jpg or .webp (figure5.png)")
     one.add_argument("--type", help="one type's levels, large; without it all types")
@@ -221,12 +227,16 @@ def main(arguments: list[str] | None = None) -> None:
     )
     one.add_argument("--quality", type=int, default=90, help="of a .jpg or .webp, 1 to 100 (90)")
     one.add_argument("--seed", type=int, default=0, help="of the distortions (0)")
+    one = figures.add_parser("curves", help="losses, SROCC, learning rates and speed of train_joint.py runs, by epoch")
+    one.set_defaults(draw=draw_curves, formats=curves.FORMATS)
+    one.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a folder that train_joint.py wrote")
+    one.add_argument("-o", "--out", type=Path, default=Path("curves.png"), help="a .png, .pdf or .svg (curves.png)")
     args = parser.parse_args(arguments)
     with runs.clear_errors():
-        check_out(args.out, args.photo)
-        page = args.draw(args)
-        size = save_page(page, args.out, args.quality)
-    print(f"{args.out}: {page.width} x {page.height} pixels, {size} bytes")
+        check_out(args.out, args.formats)
+        encoded, size = args.draw(args)  # whole before any of it is written
+        runs.write_atomic(args.out, lambda file: file.write(encoded))
+    print(f"{args.out}: {size}, {len(encoded)} bytes")
 
 
 if __name__ == "__main__":

@@ -68,28 +68,38 @@ class LARS(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for w in group["params"]:
-                if w.grad is None:
-                    continue
+            trained = [w for w in group["params"] if w.grad is not None]
+            for w in trained:
                 if w.grad.is_sparse:
                     raise ValueError(f"LARS takes no sparse gradient, got one for a parameter of shape {list(w.shape)}")
                 if not self.state[w]:
                     self.state[w]["momentum_buffer"] = torch.zeros_like(w)
-                v = self.state[w]["momentum_buffer"]
-                v.mul_(group["momentum"]).add_(_scaled_gradient(w, w.grad, group))
-                w.sub_(v, alpha=group["lr"])
+            for weights in _alike(trained):
+                v = [self.state[w]["momentum_buffer"] for w in weights]
+                torch._foreach_mul_(v, group["momentum"])
+                torch._foreach_add_(v, _scaled_gradients(weights, group))
+                torch._foreach_sub_(weights, v, alpha=group["lr"])
         return loss
 
 
-def _scaled_gradient(w: Tensor, g: Tensor, group: dict[str, Any]) -> Tensor:
-    """ratio * d, by the rules of `LARS`."""
-    if w.ndim <= 1:
-        return g
-    dtype = torch.promote_types(w.dtype, torch.float32)
-    w = w.to(dtype)
-    d = g.to(dtype).add(w, alpha=group["weight_decay"])
-    if not group["adapt"]:
-        return d
-    w_norm, d_norm = w.norm(), d.norm()
-    ratio = torch.where((w_norm > 0) & (d_norm > 0), group["trust_coefficient"] * w_norm / d_norm, 1.0)
-    return ratio * d
+def _alike(weights: list[Tensor]) -> list[list[Tensor]]:
+    """Lists of one device, one dtype and one rule: each of torch's foreach operations takes a list in a few kernels."""
+    lists: dict[tuple[torch.device, torch.dtype, bool], list[Tensor]] = {}
+    for w in weights:
+        lists.setdefault((w.device, w.dtype, w.ndim <= 1), []).append(w)
+    return list(lists.values())
+
+
+def _scaled_gradients(weights: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+    """ratio * d for each of the weights, by the rules of `LARS`."""
+    gradients = [w.grad for w in weights]
+    if weights[0].ndim <= 1:
+        return gradients
+    dtype = torch.promote_types(weights[0].dtype, torch.float32)
+    weights = [w.to(dtype) for w in weights]
+    d = torch._foreach_add([g.to(dtype) for g in gradients], weights, alpha=group["weight_decay"])
+    if group["adapt"]:
+        w_norm, d_norm = torch.stack(torch._foreach_norm(weights)), torch.stack(torch._foreach_norm(d))  # [weights]
+        ratio = torch.where((w_norm > 0) & (d_norm > 0), group["trust_coefficient"] * w_norm / d_norm, 1.0)
+        torch._foreach_mul_(d, ratio.unbind())
+    return d

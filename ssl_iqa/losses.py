@@ -2,10 +2,16 @@
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 
 def supervised_nt_xent(
-    projections: Tensor, classes: Tensor, temperature: float = 0.5, average: str = "anchors"
+    projections: Tensor,
+    classes: Tensor,
+    temperature: float = 0.5,
+    average: str = "anchors",
+    anchors: tuple[int, int] | None = None,
+    max_similarities: int = 2**24,
 ) -> Tensor:
     """Supervised NT-Xent, Eq. 5: L_cont, the mean of l_cont over the batch.
 
@@ -22,12 +28,18 @@ def supervised_nt_xent(
         average: "anchors", the mean over anchors (the "out" form of SupCon, Khosla et al. 2020), or "classes", the
             mean over classes of each class's mean over anchors, the other reading of "average of l_cont computed for
             all classes in the batch".
+        anchors: (first, stop), the views first <= i < stop that are anchors here, where processes share the anchors of
+            a batch whose N views each of them holds. The value is then this part's share of the loss: shares add up
+            to it, and so do their gradients. None: all views.
+        max_similarities: at most so many similarities, rows of [N, N] but at least one, are in memory at a time.
+            Where this takes more than one chunk of rows, the backward pass computes each anew.
 
     Returns:
         The loss, a scalar, float32 or (float64 input) float64.
 
     Raises:
-        ValueError: for wrong shapes or types, a temperature that is not positive, an unknown average.
+        ValueError: for wrong shapes or types, a temperature that is not positive, an unknown average, anchors that
+            are no range of the views, max_similarities below 1.
     """
     if projections.ndim != 2 or not projections.is_floating_point():
         raise ValueError(f"projections must be floating point [N, D], got {_describe(projections)}")
@@ -37,24 +49,50 @@ def supervised_nt_xent(
         raise ValueError(f"temperature must be positive, got {temperature}")
     if average not in ("anchors", "classes"):
         raise ValueError(f"average must be 'anchors' or 'classes', got {average!r}")
+    n_views = len(projections)
+    first, stop = (0, n_views) if anchors is None else anchors
+    if not 0 <= first <= stop <= n_views:
+        raise ValueError(f"anchors must be a range 0 <= first <= stop <= {n_views}, got {anchors}")
+    if not max_similarities >= 1:
+        raise ValueError(f"max_similarities must be at least 1, got {max_similarities}")
 
     with torch.autocast(projections.device.type, enabled=False):
         p = projections.to(torch.promote_types(projections.dtype, torch.float32))  # [N, D]
         length = p.norm(dim=1, keepdim=True)
         p = p / length.masked_fill(length == 0, 1)
-        itself = torch.eye(len(p), dtype=torch.bool, device=p.device)
-        positive = (classes[:, None] == classes) & ~itself  # [N, N], j in P(i)
-        n_positive = positive.sum(dim=1)  # [N], |P(i)|
 
-        sim = p @ p.T / temperature  # [N, N]
-        # The lowest finite number rather than -inf: a lone view (N = 1) would make it -inf - -inf = NaN.
-        log_denominator = sim.masked_fill(itself, torch.finfo(p.dtype).min).logsumexp(dim=1, keepdim=True)  # k != i
-        l_cont = ((log_denominator - sim) * positive).sum(dim=1) / n_positive.clamp(min=1)  # [N]
+        x = p[first:stop] / temperature  # [A, D], the anchors
+        _, index, count = classes.unique(return_inverse=True, return_counts=True)
+        n_positive = count[index] - 1  # [N], |P(i)|
 
-        weight = (n_positive > 0).to(p.dtype)
+        rows = max(1, max_similarities // max(1, n_views))
+        if len(x) <= rows:
+            l_cont = _l_cont(x, first, p, classes, n_positive)  # [A]
+        else:
+            l_cont = torch.cat(
+                [
+                    checkpoint(_l_cont, x_chunk, first + i * rows, p, classes, n_positive, use_reentrant=False)
+                    for i, x_chunk in enumerate(x.split(rows))
+                ]
+            )
+
+        weight = (n_positive > 0).to(p.dtype)  # [N]
         if average == "classes":
             weight = weight / (n_positive + 1)  # over the |P(i)| + 1 views of a class, this sums to 1
-        return (weight * l_cont).sum() / weight.sum().clamp(min=1)
+        return (weight[first:stop] * l_cont).sum() / weight.sum().clamp(min=1)
+
+
+def _l_cont(x: Tensor, first: int, p: Tensor, classes: Tensor, n_positive: Tensor) -> Tensor:
+    """l_cont, [rows], of anchors i = first, first + 1, ..., with x = p_i / tau; of no meaning where P(i) is empty."""
+    anchors = slice(first, first + len(x))
+    positive = classes[anchors, None] == classes  # [rows, N], j in P(i)
+    positive.diagonal(first).fill_(False)
+    sim = x @ p.T  # [rows, N], over tau
+    log_numerator = (sim * positive).sum(dim=1) / n_positive[anchors].clamp(min=1)  # [rows], mean over P(i)
+    with torch.no_grad():  # k = i has no part in the sum, so none in the gradient: autograd need not copy sim for it
+        # The lowest finite number rather than -inf: a lone view (N = 1) would make it -inf - -inf = NaN.
+        sim.diagonal(first).fill_(torch.finfo(sim.dtype).min)
+    return sim.logsumexp(dim=1) - log_numerator
 
 
 def _describe(tensor: Tensor) -> str:

@@ -1,6 +1,7 @@
 """The three networks of Section 3: encoder f (Eqs. 1-2), projector g (Eqs. 3-4) and regressor h (Eq. 6)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -68,13 +69,33 @@ class Regressor(nn.Sequential):
 
 
 class Networks(nn.Module):
-    """What Eq. 8 trains: encoder f, projection head g and regressor h."""
+    """What Eq. 8 trains: encoder f, projection head g and regressor h.
+
+    `forward` calls a loss with the networks, so that torch's DistributedDataParallel, which watches what passes through
+    `forward`, sees both terms of Eq. 8.
+    """
 
     def __init__(self, encoder: Encoder, mean_score: float) -> None:
         super().__init__()
         self.encoder = encoder
         self.projector = ProjectionHead(encoder.dim)
         self.regressor = Regressor(encoder.dim, mean_score)
+
+    def forward(self, loss: Callable[..., Any], *arguments: Any) -> Any:
+        return loss(self, *arguments)
+
+
+@contextmanager
+def running_statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Forward passes in it leave batch normalization's running statistics alone, in training mode too."""
+    norms = [child for child in module.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 class DctMlp(nn.Module):
@@ -120,13 +141,14 @@ class DctMlp(nn.Module):
         blocks of 8x8 pixels log(mean |r|), which sees edges, and mean log |r|, which sees plain surfaces. What is
         added to |r| is a quarter and half a level of 8 bits: less than that cannot be told.
         """
-        colors = torch.einsum("yc,bchw->byhw", self.ycbcr, images).flatten(2)  # [B, 3, HW]
-        found = [colors.mean(dim=2), colors.std(dim=2)]
-        for size in (images, F.avg_pool2d(images, 2)):
-            strength = F.conv2d(size, self.filters, stride=8).abs_()  # [B, 189, h, w]
-            found.append((strength.mean(dim=(2, 3)) + 1 / 1024).log())
-            found.append(strength.add_(1 / 512).log_().mean(dim=(2, 3)))
-        return torch.cat(found, dim=1)
+        with torch.autocast(images.device.type, enabled=False):  # half precision cannot tell so little
+            colors = torch.einsum("yc,bchw->byhw", self.ycbcr, images).flatten(2)  # [B, 3, HW]
+            found = [colors.mean(dim=2), colors.std(dim=2)]
+            for size in (images, F.avg_pool2d(images, 2)):
+                strength = F.conv2d(size, self.filters, stride=8).abs_()  # [B, 189, h, w]
+                found.append((strength.mean(dim=(2, 3)) + 1 / 1024).log())
+                found.append(strength.add_(1 / 512).log_().mean(dim=(2, 3)))
+            return torch.cat(found, dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
         h = self.layer1(self.norm(self.statistics(images)))

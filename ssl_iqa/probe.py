@@ -7,7 +7,7 @@ photographs and are tested on others that they have not seen. Chance is 1/25.
 """
 
 import argparse
-from collections.abc import Sequence
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +15,16 @@ import torch
 from torch import Tensor
 
 from ssl_iqa import data, runs, views
-from ssl_iqa.distortions import KADIS, DistortionClass
 from ssl_iqa.model import Encoder, load_encoder
+from ssl_iqa.shards import ShardViews
 
 Crops = tuple[Tensor, Tensor]  # bytes [N, 3, size, size], and the number of each one's type [N]
 
 
 def distorted_crops(dataset: views.UnlabeledViews, per_class: int, seed: int) -> Crops:
     """`per_class` photographs for each class of the dataset's distortions, distorted, one random view each."""
+    dataset = copy.copy(dataset)
+    dataset.on_device = False
     names = [distortion.name for distortion in dataset.distortions]
     types = np.array([list(dict.fromkeys(names)).index(name) for name in names])
     rng = np.random.default_rng(seed)
@@ -65,18 +67,12 @@ def type_accuracy(z_train: Tensor, types_train: Tensor, z_test: Tensor, types_te
 
 
 def probe_types(
-    encoders: dict[str, Encoder],
-    train: Sequence[str],
-    test: Sequence[str],
-    size: int,
-    reduce: int,
-    seed: int = 0,
-    distortions: Sequence[DistortionClass] = KADIS,
+    encoders: dict[str, Encoder], train: views.UnlabeledViews, test: views.UnlabeledViews, seed: int = 0
 ) -> dict[str, dict[str, float]]:
     """`type_accuracy` of each encoder on the same crops: of each class 8 of train photographs, 4 of test ones."""
-    train_views, test_views = (views.UnlabeledViews(paths, size, reduce, distortions) for paths in (train, test))
-    crops_train, types_train = distorted_crops(train_views, per_class=8, seed=seed)
-    crops_test, types_test = distorted_crops(test_views, per_class=4, seed=seed + 1)
+    train, test = (part.some(200) if isinstance(part, ShardViews) else part for part in (train, test))
+    crops_train, types_train = distorted_crops(train, per_class=8, seed=seed)
+    crops_test, types_test = distorted_crops(test, per_class=4, seed=seed + 1)
     return {
         name: type_accuracy(features(encoder, crops_train), types_train, features(encoder, crops_test), types_test)
         for name, encoder in encoders.items()
@@ -98,11 +94,15 @@ def main(arguments: list[str] | None = None) -> None:
         runs.use_device("cpu", workers=0)
         sources = data.demo_sources()
         train, test = (
-            [path for path, source in sources.items() if source in splits["labeled"][part]]
+            views.UnlabeledViews(
+                [path for path, source in sources.items() if source in splits["labeled"][part]],
+                config["crop"],
+                data.DEMO_REDUCE,
+            )
             for part in ("train", args.part)
         )
         encoders = {str(args.encoder): encoder, "random": load_encoder("random", encoder.arch, config["seed"])}
-        results = probe_types(encoders, train, test, config["crop"], data.DEMO_REDUCE, args.seed)
+        results = probe_types(encoders, train, test, args.seed)
     print(f"25 types, {args.part} photographs not seen in training; chance {1 / 25:.3f}")
     for name, shares in results.items():
         print(f"{name}: linear {shares['linear']:.3f}, nearest neighbor {shares['neighbor']:.3f}")

@@ -1,50 +1,153 @@
 """What train_joint.py says: its settings and data at the start, a line an epoch, and what the encoder has learned."""
 
 import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import torch
+from tqdm import tqdm
+
+from ssl_iqa import distributed, runs
+from ssl_iqa.checkpoint import Run
+
+Batch = TypeVar("Batch")
 
 
-def print_start(
-    settings: dict[str, Any], splits: dict, types: int, classes: int, steps: int, device: str, out: Path
-) -> None:
+class Clock:
+    """How long an epoch takes, and how much of it is spent waiting for its batches."""
+
+    def __init__(self, pictures: int) -> None:
+        self.pictures = pictures  # in a batch
+        self.began = time.perf_counter()
+        self.waited = 0.0
+        self.batches = 0
+
+    def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches, the time until each of them counted as waiting."""
+        iterator = iter(batches)
+        while True:
+            asked = time.perf_counter()
+            batch = next(iterator, None)
+            self.waited += time.perf_counter() - asked
+            if batch is None:
+                return
+            self.batches += 1
+            yield batch
+
+    def rates(self) -> dict[str, float]:
+        """Pictures a second, and the share of the time that was spent waiting."""
+        taken = time.perf_counter() - self.began
+        return {
+            "pictures_per_second": round(self.batches * self.pictures / taken, 1),
+            "data_wait": round(self.waited / taken, 3),
+        }
+
+
+def bar(batches: Iterable[Batch], title: str, done: int, total: int) -> tqdm:
+    """The batches, `done` of `total` having come before, with a progress bar on a terminal."""
+    return tqdm(batches, title, total, initial=done, leave=False, disable=None if distributed.is_main() else True)
+
+
+def shown(values: dict[str, float]) -> dict[str, str]:
+    """A step's values for the bar."""
+    named = {"pictures_per_second": "pictures/s", "data_wait": "wait"}
+    return {named.get(name, name): f"{value:.3g}" for name, value in values.items()}
+
+
+@contextmanager
+def one_voice(is_main: bool) -> Iterator[None]:
+    """Of several processes only the main one prints."""
+    if is_main:
+        yield
+        return
+    with redirect_stdout(None):
+        yield
+
+
+def advice(data_wait: float, settings: dict[str, Any], cores: int) -> str:
+    """What to change where half of an epoch or more goes into waiting for pictures; otherwise nothing."""
+    if data_wait < 0.5:
+        return ""
+    if settings["workers"] < cores:
+        change = f"more --workers (now {settings['workers']}, of {cores} cores)"
+    elif settings["distort_on"] == "worker":
+        change = "--distort-on device, where that is a GPU"
+    else:
+        change = "smaller pictures, or more cores"
+    return f"{data_wait:.0%} of this epoch was spent waiting for pictures; what helps is {change}"
+
+
+def tensorboard(folder: Path, epochs: int) -> Callable[[dict[str, Any]], None]:
+    """Writes lines of log.jsonl for TensorBoard, too, those after so many epochs anew. Raises ValueError without it."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError("--tensorboard: it is not installed; pip install 'ssl_iqa[tensorboard]'") from error
+    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epochs + 1)
+
+    def write(record: dict[str, Any]) -> None:
+        for name, value in record.items():
+            if name != "epoch":
+                writer.add_scalar(name, value, record["epoch"])
+        writer.flush()
+
+    return write
+
+
+def print_start(run: Run, splits: dict, steps: int, device: torch.device) -> None:
+    settings = run.settings
     for name, value in sorted(settings.items()):
         print(f"  {name:<20} {value}")
     if "demo" in (settings["unlabeled"], settings["labeled"]):
         print("The demo's setting: a small encoder and small pictures for two CPU cores. The paper's: --preset paper.")
     if settings["labeled"] == "demo":
         print("Its scores are the mean opinions of KADID-10k's 125 classes, not opinions of these very pictures.")
-    train, val = splits["unlabeled"]["train"], len(splits["unlabeled"]["val"])
-    print(f"unlabeled: {train} photographs to train, {val} to validate; {types} distortion types, {classes} classes")
+    train, val = (splits["unlabeled"][part] for part in ("train", "val_pictures"))
+    types = len({name for name, *_ in run.distortions})
+    print(f"unlabeled: {train} photographs to train, {val} to validate; {types} distortion types,", end=" ")
+    print(f"{len(run.distortions)} classes")
     if "labeled" in splits:
         counts = ", ".join(f"{len(splits['labeled'][part])} {part}" for part in ("train", "val", "test"))
         print(f"labeled: {settings['labeled']}, by reference image: {counts}")
     chance = math.log(2 * settings["batch_size"] - 1)
-    print(f"{steps} steps an epoch on {device}; L_cont is about {chance:.2f} where features say nothing")
-    print(f"run folder: {out}", flush=True)
+    places = f"{device.type}, {distributed.size()} processes" if distributed.size() > 1 else str(device)
+    print(f"{steps} steps an epoch on {places}; L_cont is about {chance:.2f} where features say nothing")
+    going_on = f", going on after {run.progress}" if run.saved else ""
+    print(f"run folder: {run.out}{going_on}", flush=True)
 
 
-def print_epoch(record: dict[str, Any], epochs: int, is_best: bool) -> None:
+def print_epoch(run: Run, record: dict[str, Any], is_best: bool) -> None:
     """A line of log.jsonl, for people; * marks the best epoch so far."""
     labeled = "L_r" in record
     print(
-        f"epoch {record['epoch']:>3}/{epochs}  L_cont {record['L_cont']:.3f}"
+        f"epoch {record['epoch']:>3}/{run.settings['epochs']}  L_cont {record['L_cont']:.3f}"
         + (f"  L_r {record['L_r']:.3f}" if labeled else "")
         + f" | validation: L {record['val_L']:.3f}  L_cont {record['val_L_cont']:.3f}"
         + (f"  L_r {record['val_L_r']:.3f}  SROCC {record['val_SROCC']:.3f}" if labeled else "")
-        + f" | {record['pictures_per_second']:.0f} pictures/s, {record['minutes']:.1f} min"
+        + f" | {record['pictures_per_second']:.0f} pictures/s, {record['data_wait']:.0%} waiting,"
+        + f" {record['minutes']:.1f} min"
         + (" *" if is_best else ""),
         flush=True,
     )
+    warning = advice(record["data_wait"], run.settings, runs.cpu_cores())
+    if warning and not run.is_warned:
+        print(f"warning: {warning}", file=sys.stderr)
+        run.is_warned = True
 
 
-def print_end(accuracies: dict[str, dict[str, float]], types: int, skipped: int, encoder: Path, minutes: float) -> None:
-    """What the best encoder has learned (`probe.probe_types`, by name, of so many types), and what to do with it."""
+def print_end(accuracies: dict[str, dict[str, float]], skipped: int, run: Run, minutes: float) -> None:
+    """What the best encoder has learned (`probe.probe_types`, by name), and what to do with it."""
     if skipped:
         print(f"{skipped} files could not be read and were skipped")
+    types = len({name for name, *_ in run.distortions})
     print(f"Which of the {types} types has a validation photograph? (chance {1 / types:.0%})")
     for name, shares in accuracies.items():
         print(f"  {name}: a linear probe names {shares['linear']:.0%}, the nearest neighbor {shares['neighbor']:.0%}")
+    encoder = run.out / runs.ENCODER
     print(f"{minutes:.1f} minutes. The encoder of the best epoch (*) is {encoder}")
     flag = "" if encoder == Path("runs/joint/encoder.pt") else f" --encoder {encoder}"
     print(f"Next: python finetune.py --mode lp-ft{flag}")

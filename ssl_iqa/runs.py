@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,19 +12,58 @@ from typing import IO, Any
 
 import torch
 
+from ssl_iqa import distributed
+
 CONFIG, SPLITS, LOG, RESULTS = "config.json", "splits.json", "log.jsonl", "results.json"
 LAST, BEST, ENCODER, MODEL = "last.pt", "best.pt", "encoder.pt", "model.pt"
 FILES = (CONFIG, SPLITS, LOG, RESULTS, LAST, BEST, ENCODER, MODEL)
+NUMBERED = "epoch-*.pt"  # the checkpoints that --keep keeps
+STOPPED = 75  # the exit code of a run that a signal has ended; sysexits.h calls it "temporary failure, try again"
+
+
+class NotWritten(OSError):
+    """A file that could not be written: a full disk, for one. What was there before is still there."""
+
+
+class Stopped(Exception):
+    """The run was told to end."""
 
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Bad input (a ValueError or an OSError from reading it) ends the program with its one line and exit code 2."""
+    """Bad input (a ValueError or an OSError from reading it) ends the program with its one line and exit code 2.
+
+    Of several processes on a machine one says it.
+    """
     try:
         yield
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        if distributed.on_this_machine()[0] == 0:
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """While it lasts, SIGINT (Ctrl-C) and SIGTERM (a scheduler's) only ask to end: whether they have is what it gives.
+
+    A second one ends the program at once.
+    """
+    received = []
+
+    def handle(number: int, frame: Any) -> None:
+        if received:
+            os._exit(128 + number)
+        received.append(number)
+        name = signal.Signals(number).name.encode()
+        os.write(2, b"\n" + name + b": ending after this step; a second one ends at once\n")  # print may be under way
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def prepare_folder(folder: Path, keep: bool, replace: bool) -> None:
@@ -34,7 +74,7 @@ def prepare_folder(folder: Path, keep: bool, replace: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"--out {folder}: not a folder")
-    there = [name for name in FILES if (folder / name).exists()]
+    there = [name for name in FILES if (folder / name).exists()] + [path.name for path in folder.glob(NUMBERED)]
     if there and not keep and not replace:
         raise FileExistsError(f"--out {folder}: holds a run ({there[0]}); choose another folder, or give --overwrite")
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,10 +86,16 @@ def prepare_folder(folder: Path, keep: bool, replace: bool) -> None:
             (folder / name).unlink()
 
 
+def is_run_of(folder: Path, settings: dict[str, Any]) -> bool:
+    """Whether a folder holds a run of just these settings."""
+    return (folder / CONFIG).is_file() and read_json(folder / CONFIG) == settings
+
+
 def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Write a file beside its place, make sure that it is on the disk, and move it there in one step.
 
-    When that fails, what was there before stays, and nothing beside it.
+    When that fails, what was there before stays, and nothing beside it. Raises NotWritten for a disk that is full or
+    fails.
     """
     beside = path.with_name(path.name + ".part")
     try:
@@ -58,8 +104,10 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except BaseException:
+    except BaseException as error:
         beside.unlink(missing_ok=True)
+        if isinstance(error, OSError | RuntimeError):  # torch.save raises the latter while it handles the former
+            raise NotWritten(f"{path}: could not be written ({error.__context__ or error})") from error
         raise
 
 
@@ -99,24 +147,44 @@ def read_json(path: Path) -> Any:
 
 
 def append_json(content: dict[str, Any], path: Path) -> None:
-    """One more line of a JSON-lines file."""
-    with open(path, "a") as file:
-        file.write(json.dumps(without_nan(content)) + "\n")
+    """One more line of a JSON-lines file. Raises NotWritten."""
+    try:
+        with open(path, "a") as file:
+            file.write(json.dumps(without_nan(content)) + "\n")
+    except OSError as error:
+        raise NotWritten(f"{path}: could not be written ({error})") from error
 
 
-def use_device(name: str, workers: int) -> torch.device:
+def use_device(name: str, workers: int, amp: str = "off") -> torch.device:
     """The device of a name (`auto`: the accelerator where there is one), with torch's threads set for it.
 
-    On the CPU the encoder gets the cores that the workers leave: more threads than cores wait for one another.
-    Raises ValueError for a device that is not there.
+    Of several processes on a machine each gets a GPU of its own. On the CPU the encoder gets the cores that the workers
+    leave: more threads than cores wait for one another. `amp` is the precision that it will be asked for, see
+    `autocast`. Raises ValueError for a device that is not there or has no such precision.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if (name == "cuda" and not torch.cuda.is_available()) or (name == "mps" and not torch.backends.mps.is_available()):
         raise ValueError(f"--device {name}: there is none here; wanted is cpu or auto")
+    process, processes = distributed.on_this_machine()
+    if name == "cuda" and processes > max(torch.cuda.device_count(), 1):
+        raise ValueError(f"--nproc_per_node {processes}: there are {torch.cuda.device_count()} GPUs here")
     if name == "cpu":
-        torch.set_num_threads(max(1, cpu_cores() - workers))
+        torch.set_num_threads(max(1, cpu_cores() // processes - workers))
+        if amp == "fp16" or (amp == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+            raise ValueError(f"--amp {amp}: this CPU has no such arithmetic; wanted is off")
+    if name == "cuda" and amp == "bf16" and not torch.cuda.is_bf16_supported():
+        raise ValueError("--amp bf16: this GPU has no such arithmetic; wanted is fp16 or off")
+    if name == "cuda" and processes > 1:
+        torch.cuda.set_device(process)
+        return torch.device("cuda", process)
     return torch.device(name)
+
+
+def autocast(device: torch.device, amp: str) -> torch.autocast:
+    """Mixed precision, `bf16` or `fp16`, for the networks' forward passes in it; `off`: float32."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}[amp]
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 
 def cpu_cores() -> int:

@@ -1,14 +1,14 @@
-"""Section 3.1's two views of a distorted picture, and the batches of both streams.
+"""Section 3.1's two views of a distorted picture, and the labeled pictures' crops.
 
 Every draw (class, distortion, crops, flips) comes from a seed that the sampler hands out with the sample, so that a
 batch does not depend on who makes it: any number of workers gives the same training.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from math import prod
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -103,10 +103,11 @@ def first_readable(read: Callable[[int], Tensor], paths: Sequence[str], start: i
     raise ValueError(f"{paths[start]}: not a usable picture, nor is any of the other {len(paths) - 1}")
 
 
-def name_skipped(paths: Iterable[str], named: set[str]) -> None:
-    """Says of each file once that it cannot be read; `named` gathers them."""
+def name_skipped(paths: Iterable[str], named: set[str], aloud: bool = True) -> None:
+    """Says of each file once that it cannot be read, if `aloud`; `named` gathers them."""
     for path in sorted(set(paths) - named):
-        print(f"warning: {path}: cannot be read, skipped", file=sys.stderr)
+        if aloud:
+            print(f"warning: {path}: cannot be read, skipped", file=sys.stderr)
         named.add(path)
 
 
@@ -132,24 +133,31 @@ class UnlabeledViews(Dataset):
         self.kept: dict[int, Tensor] = {}
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Draw, list[str]]:
-        distortion = self.distortions[draw.distortion_class]  # d_t, d_s
         _, picture, skipped = first_readable(self.read, self.paths, draw.index)
+        return self.make(picture, draw), draw, skipped
+
+    def make(self, picture: Tensor, draw: Draw) -> Tensor:
+        """What a picture's bytes [3, H, W] become: two views of it, distorted, or with `on_device` still its bytes."""
+        distortion = self.distortions[draw.distortion_class]  # d_t, d_s
         if self.on_device and not on_cpu_only(distortion):
-            return picture, draw, skipped
+            return picture
         x_u = to_float(picture, self.reduce)
         x_d = distort_as(x_u, distortion, torch.Generator().manual_seed(draw.seed))
         crops = crop_generator(draw)
-        views = torch.stack([random_view(x_d, self.size, crops) for _ in range(2)])  # x^d_i, x^d_j
-        return views, draw, skipped
+        return torch.stack([random_view(x_d, self.size, crops) for _ in range(2)])  # x^d_i, x^d_j
 
     def read(self, index: int) -> Tensor:
         if index in self.kept:
             return self.kept[index]
-        picture = read_image(self.paths[index])
-        if min(picture.shape[1:]) < 16 * self.reduce:
-            raise UnreadableImage(f"{self.paths[index]}: {list(picture.shape[1:])} pixels, distort takes 16 a side")
+        picture = self.checked(read_image(self.paths[index]), self.paths[index])
         if len(self.paths) <= self.KEEP:
             self.kept[index] = picture
+        return picture
+
+    def checked(self, picture: Tensor, name: str) -> Tensor:
+        """The picture [3, H, W]. Raises UnreadableImage where it is too small to be distorted."""
+        if min(picture.shape[1:]) < 16 * self.reduce:
+            raise UnreadableImage(f"{name}: {list(picture.shape[1:])} pixels, distort takes 16 a side")
         return picture
 
 
@@ -267,174 +275,21 @@ def collate_views(samples: list[tuple[Tensor, Draw, list[str]]]) -> UnlabeledBat
 
 
 def finish_views(batch: UnlabeledBatch, dataset: UnlabeledViews, device: torch.device) -> tuple[Tensor, Tensor]:
-    """A batch's views [2B, 3, s, s], first views first, and their classes [2B], on the device; pictures distorted."""
-    views = batch.views.to(device)
+    """A batch's views [2, B, 3, s, s] and their classes [B], on the device; pictures are distorted there."""
+    views = batch.views.to(device, non_blocking=True)
     if batch.sizes:
         made, views = views, torch.empty(2, len(batch.draws), 3, dataset.size, dataset.size, device=device)
         if batch.made:
             views[:, batch.made] = made
-        lengths = [shape.numel() * len(places) for shape, places in batch.sizes]
-        parts = batch.pictures.to(device).split(lengths)
+        lengths = [prod(shape) * len(places) for shape, places in batch.sizes]
+        parts = batch.pictures.to(device, non_blocking=True).split(lengths)
         for (shape, places), part in zip(batch.sizes, parts, strict=True):
             draws = [batch.draws[i] for i in places]
             views[:, places] = distorted_views(part.view(len(places), *shape), draws, dataset)
-    classes = torch.tensor([draw.distortion_class for draw in batch.draws], device=device)
-    return views.flatten(0, 1), classes.repeat(2)
+    return views, torch.tensor([draw.distortion_class for draw in batch.draws], device=device)
 
 
 def collate_crops(samples: list[tuple[Tensor, float, list[str]]]) -> tuple[Tensor, Tensor, list[str]]:
     """[B] samples of `LabeledCrops` -> x [B, 3, s, s], y [B], paths skipped."""
     crops, scores, skipped = zip(*samples, strict=True)
     return torch.stack(crops), torch.tensor(scores, dtype=torch.float32), sum(skipped, [])
-
-
-def draw_classes(batch_size: int, images_per_class: int, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Distortion classes of a batch, [batch_size], drawn from classes with `weights`, [classes].
-
-    The paper draws type and level at random for each picture (images_per_class 0). In a small batch most classes then
-    come once, and Eq. 5 has no positives but a picture's own second view. With images_per_class M, batch_size / M
-    classes are drawn, M pictures of each; no class comes again before every other one has come.
-    """
-    classes, equal = len(weights), (weights == weights[0]).all()
-    if images_per_class == 0:
-        return (
-            rng.integers(classes, size=batch_size)
-            if equal
-            else rng.choice(classes, batch_size, p=weights / weights.sum())
-        )
-    wanted = batch_size // images_per_class
-    rounds = range(-(-wanted // classes))
-    # the order in which classes of a weight are drawn without replacement is that of exponential draws over weights
-    orders = [
-        rng.permutation(classes) if equal else np.argsort(rng.exponential(size=classes) / weights) for _ in rounds
-    ]
-    return np.repeat(np.concatenate(orders)[:wanted], images_per_class)
-
-
-class UnlabeledBatches:
-    """Batch sampler: every picture once in a random order, again until `epoch_size` pictures, a class drawn for each.
-
-    Set `epoch` before iterating; the same seed and epoch give the same draws. `weights` are the classes'.
-    """
-
-    def __init__(
-        self,
-        pictures: int,
-        epoch_size: int,
-        batch_size: int,
-        images_per_class: int,
-        weights: Sequence[float],
-        seed: int,
-    ) -> None:
-        self.pictures, self.batch_size, self.images_per_class, self.seed = pictures, batch_size, images_per_class, seed
-        self.weights = np.array(weights)
-        self.steps = max(1, epoch_size // batch_size)
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        rng = np.random.default_rng((self.seed, 0, self.epoch))  # 0: the unlabeled stream
-        rounds = -(-self.steps * self.batch_size // self.pictures)
-        order = np.concatenate([rng.permutation(self.pictures) for _ in range(rounds)])
-        for step in range(self.steps):
-            indices = order[step * self.batch_size : (step + 1) * self.batch_size]
-            classes = draw_classes(self.batch_size, self.images_per_class, self.weights, rng)
-            seeds = rng.integers(2**62, size=self.batch_size)
-            yield [Draw(*draw) for draw in zip(indices.tolist(), seeds.tolist(), classes.tolist(), strict=True)]
-
-
-class LabeledBatches:
-    """Batch sampler of `steps` batches an epoch that goes round the pictures, in a new random order each time round."""
-
-    def __init__(self, pictures: int, steps: int, batch_size: int, seed: int) -> None:
-        self.pictures, self.steps, self.batch_size, self.seed = pictures, steps, batch_size, seed
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        rng = np.random.default_rng((self.seed, 1, self.epoch))  # 1: the labeled stream
-        first = self.epoch * self.steps * self.batch_size  # pictures that earlier epochs have taken
-        last = first + self.steps * self.batch_size
-        rounds = range(first // self.pictures, -(-last // self.pictures))
-        order = np.concatenate([np.random.default_rng((self.seed, 2, r)).permutation(self.pictures) for r in rounds])
-        order = order[first - rounds.start * self.pictures :]
-        for step in range(self.steps):
-            indices = order[step * self.batch_size : (step + 1) * self.batch_size].tolist()
-            seeds = rng.integers(2**62, size=self.batch_size).tolist()
-            yield [Draw(index, seed) for index, seed in zip(indices, seeds, strict=True)]
-
-
-class Streams:
-    """Batches of the unlabeled and, beside them, of the labeled pictures: what Section 4.2 takes CombinedLoader for.
-
-    An epoch is as long as the unlabeled stream. `skipped` gathers the paths of files that could not be read.
-    """
-
-    def __init__(
-        self,
-        unlabeled: UnlabeledViews,
-        labeled: LabeledCrops | None,
-        batch_size: int,
-        labeled_batch_size: int,
-        images_per_class: int,
-        epoch_size: int,
-        workers: int,
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        self.unlabeled_batches = UnlabeledBatches(
-            len(unlabeled.paths),
-            epoch_size or len(unlabeled.paths),
-            batch_size,
-            images_per_class,
-            [distortion.weight for distortion in unlabeled.distortions],
-            seed,
-        )
-        self.dataset = unlabeled
-        self.unlabeled = DataLoader(
-            unlabeled,
-            batch_sampler=self.unlabeled_batches,
-            collate_fn=collate_views,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-        )
-        self.labeled = None
-        if labeled is not None:
-            self.labeled_batches = LabeledBatches(len(labeled.paths), len(self), labeled_batch_size, seed)
-            labeled_workers = 0 if labeled.made else workers  # cropping bytes is no work
-            self.labeled = DataLoader(
-                labeled,
-                batch_sampler=self.labeled_batches,
-                collate_fn=collate_crops,
-                num_workers=labeled_workers,
-                persistent_workers=labeled_workers > 0,
-            )
-        for stream in filter(None, (unlabeled, labeled)):
-            first_readable(stream.read, stream.paths, 0)  # where none is, this raises now and not amid training
-        self.device = device
-        self.skipped: set[str] = set()
-
-    def __len__(self) -> int:
-        return len(self.unlabeled_batches)
-
-    def batches(self, epoch: int) -> Iterator[tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]]:
-        """((views [2B, 3, s, s], classes [2B]), (x [N_L, 3, s, s], y [N_L]) or None), on the device."""
-        self.unlabeled_batches.epoch = epoch
-        if self.labeled is None:
-            pairs = ((batch, None) for batch in self.unlabeled)
-        else:
-            self.labeled_batches.epoch = epoch
-            pairs = zip(self.unlabeled, self.labeled, strict=True)
-        for unlabeled, labeled in pairs:
-            name_skipped(unlabeled.skipped, self.skipped)
-            views = finish_views(unlabeled, self.dataset, self.device)
-            if labeled is None:
-                yield views, None
-            else:
-                x, y, skipped = labeled
-                name_skipped(skipped, self.skipped)
-                yield views, (x.to(self.device), y.to(self.device))

@@ -1,6 +1,7 @@
 """What the tests of several modules share: small photographs, a scored set of them, the scripts' smallest settings."""
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
+from torch import Tensor
 
 REFERENCES = 10
 
@@ -46,6 +48,18 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with open(folder / "scores.csv", "w", newline="") as file:
         csv.writer(file).writerows([("image", "score", "reference", "distortion"), *rows])
     return folder / "scores.csv"
+
+
+@pytest.fixture
+def damaged(photographs: Path, tmp_path: Path) -> list[str]:
+    """Six paths: a text, a truncated picture, none there, one of 10 x 10, and two good ones."""
+    good = (photographs / "0.png").read_bytes()
+    (tmp_path / "0.png").write_text("no picture")
+    (tmp_path / "1.png").write_bytes(good[: len(good) // 2])
+    Image.new("RGB", (10, 10)).save(tmp_path / "3.png")
+    for i in (4, 5):
+        (tmp_path / f"{i}.png").write_bytes((photographs / f"{i}.png").read_bytes())
+    return [str(tmp_path / f"{i}.png") for i in range(6)]
 
 
 @pytest.fixture
@@ -105,3 +119,27 @@ def finetune_arguments(scored: Path, one_thread: None) -> Callable[..., list[str
         "device": "cpu",
     }
     return lambda **changes: flags(smallest | changes)
+
+
+def load(path: Path) -> dict[str, Any]:
+    return torch.load(path, weights_only=True)
+
+
+def log(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").open()]
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two checkpoints are equal bit for bit."""
+    if isinstance(a, Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[name], b[name]) for name in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def timeless(out: Path) -> list[dict[str, Any]]:
+    times = ("minutes", "pictures_per_second", "data_wait")
+    return [{k: v for k, v in record.items() if k not in times} for record in log(out)]

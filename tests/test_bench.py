@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from ssl_iqa import bench
 from ssl_iqa.distortions import KADIS, NAMES, DistortionClass
@@ -60,8 +61,56 @@ def test_the_pipeline_and_the_device_are_measured(capsys: pytest.CaptureFixture[
     assert out.startswith("2 pictures of 512x384 on cpu") and "pictures/s" in out and "of it" in out
 
 
+def test_the_loss_has_a_line_a_number_of_views(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    costs = {(64, False): (2.0, 0.0), (64, True): (3.0, 0.0), (128, False): (4.0, 80.0), (128, True): (5.0, 20.0)}
+    asked = []
+
+    def in_new_process(work: object, n_views: int, chunked: bool, *others: object) -> tuple[float, float]:
+        asked.append((work, *others))
+        return costs[n_views, chunked]
+
+    monkeypatch.setattr(bench, "in_new_process", in_new_process)
+    bench.main(["loss", "--views", "64", "128", "--repeats", "2", "--device", "cpu"])
+    title, _, columns, *rows = capsys.readouterr().out.splitlines()
+    assert title.startswith("Eq. 5") and "on cpu" in title and columns.split()[0] == "views"
+    assert rows[0].split() == ["64", "2.0000", "0.0", "3.0000", "0.0", "1.50", "nan"]
+    assert rows[1].split() == ["128", "4.0000", "80.0", "5.0000", "20.0", "1.25", "0.25"]
+    assert asked == 4 * [(bench.loss_cost, 2, "cpu")]
+
+
+def test_the_memory_of_the_loss_is_that_of_its_similarities() -> None:
+    taken, mebibytes = bench.in_new_process(bench.loss_cost, 1024, False, 1, "cpu")
+    assert taken > 0 and 8 <= mebibytes <= 64  # one [1024, 1024] takes 4
+
+
+def test_the_loss_is_measured_all_at_once_and_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def loss(p: Tensor, classes: Tensor, **settings: int) -> Tensor:
+        asked.append((len(p), len(classes.unique()), settings))
+        return p.sum()
+
+    peaks = iter([100.0, 164.0, 300.0, 300.5])
+    monkeypatch.setattr(bench, "supervised_nt_xent", loss)
+    monkeypatch.setattr(bench, "peak_memory", lambda device: next(peaks))
+    assert bench.loss_cost(300, chunked=False, repeats=1, device_name="cpu")[1] == 64
+    assert asked == [(n, classes, {"max_similarities": 300**2}) for n, classes in ((16, 16), (300, 125), (300, 125))]
+    asked.clear()
+    assert bench.loss_cost(300, chunked=True, repeats=2, device_name="cpu")[1] == 0.5
+    assert asked == [(16, 16, {})] + 3 * [(300, 125, {})]
+
+
 @pytest.mark.parametrize(
-    "flags", [["distortions", "--repeats", "0"], ["distortions", "--pictures", "20"], ["device", "--batch-size", "-1"]]
+    "flags",
+    [
+        ["distortions", "--repeats", "0"],
+        ["distortions", "--pictures", "20"],
+        ["device", "--batch-size", "-1"],
+        ["loss", "--views", "1"],
+        ["loss", "--repeats", "0"],
+    ],
 )
 def test_numbers_too_small_to_measure_are_refused(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -109,7 +109,7 @@ def test_finetunes_paper_preset_is_section_4_2() -> None:
 def test_every_setting_has_its_flag_and_every_preset_is_within_its_limits(script) -> None:
     for preset in script.PRESETS:
         values = dataclasses.asdict(script.PRESETS[preset])
-        line = [part for name, value in values.items() if value != "" for part in (flag(name), str(value))]
+        line = [part for name, value in values.items() if value not in ("", False) for part in (flag(name), str(value))]
         needed = {"unlabeled": "DIR", "labeled": "csv:FILE"} if script is train_joint else {"data": "csv:FILE"}
         line += [part for name, value in needed.items() if not values[name] for part in (flag(name), value)]
         settings, _ = script.parse_arguments(["--preset", preset, *line])
@@ -122,7 +122,8 @@ def test_every_setting_has_its_flag_and_every_preset_is_within_its_limits(script
         (
             train_joint,
             "preset unlabeled labeled arch init alpha temperature batch_size labeled_batch_size images_per_class crop"
-            " epochs lr regressor_lr weight_decay trust_coefficient workers device seed out resume overwrite",
+            " epochs lr regressor_lr weight_decay trust_coefficient workers device seed out resume overwrite"
+            " accumulate amp compile save_every keep tensorboard",
         ),
         (finetune, "preset mode encoder data epochs batch_size lr crops seed out overwrite"),
     ],

@@ -261,7 +261,9 @@ def test_a_page_that_cannot_be_put_in_place_leaves_the_one_before(
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(SystemExit) as caught:
         run(photo, tmp_path / "page.png", "--type", "darken")
-    assert caught.value.code == 2 and capsys.readouterr().err == f"error: {tmp_path / 'page.png'}: not today\n"
+    page = tmp_path / "page.png"
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == f"error: {page}: could not be written ({page}: not today)\n"
     assert (tmp_path / "page.png").read_text() == "before"
 
 

@@ -57,14 +57,12 @@ class Epochs:
         self.real = finetune.train_epoch
         monkeypatch.setattr(finetune, "train_epoch", self)
 
-    def __call__(
-        self, encoder: Encoder, regressor: Regressor, optimizer: Any, batches: Any, phase: str, *rest
-    ) -> float:
-        both = nn.ModuleDict({"encoder": encoder, "regressor": regressor})
+    def __call__(self, encoder: Encoder, trained: nn.Module, optimizer: Any, batches: Any, phase: str, *rest) -> float:
+        both = nn.ModuleDict({"encoder": encoder, "regressor": trained if phase == "lp" else trained[1]})
         self.phases.append(phase)
         self.rates.append(optimizer.param_groups[0]["lr"])
         self.before.append(copy.deepcopy(both.state_dict()))
-        loss = self.real(encoder, regressor, optimizer, batches, phase, *rest)
+        loss = self.real(encoder, trained, optimizer, batches, phase, *rest)
         self.after.append(copy.deepcopy(both.state_dict()))
         return loss
 
@@ -185,7 +183,7 @@ def test_an_epoch_of_mse_on_given_batches() -> None:
     pictures, scores = torch.rand(2, 4, 3, 32, 32, generator=generator), 10 * torch.rand(2, 4, generator=generator)
     batches = [(x, y, []) for x, y in zip(pictures, scores, strict=True)]
     optimizer = torch.optim.Adam(regressor.parameters(), lr=0.0)
-    loss = finetune.train_epoch(encoder, regressor, optimizer, batches, "lp", set())
+    loss = finetune.train_epoch(encoder, regressor, optimizer, batches, "lp", "off", set())
     encoder.eval()
     with torch.no_grad():
         expected = [((regressor(encoder(x)) - y) ** 2).mean().item() for x, y, _ in batches]
@@ -268,7 +266,7 @@ def test_pictures_of_several_sizes_are_encoded_each_as_it_is() -> None:
     sizes = [(40, 50), (40, 50), (60, 40), (40, 50)]
     pictures = [torch.randint(256, (3, *size), generator=generator, dtype=torch.uint8) for size in sizes]
     batch = [(7, pictures[0]), (3, pictures[1]), (9, None), (5, pictures[2]), (1, pictures[3])]
-    indices, z = finetune.encode(encoder, [batch], lambda image: views.test_crops(image, "full", 32))
+    indices, z = finetune.encode(encoder, [batch], lambda image: views.test_crops(image, "full", 32), "off")
     with torch.no_grad():
         expected = torch.stack([encoder.eval()(picture[None] / 255) for picture in pictures])
     assert indices == [7, 3, 5, 1]

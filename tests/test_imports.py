@@ -12,6 +12,7 @@ PACKAGE = ROOT / "ssl_iqa"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = [path for path in sorted(ROOT.glob("*.py")) if path.name != "setup.py"]
 DEPENDENCIES = {"torch", "torchvision", "numpy", "scipy", "PIL", "tqdm", "tomli"}  # setup.py's install_requires
+EXTRAS = {"matplotlib", "webdataset"}  # its extras: imported where they are used, so that the rest goes without
 
 
 def parse(path: Path) -> ast.Module:
@@ -83,13 +84,20 @@ def test_argparse_is_in_cli_and_the_commands_only() -> None:
     assert all(path == PACKAGE / "cli.py" or is_command(path) for path in with_argparse)
     assert all(is_command(path) for path in SCRIPTS)
     libraries = ("model", "losses", "lars", "metrics", "data", "views", "runs", "checkpoint", "report")
+    libraries += ("distributed", "samplers", "streams")
     assert not {PACKAGE / f"{name}.py" for name in libraries} & set(with_argparse)
 
 
 def test_the_package_needs_its_dependencies_only() -> None:
     for path in [*MODULES, *SCRIPTS]:
         top = {name.partition(".")[0] for name in imports(path)}
-        assert top <= DEPENDENCIES | sys.stdlib_module_names | {"ssl_iqa"}, path
+        assert top <= DEPENDENCIES | EXTRAS | sys.stdlib_module_names | {"ssl_iqa"}, path
+
+
+def test_extras_are_imported_where_they_are_used() -> None:
+    for path in [*MODULES, *SCRIPTS]:
+        at_once = [ast.unparse(node) for node in parse(path).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        assert not any(extra in statement for statement in at_once for extra in (*EXTRAS, "tensorboard")), path
 
 
 def test_imports_are_read_in_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,8 @@
 import copy
 import json
 import math
-import signal
-import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,9 +18,11 @@ from torch import Tensor
 
 import train_joint
 from ssl_iqa import data, probe, views
-from ssl_iqa.checkpoint import Progress
+from ssl_iqa.checkpoint import Progress, Run
 from ssl_iqa.distortions import load_distortions
 from ssl_iqa.model import Networks, load_encoder
+from ssl_iqa.streams import Pictures, Streams, find_pictures
+from tests.conftest import load, log, same, timeless
 from train_joint import joint_step, lr_factor, make_optimizer
 
 ARCH = "dct-mlp"
@@ -36,25 +37,6 @@ def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     """The probe at a run's end distorts 1500 pictures; tests/test_finetune.py has a run with it."""
     shares = {"linear": 0.5, "neighbor": 0.5}
     monkeypatch.setattr(probe, "probe_types", lambda encoders, *others: dict.fromkeys(encoders, shares))
-
-
-def load(path: Path) -> dict[str, Any]:
-    return torch.load(path, weights_only=True)
-
-
-def log(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "log.jsonl").open()]
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two checkpoints are equal bit for bit."""
-    if isinstance(a, Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[name], b[name]) for name in a)
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
 
 
 def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -132,12 +114,30 @@ def test_at_alpha_1_there_is_no_regression(nets: Networks) -> None:
 
 
 class Fixed(list):
-    """Batches in place of views.Streams."""
+    """Batches in place of Streams."""
 
     labeled = True
 
-    def batches(self, epoch: int) -> Iterator[tuple[Batch, Batch | None]]:
-        return iter(self)
+    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, Batch | None]]:
+        return iter(self[start:])
+
+
+def never() -> bool:
+    """No signal has come."""
+    return False
+
+
+def train_epoch(
+    nets: Networks,
+    optimizer: torch.optim.Optimizer,
+    streams: Fixed,
+    epoch: int,
+    settings: train_joint.Settings,
+    is_stopped: Callable[[], bool] = never,
+) -> dict[str, float]:
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    run = Run(Path(), {}, [], nets, optimizer, scaler, Progress(epochs=epoch))
+    return train_joint.train_epoch(run, nets, streams, settings, is_stopped)
 
 
 def test_both_batches_pass_one_encoder_before_one_optimizer_step(nets: Networks) -> None:
@@ -145,7 +145,7 @@ def test_both_batches_pass_one_encoder_before_one_optimizer_step(nets: Networks)
     nets.encoder.register_forward_pre_hook(lambda module, images: events.append(len(images[0])))
     optimizer = make_optimizer(nets, SETTINGS)
     optimizer.register_step_post_hook(lambda *_: events.append("step"))
-    train_joint.train_epoch(nets, optimizer, Fixed([batches()] * 3), 0, 0, SETTINGS)
+    train_epoch(nets, optimizer, Fixed([batches()] * 3), 0, SETTINGS)
     assert events == [6, 4, "step"] * 3
 
 
@@ -155,7 +155,7 @@ def test_a_step_uses_its_own_gradient_only(nets: Networks) -> None:
     settings = replace(SETTINGS, warmup=10**9)
     optimizer = make_optimizer(nets, settings)
     optimizer.register_step_pre_hook(lambda *_: gathered.append(gradients(nets)))
-    train_joint.train_epoch(nets, optimizer, Fixed([batches()] * 2), 0, 0, settings)
+    train_epoch(nets, optimizer, Fixed([batches()] * 2), 0, settings)
     for first, second in zip(*gathered, strict=True):
         torch.testing.assert_close(first, second, rtol=1e-2, atol=1e-3)
 
@@ -163,7 +163,7 @@ def test_a_step_uses_its_own_gradient_only(nets: Networks) -> None:
 def test_lars_takes_section_4_2s_learning_rates(nets: Networks) -> None:
     settings = replace(SETTINGS, lr=0.2, regressor_lr=3e-4, weight_decay=0.0, trust_coefficient=0.01)
     before = copy.deepcopy(nets)
-    train_joint.train_epoch(nets, make_optimizer(nets, settings), Fixed([batches()]), 0, 0, settings)
+    train_epoch(nets, make_optimizer(nets, settings), Fixed([batches()]), 0, settings)
     for name, weight in before.named_parameters():
         moved = nets.get_parameter(name) - weight
         gradient = nets.get_parameter(name).grad
@@ -179,7 +179,7 @@ def test_both_losses_fall_on_a_batch_seen_often(nets: Networks) -> None:
     settings = replace(SETTINGS, lr=1.0, regressor_lr=1e-3)
     optimizer = make_optimizer(nets, settings)
     batch = Fixed([batches()] * 10)
-    records = [train_joint.train_epoch(nets, optimizer, batch, epoch, 0, settings) for epoch in range(5)]
+    records = [train_epoch(nets, optimizer, batch, epoch, settings) for epoch in range(5)]
     # at best the four views of one class are at similarity 1, and at -1 to the two of the other
     floor = (4 * math.log(3 + 2 * math.exp(-4)) + 2 * math.log(1 + 4 * math.exp(-4))) / 6
     assert records[0]["L_cont"] > 1.1 and records[-1]["L_cont"] == pytest.approx(floor, abs=0.01)
@@ -212,15 +212,15 @@ def test_an_epoch_goes_on_where_the_last_one_ended(nets: Networks) -> None:
     optimizer = make_optimizer(nets, settings)
     rates: list[list[float]] = []
     optimizer.register_step_pre_hook(lambda *_: rates.append([group["lr"] for group in optimizer.param_groups]))
-    record = train_joint.train_epoch(nets, optimizer, Fixed([batches()] * 2), 1, 0, settings)
+    record = train_epoch(nets, optimizer, Fixed([batches()] * 2), 1, settings)
     assert rates == [pytest.approx([0.4, 0.002]), pytest.approx([0.2, 0.001])]
     assert record["lr"] == pytest.approx(0.2)
 
 
 def test_an_epochs_losses_are_the_means_over_its_steps(nets: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
     script = iter([{"L_cont": 3.0, "L": 1.0}, {"L_cont": 5.0, "L": 2.0}])
-    monkeypatch.setattr(train_joint, "joint_step", lambda *_: next(script))
-    record = train_joint.train_epoch(nets, make_optimizer(nets, SETTINGS), Fixed([batches()] * 2), 0, 0, SETTINGS)
+    monkeypatch.setattr(train_joint, "joint_step", lambda *args: joint_step(*args) | next(script))
+    record = train_epoch(nets, make_optimizer(nets, SETTINGS), Fixed([batches()] * 2), 0, SETTINGS)
     assert (record["L_cont"], record["L"]) == (4.0, 1.5)
 
 
@@ -228,11 +228,11 @@ def test_an_epochs_losses_are_the_means_over_its_steps(nets: Networks, monkeypat
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change(
     nets: Networks, monkeypatch: pytest.MonkeyPatch, loss: float
 ) -> None:
-    monkeypatch.setattr(train_joint, "joint_step", lambda *_: {"L_cont": 1.0, "L_r": loss, "L": loss})
+    monkeypatch.setattr(train_joint, "joint_step", lambda *args: joint_step(*args) | {"L_r": loss, "L": loss})
     optimizer = make_optimizer(nets, SETTINGS)
     optimizer.register_step_pre_hook(lambda *_: pytest.fail("the weights were changed"))
     with pytest.raises(FloatingPointError, match="not finite at step 13, epoch 5"):
-        train_joint.train_epoch(nets, optimizer, Fixed([batches()] * 3), 4, 0, SETTINGS)
+        train_epoch(nets, optimizer, Fixed([batches()] * 3), 4, SETTINGS)
 
 
 # --- plateaus and early stopping ---
@@ -306,29 +306,32 @@ def test_a_validation_loss_that_is_not_finite_stops_the_run(
 # --- validation ---
 
 
-def streams_of(arguments: list[str]) -> tuple[train_joint.Settings, views.Streams, views.Streams, data.LabeledSet]:
+def pictures_of(settings: train_joint.Settings) -> Pictures:
+    classes = load_distortions(settings.distortions)
+    return find_pictures(settings.unlabeled, settings.labeled, settings.crop, classes, False, settings.seed, 0)
+
+
+def streams_of(arguments: list[str]) -> tuple[train_joint.Settings, Streams, Streams, data.LabeledSet]:
     settings, _ = train_joint.parse_arguments(arguments)
-    splits, train, val, labeled, reduce = train_joint.split_pictures(settings)
-    both = train_joint.make_streams(
-        train, val, labeled, splits, reduce, load_distortions(settings.distortions), torch.device("cpu"), settings
-    )
-    return settings, *both, labeled
+    pictures = pictures_of(settings)
+    both = train_joint.make_streams(pictures, torch.device("cpu"), settings)
+    return settings, *both, pictures.labeled
 
 
 def test_validation_is_the_same_every_time_and_changes_nothing(joint_arguments: Arguments, nets: Networks) -> None:
     settings, streams, val_streams, _ = streams_of(joint_arguments(validation_size=8))
     before = copy.deepcopy(nets.state_dict())
-    first = train_joint.validate(nets, val_streams, settings)
+    first = train_joint.validate(nets, val_streams, settings, never)
     list(streams.batches(0))
     torch.rand(3), np.random.rand(3)
-    assert train_joint.validate(nets, val_streams, settings) == first
+    assert train_joint.validate(nets, val_streams, settings, never) == first
     assert same(nets.state_dict(), before)
     assert first["val_L"] == pytest.approx(0.9 * first["val_L_cont"] + 0.1 * first["val_L_r"])
 
 
 def test_validation_is_eq_8_of_its_batches_and_their_srocc(joint_arguments: Arguments, nets: Networks) -> None:
     settings, _, val_streams, _ = streams_of(joint_arguments(validation_size=12))
-    result = train_joint.validate(nets, val_streams, settings)
+    result = train_joint.validate(nets, val_streams, settings, never)
     nets.eval()
     with torch.no_grad():
         pairs = list(val_streams.batches(0))
@@ -369,7 +372,8 @@ def test_a_run_leaves_its_files(joint_arguments: Arguments, tmp_path: Path, caps
 
     records = log(tmp_path)
     assert [record["epoch"] for record in records] == [1, 2]
-    names = "L_cont L_r L lr pictures_per_second val_L_cont val_L_r val_L val_SROCC epoch minutes skipped"
+    names = "L_cont L_r L grad_norm lr regressor_lr pictures_per_second data_wait"
+    names += " val_L_cont val_L_r val_L val_SROCC epoch minutes skipped"
     assert all(record.keys() == set(names.split()) for record in records)
     assert records[0]["L"] == pytest.approx(0.9 * records[0]["L_cont"] + 0.1 * records[0]["L_r"])
 
@@ -447,11 +451,13 @@ def test_no_picture_of_a_test_reference_is_ever_read(
 
 def test_no_photograph_of_a_test_source_is_in_the_demos_unlabeled_stream() -> None:
     settings = replace(SETTINGS, unlabeled="demo", labeled="demo")
-    splits, train, val, labeled, reduce = train_joint.split_pictures(settings)
+    splits, train, val, labeled = pictures_of(settings)
     sources = data.demo_sources()
     parts = {name: set(splits["labeled"][name]) for name in ("train", "val", "test")}
-    assert {sources[path] for path in train} == parts["train"] and {sources[path] for path in val} == parts["val"]
-    assert not parts["test"] & (parts["train"] | parts["val"]) and labeled.name == "demo" and reduce == 2
+    assert {sources[path] for path in train.paths} == parts["train"]
+    assert {sources[path] for path in val.paths} == parts["val"]
+    assert not parts["test"] & (parts["train"] | parts["val"])
+    assert labeled.name == "demo" and train.reduce == val.reduce == 2
 
 
 def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(
@@ -484,7 +490,7 @@ def test_unreadable_files_are_named_once_and_counted(
     (folder / "half.png").write_bytes((photographs / "3.png").read_bytes()[:2000])
     train_joint.main(joint_arguments(out=tmp_path / "run", unlabeled=folder, epochs=6))
     shown = capsys.readouterr()
-    warnings = [line for line in shown.err.splitlines() if line.startswith("warning")]
+    warnings = [line for line in shown.err.splitlines() if "cannot be read" in line]
     bad = ("half.png", "note.jpg")
     assert sorted(warnings) == [f"warning: {folder / name}: cannot be read, skipped" for name in bad]
     assert "2 files could not be read and were skipped" in shown.out
@@ -498,18 +504,14 @@ def interrupted(arguments: list[str], monkeypatch: pytest.MonkeyPatch, epoch: in
     """A run that ends where the epoch with this index should begin."""
     real = train_joint.train_epoch
 
-    def train_epoch(*args: Any) -> dict[str, float]:
-        if args[3] == epoch:
+    def train_epoch(run: Run, *args: Any) -> dict[str, float]:
+        if run.progress.epochs == epoch:
             raise KeyboardInterrupt
-        return real(*args)
+        return real(run, *args)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(train_joint, "train_epoch", train_epoch)
         train_joint.main(arguments)
-
-
-def timeless(out: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in record.items() if k not in ("minutes", "pictures_per_second")} for record in log(out)]
 
 
 def test_a_resumed_run_equals_one_that_was_not_interrupted(
@@ -526,58 +528,6 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(
     for name in ("last.pt", "best.pt", "encoder.pt"):
         assert same(load(tmp_path / "whole" / name), load(tmp_path / "part" / name)), name
     assert timeless(tmp_path / "whole") == timeless(tmp_path / "part")
-
-
-KILLED = """
-import os, signal, sys
-import torch
-from ssl_iqa import runs
-import train_joint
-
-torch.set_num_threads(1)
-torch.set_num_threads = lambda threads: None
-when, *arguments = sys.argv[1:]
-joint_step, save, steps = train_joint.joint_step, torch.save, 0
-
-def killed_step(*args):
-    global steps
-    steps += 1
-    if steps == 4:  # the second one of the second epoch
-        os.kill(os.getpid(), signal.SIGKILL)
-    return joint_step(*args)
-
-def killed_save(state, file):
-    if "last.pt" in file.name and state["progress"]["epochs"] == 2:
-        file.write(b"half")
-        file.flush()
-        os.kill(os.getpid(), signal.SIGKILL)
-    save(state, file)
-
-if when == "epoch":
-    train_joint.joint_step = killed_step
-else:
-    torch.save = killed_save
-train_joint.main(arguments)
-"""
-
-
-@pytest.mark.parametrize("when", ["epoch", "save"])
-def test_after_kill_9_in_the_middle_of_an_epoch_or_a_save_a_run_goes_on(
-    joint_arguments: Arguments, tmp_path: Path, when: str
-) -> None:
-    part = joint_arguments(out=tmp_path / "part")
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, when, *part], cwd=Path(__file__).parents[1], capture_output=True, text=True
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    last = load(tmp_path / "part" / "last.pt")
-    assert last["progress"]["epochs"] == 1 and (tmp_path / "part" / "last.pt.part").exists() == (when == "save")
-    assert load_encoder(tmp_path / "part" / "encoder.pt").arch == ARCH
-
-    train_joint.main([*part, "--resume"])
-    train_joint.main(joint_arguments(out=tmp_path / "whole"))
-    assert same(load(tmp_path / "part" / "last.pt"), load(tmp_path / "whole" / "last.pt"))
-    assert timeless(tmp_path / "part") == timeless(tmp_path / "whole")
 
 
 def test_a_run_is_resumed_with_its_own_settings_only(
@@ -657,3 +607,195 @@ def test_the_demos_own_folder_is_replaced_and_says_so(
     assert "runs/joint: the run that was here is replaced" in capsys.readouterr().out
     assert json.loads(Path("runs/joint/config.json").read_text())["seed"] == 1
     assert "runs/joint" in error_of(joint_arguments(alpha=1, labeled=None), capsys)  # own pictures' run: not unasked
+
+
+# --- in chunks, in half precision, compiled ---
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 6])
+def test_in_chunks_the_gradient_is_the_same(nets: Networks, accumulate: int) -> None:
+    """In float64, with batch normalization's running statistics, so that a chunk is normalized like the batch."""
+    nets.double().eval()
+    for module in nets.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+    copied = copy.deepcopy(nets)
+    unlabeled, labeled = batches(torch.float64)
+    expected = joint_step(copied, unlabeled, labeled, SETTINGS)
+    assert joint_step(nets, unlabeled, labeled, replace(SETTINGS, accumulate=accumulate)) == pytest.approx(expected)
+    for ours, theirs in zip(gradients(nets), gradients(copied), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    assert max(gradient.abs().max() for gradient in gradients(nets)) > 1e-2
+
+
+def test_in_chunks_one_graph_of_a_chunk_is_in_memory_at_a_time(nets: Networks) -> None:
+    passes: list[Any] = []
+    nets.encoder.register_forward_pre_hook(lambda _, images: passes.append((len(images[0]), torch.is_grad_enabled())))
+    nets.projector[0].weight.register_hook(lambda _: passes.append("backward"))
+    joint_step(nets, batches()[0], None, replace(SETTINGS, accumulate=3, alpha=1.0))
+    assert passes == 3 * [(2, False)] + 3 * [(2, True), "backward"]
+
+
+def test_in_chunks_running_statistics_count_each_view_once(nets: Networks) -> None:
+    norm = nets.encoder.network.norm
+    before = norm.running_mean.clone()
+    unlabeled, _ = batches()
+    joint_step(nets, unlabeled, None, replace(SETTINGS, accumulate=2, alpha=1.0))
+    expected = before
+    for chunk in unlabeled[0].chunk(2):  # of 3 views
+        expected = 0.9 * expected + 0.1 * nets.encoder.network.statistics(chunk).mean(dim=0)
+    torch.testing.assert_close(norm.running_mean, expected)
+    assert norm.num_batches_tracked == 2 and norm.track_running_stats
+
+
+def test_fp16s_scale_leaves_the_gradient(nets: Networks) -> None:
+    unlabeled, labeled = batches()
+    copied = copy.deepcopy(nets)
+    for accumulate in (1, 3):
+        nets.zero_grad(), copied.zero_grad()
+        settings = replace(SETTINGS, accumulate=accumulate)
+        joint_step(copied, unlabeled, labeled, settings)
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        joint_step(nets, unlabeled, labeled, settings, scaler.scale)
+        for ours, theirs in zip(gradients(nets), gradients(copied), strict=True):
+            torch.testing.assert_close(ours / 1024, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_a_step_whose_gradient_fp16_cannot_hold_is_left_out(nets: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+
+    def overflowing(*args: Any) -> dict[str, float]:
+        values = joint_step(*args)
+        if not taken:
+            nets.projector[0].weight.grad[0, 0] = math.inf
+        taken.append(1)
+        return values
+
+    monkeypatch.setattr(train_joint, "joint_step", overflowing)
+    optimizer, before = make_optimizer(nets, SETTINGS), copy.deepcopy(nets.state_dict())
+    weights: list[bool] = []
+    optimizer.register_step_post_hook(lambda *_: weights.append(True))
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    run = Run(Path(), {}, [], nets, optimizer, scaler)
+    train_joint.train_epoch(run, nets, Fixed([batches()]), SETTINGS, never)
+    assert weights == [] and torch.equal(nets.projector[0].weight, before["projector.0.weight"])
+    assert scaler.get_scale() == 2.0 and run.progress.step == 1
+    run.progress = Progress()
+    train_joint.train_epoch(run, nets, Fixed([batches()]), SETTINGS, never)
+    assert weights == [True]
+
+
+needs_bf16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16 arithmetic"
+)
+
+
+@needs_bf16
+def test_in_half_precision_layers_are_bfloat16_and_losses_float32(nets: Networks) -> None:
+    dtypes: dict[str, torch.dtype] = {}
+    names = {"p": nets.projector, "y_hat": nets.regressor, "first": nets.encoder.network.layer1[0]}
+    for name, module in names.items():
+        module.register_forward_hook(lambda _, __, out, name=name: dtypes.update({name: out.dtype}))
+    nets.encoder.network.norm.register_forward_pre_hook(lambda _, x: dtypes.update(statistics=x[0].dtype))
+    unlabeled, labeled = batches()
+    settings = replace(SETTINGS, amp="bf16")
+    loss_r, y_hat = train_joint.regression_loss(nets, *labeled, settings)
+    loss_cont = train_joint.contrastive_loss(nets, *unlabeled, settings)
+    half = {"p": torch.bfloat16, "y_hat": torch.bfloat16, "first": torch.bfloat16}
+    assert dtypes == half | {"statistics": torch.float32}
+    assert loss_r.dtype == y_hat.dtype == loss_cont.dtype == torch.float32
+    _, expected_cont, expected_r = eq_8(nets, unlabeled, labeled, 0.7, 0.5)
+    assert loss_cont.item() == pytest.approx(expected_cont.item(), rel=0.02)
+    assert loss_r.item() == pytest.approx(expected_r.item(), rel=0.05)
+
+
+@needs_bf16
+def test_a_run_in_half_precision_is_near_one_in_float32(joint_arguments: Arguments, tmp_path: Path) -> None:
+    for amp in ("off", "bf16"):
+        train_joint.main(joint_arguments(out=tmp_path / amp, amp=amp))
+    off, bf16 = log(tmp_path / "off"), log(tmp_path / "bf16")
+    assert bf16[-1]["L"] == pytest.approx(off[-1]["L"], rel=0.05) and bf16[-1]["L"] != off[-1]["L"]
+    weights = load(tmp_path / "bf16" / "last.pt")["encoder"]["weights"]
+    assert all(weight.dtype in (torch.float32, torch.int64) for weight in weights.values())
+    train_joint.main(joint_arguments(out=tmp_path / "bf16", amp="off", resume=True))  # may be changed
+
+
+def test_a_compiled_encoder_trains_and_is_saved_as_any_other(
+    joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled, real = [], torch.nn.Module.compile
+
+    def compile_quickly(module: torch.nn.Module) -> None:
+        compiled.append(type(module).__name__)
+        real(module, backend="eager")  # the default backend takes half a minute
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_quickly)
+    train_joint.main(joint_arguments(out=tmp_path / "eager"))
+    assert compiled == []
+    train_joint.main(joint_arguments(out=tmp_path / "compiled", compile=True))
+    assert compiled == ["Encoder"]
+    eager, other = (load(tmp_path / name / "last.pt")["encoder"]["weights"] for name in ("eager", "compiled"))
+    torch.testing.assert_close(eager, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("processes", "changes", "message"),
+    [
+        (3, {}, "--batch-size 4: with 3 processes a multiple of 3 is wanted"),
+        (2, {"labeled_batch_size": 5}, "--labeled-batch-size 5: with 2 processes"),
+        (2, {"accumulate": 5}, "--accumulate 5: more than the 4 views"),
+    ],
+)
+def test_batches_that_do_not_divide_are_an_error(
+    joint_arguments: Arguments,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    processes: int,
+    changes: dict,
+    message: str,
+) -> None:
+    for name, value in {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}.items():
+        monkeypatch.setenv(name, str(value))
+    assert message in error_of(joint_arguments(out=tmp_path, **changes), capsys)
+
+
+def test_waiting_for_data_is_measured_and_warned_of_once(
+    joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = views.finish_views
+
+    def slow(*args: Any) -> tuple[Tensor, Tensor]:
+        time.sleep(0.3)
+        return real(*args)
+
+    monkeypatch.setattr("ssl_iqa.streams.finish_views", slow)
+    train_joint.main(joint_arguments(out=tmp_path))
+    assert all(0.5 < record["data_wait"] < 1 for record in log(tmp_path))
+    assert all(record["pictures_per_second"] < 16 / 0.6 for record in log(tmp_path))
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "waiting for pictures" in line]
+    assert len(warnings) == 1 and "what helps is more --workers (now 0, of " in warnings[0]
+
+
+def test_tensorboard_has_what_the_log_has(joint_arguments: Arguments, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train_joint.main([*joint_arguments(out=tmp_path), "--tensorboard"])
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    for name in ("L_cont", "val_SROCC", "lr", "grad_norm", "data_wait"):
+        found = [(event.step, event.value) for event in events.Scalars(name)]
+        assert found == [(record["epoch"], pytest.approx(record[name])) for record in log(tmp_path)]
+
+
+def test_without_tensorboard_the_flag_is_an_error(
+    joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    error = error_of([*joint_arguments(out=tmp_path), "--tensorboard"], capsys)
+    assert "pip install 'ssl_iqa[tensorboard]'" in error
+
+
+def test_the_gradients_norm_is_that_of_all_parameters(nets: Networks) -> None:
+    joint_step(nets, *batches(), SETTINGS)
+    norm = sum(gradient.double().square().sum() for gradient in gradients(nets)).sqrt()
+    assert train_joint.gradient_norm(nets) == pytest.approx(norm.item(), rel=1e-4)

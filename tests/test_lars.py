@@ -114,6 +114,71 @@ def test_each_tensor_has_its_own_ratio() -> None:
     assert_close(torch.cat([a, b]).detach(), [[3.6], [1.8]])
 
 
+def step_of_one(w: Tensor, g: Tensor, v: Tensor, group: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """The rule, for one tensor: w and v after a step."""
+    d = g
+    if w.ndim > 1:
+        d = g + group["weight_decay"] * w
+        w_norm, d_norm = w.square().sum().sqrt().item(), d.square().sum().sqrt().item()
+        if group["adapt"] and w_norm > 0 and d_norm > 0:
+            d = group["trust_coefficient"] * w_norm / d_norm * d
+    v = group["momentum"] * v + d
+    return w - group["lr"] * v, v
+
+
+def test_all_tensors_at_once_are_as_one_by_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(4, 3), (5,), (2, 3, 3, 3), (), (6, 2), (2, 2), (7,), (1, 1)]
+    groups = []
+    for setting in ({"adapt": True, "lr": 0.5, "momentum": 0.5}, {"adapt": False, "weight_decay": 0.3}):
+        weights = [nn.Parameter(torch.randn(shape, generator=generator, dtype=torch.float64)) for shape in shapes]
+        weights[5].data.zero_()
+        groups.append({"params": weights, **setting})
+    optimizer = LARS(groups, lr=0.1, momentum=0.9, weight_decay=0.2, trust_coefficient=0.02)
+    expected = {w: (w.detach().clone(), torch.zeros_like(w)) for group in groups for w in group["params"]}
+    for step in range(5):
+        for i, w in enumerate(expected):
+            w.grad = torch.randn(w.shape, generator=generator, dtype=torch.float64)
+            if (
+                i % len(shapes) == step
+            ):  # another one in each step: without a gradient in the first group, 0 in the second
+                w.grad = None if i == step else torch.zeros_like(w)
+        optimizer.step()
+        for group in optimizer.param_groups:
+            for w in group["params"]:
+                if w.grad is not None:
+                    expected[w] = step_of_one(expected[w][0], w.grad, expected[w][1], group)
+                torch.testing.assert_close(w.detach(), expected[w][0], rtol=1e-12, atol=1e-15)
+
+
+def test_a_group_may_mix_devices_and_dtypes() -> None:
+    def updated(*weights: nn.Parameter) -> None:
+        LARS(weights, lr=1.0, weight_decay=0.0, trust_coefficient=0.25).step()
+
+    dtypes = (torch.float16, torch.float32, torch.float64)
+    alone = [parameter([[4.1, 2.3]], [[1.1, 3.3]], dtype) for dtype in dtypes]
+    together = [parameter([[4.1, 2.3]], [[1.1, 3.3]], dtype) for dtype in dtypes]
+    elsewhere = nn.Parameter(torch.ones(2, 2, device="meta"))
+    elsewhere.grad = torch.ones(2, 2, device="meta")
+    for w in alone:
+        updated(w)
+    updated(together[0], elsewhere, *together[1:])
+    for w, expected in zip(together, alone, strict=True):
+        assert w.dtype == expected.dtype and torch.equal(w, expected) and w[0, 0] < 4
+
+
+@pytest.mark.parametrize("adapt", [True, False])
+def test_step_never_waits_for_the_device(adapt: bool) -> None:
+    # A tensor on "meta" has no values: whatever the host asked for (item, a comparison in Python), it would raise.
+    weights = [nn.Parameter(torch.ones(shape, device="meta")) for shape in ((4, 3), (5,), (2, 3, 3, 3))]
+    for w in weights:
+        w.grad = torch.ones_like(w)
+    optimizer = LARS([{"params": weights, "adapt": adapt}], lr=0.1)
+    optimizer.step()
+    optimizer.step()
+    assert all(optimizer.state[w]["momentum_buffer"].shape == w.shape for w in weights)
+
+
 def test_gradient_is_left_as_it_was() -> None:
     for w in (parameter([[4.0]], [[1.0]]), parameter([4.0], [1.0])):
         steps(w, 2, lr=1.0, weight_decay=0.5)

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssl_iqa.losses import supervised_nt_xent
 
@@ -156,12 +157,15 @@ def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
     torch.testing.assert_close(loss.double(), eq5(p.detach().double(), UNEQUAL, 0.05, "anchors"), rtol=1e-5, atol=0)
 
 
-def test_autocast_does_not_lower_the_precision() -> None:
-    p, classes = random_projections(9, 5, torch.float32), torch.tensor(UNEQUAL)
+@pytest.mark.parametrize("max_similarities", [2**24, 30])
+def test_autocast_does_not_lower_the_precision(max_similarities: int) -> None:
+    p, classes = random_projections(9, 5, torch.float32).requires_grad_(), torch.tensor(UNEQUAL)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = supervised_nt_xent(p, classes, temperature=0.05)
+        inside = supervised_nt_xent(p, classes, temperature=0.05, max_similarities=max_similarities)
         assert (p @ p.T).dtype == torch.bfloat16  # autocast goes on afterwards
-    assert torch.equal(inside, supervised_nt_xent(p, classes, temperature=0.05))
+    outside = supervised_nt_xent(p, classes, temperature=0.05, max_similarities=max_similarities)
+    assert torch.equal(inside, outside)
+    assert torch.equal(*(torch.autograd.grad(loss, p)[0] for loss in (inside, outside)))
 
 
 def test_float64_stays() -> None:
@@ -187,6 +191,83 @@ def test_floor_of_1000_images_at_temperature_05() -> None:
     assert supervised_nt_xent(nearby, classes).item() > loss
 
 
+def loss_and_gradient(n: int, **settings: object) -> tuple[Tensor, Tensor]:
+    """Of n views, float64; 24 of them are in classes of 1, 1, 2 .. 2, 3 and 5 views."""
+    p = random_projections(n, 5).requires_grad_()
+    loss = supervised_nt_xent(p, torch.arange(n) ** 2 % 27, 0.1, **settings)
+    return loss.detach(), torch.autograd.grad(loss, p)[0]
+
+
+@pytest.mark.parametrize("anchors", [None, (0, 24), (5, 17), (23, 24), (24, 24)])
+@pytest.mark.parametrize("average", ["anchors", "classes"])
+@pytest.mark.parametrize(
+    "max_similarities", [1, 3 * 24, 5 * 24, 7 * 24 + 23]
+)  # rows: 1, then 3, which divides 24, 5, 7
+def test_chunks_change_nothing(max_similarities: int, average: str, anchors: tuple[int, int] | None) -> None:
+    loss, gradient = loss_and_gradient(24, average=average, anchors=anchors, max_similarities=max_similarities)
+    expected, of_expected = loss_and_gradient(24, average=average, anchors=anchors)
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(gradient, of_expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("max_similarities", [2**24, 50])
+@pytest.mark.parametrize("average", ["anchors", "classes"])
+def test_shares_and_their_gradients_add_up(average: str, max_similarities: int) -> None:
+    expected, of_expected = loss_and_gradient(24, average=average)
+    parts = [(0, 1), (1, 9), (9, 9), (9, 24)]
+    shares = [loss_and_gradient(24, average=average, anchors=part, max_similarities=max_similarities) for part in parts]
+    torch.testing.assert_close(sum(loss for loss, _ in shares), expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(sum(gradient for _, gradient in shares), of_expected, rtol=1e-12, atol=1e-12)
+
+
+def test_share_is_that_of_its_anchors_alone() -> None:
+    # Anchors 1 and 2 of the four by hand above: each l_cont is the same, so that two of four are half of the loss.
+    p = torch.tensor([[1.0, 0.0], [5.0, 0.0], [0.0, 2.0], [0.0, 0.1]], dtype=torch.float64)
+    share = supervised_nt_xent(p, torch.tensor([0, 0, 1, 1]), temperature=0.5, anchors=(1, 3))
+    assert share.item() == pytest.approx(-math.log(math.exp(2) / (math.exp(2) + 2)) / 2, rel=1e-14)
+
+
+def test_chunked_losses_share_a_graph_that_goes_backward_twice() -> None:
+    p, classes = random_projections(9, 5).requires_grad_(), torch.tensor(UNEQUAL)
+    q = p * 2  # [9, 5], part of both graphs
+    loss = supervised_nt_xent(q, classes, max_similarities=20) + supervised_nt_xent(-q, classes, max_similarities=40)
+    once, again = (torch.autograd.grad(loss, p, retain_graph=True)[0] for _ in range(2))
+    (expected,) = torch.autograd.grad(supervised_nt_xent(p, classes) + supervised_nt_xent(-p, classes), p)
+    assert torch.equal(once, again)
+    torch.testing.assert_close(once, expected, rtol=1e-12, atol=1e-12)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the largest number of elements of any tensor that an operation returns."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN201
+        result = func(*args, **kwargs or {})
+        for tensor in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(tensor, Tensor):
+                self.numel = max(self.numel, tensor.numel())
+        return result
+
+
+def test_no_more_similarities_than_allowed_are_in_memory() -> None:
+    n, allowed = 512, 2**12  # 8 rows of 512 at a time, of 512 x 512
+    p, classes = random_projections(n, 4).requires_grad_(), torch.arange(n) % 30
+    saved = {}  # bytes by address, of what is kept for the backward pass
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with LargestTensor() as largest, torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss = supervised_nt_xent(p, classes, max_similarities=allowed)
+        forward = largest.numel
+        loss.backward()
+    assert forward == largest.numel == allowed
+    assert sum(saved.values()) < 8 * n * n / 8  # float64
+
+
 P, C = torch.zeros(4, 3), torch.zeros(4, dtype=torch.long)
 
 
@@ -203,6 +284,10 @@ P, C = torch.zeros(4, 3), torch.zeros(4, dtype=torch.long)
         ((P, C, -1.0), "temperature"),
         ((P, C, float("nan")), "temperature"),
         ((P, C, 0.5, "views"), "average must be 'anchors' or 'classes', got 'views'"),
+        ((P, C, 0.5, "anchors", (-1, 2)), r"anchors must be a range 0 <= first <= stop <= 4, got \(-1, 2\)"),
+        ((P, C, 0.5, "anchors", (3, 2)), r"anchors must be a range .*, got \(3, 2\)"),
+        ((P, C, 0.5, "anchors", (0, 5)), r"anchors must be a range .*, got \(0, 5\)"),
+        ((P, C, 0.5, "anchors", None, 0), "max_similarities must be at least 1, got 0"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: tuple, message: str) -> None:

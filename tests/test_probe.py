@@ -91,8 +91,8 @@ def test_the_command_names_types_on_the_part_that_the_run_kept_out(
     monkeypatch.setattr(probe, "probe_types", probe_types)
     for part in ("test", "val"):
         probe.main([str(tmp_path / runs.ENCODER), "--part", part, "--seed", "9"])
-        train, test, size, reduce, seed = asked.pop()
-        assert {sources[path] for path in train} == set(splits["train"])
-        assert {sources[path] for path in test} == set(splits[part])
-        assert (size, reduce, seed) == (40, data.DEMO_REDUCE, 9)
+        train, test, seed = asked.pop()
+        assert {sources[path] for path in train.paths} == set(splits["train"])
+        assert {sources[path] for path in test.paths} == set(splits[part])
+        assert (train.size, train.reduce, seed) == (test.size, test.reduce, seed) == (40, data.DEMO_REDUCE, 9)
     assert "linear 0.500, nearest neighbor 0.250" in capsys.readouterr().out

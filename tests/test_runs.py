@@ -207,3 +207,51 @@ def test_auto_is_the_accelerator_where_there_is_one(threads: list[int], monkeypa
     assert runs.use_device("auto", 0) == torch.device("mps")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert runs.use_device("auto", 0) == torch.device("cuda") and threads == []
+
+
+@pytest.mark.parametrize(
+    ("amp", "supported", "message"),
+    [("fp16", True, "fp16"), ("bf16", False, "bf16"), ("bf16", True, None), ("off", False, None)],
+)
+def test_arithmetic_that_a_cpu_has_not_is_an_error(
+    threads: list[int], monkeypatch: pytest.MonkeyPatch, amp: str, supported: bool, message: str | None
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    if message is None:
+        assert runs.use_device("cpu", 0, amp) == torch.device("cpu")
+    else:
+        with pytest.raises(ValueError, match=f"--amp {message}: this CPU has no such arithmetic; wanted is off"):
+            runs.use_device("cpu", 0, amp)
+
+
+def test_processes_of_a_machine_share_its_cores_and_have_a_gpu_each(
+    threads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": 3, "WORLD_SIZE": 4, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    runs.use_device("cpu", workers=1)
+    assert threads == [1]  # four cores, two processes of one worker each
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert runs.use_device("auto", 0) == torch.device("cuda", 1) and chosen == [1]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ValueError, match="--nproc_per_node 2: there are 1 GPUs here"):
+        runs.use_device("cuda", 0)
+
+
+def test_only_the_first_process_of_a_machine_names_bad_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"RANK": 3, "WORLD_SIZE": 4, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(SystemExit) as caught, runs.clear_errors():
+        raise ValueError("a.csv: bad")
+    assert caught.value.code == 2 and capsys.readouterr().err == ""
+
+
+def test_a_folder_is_a_run_of_its_own_settings_only(tmp_path: Path) -> None:
+    assert not runs.is_run_of(tmp_path, {"lr": 0.1})
+    runs.write_json({"lr": 0.1}, tmp_path / runs.CONFIG)
+    assert runs.is_run_of(tmp_path, {"lr": 0.1}) and not runs.is_run_of(tmp_path, {"lr": 0.2})

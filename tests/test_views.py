@@ -1,7 +1,6 @@
-"""Views, the order of the batches, and what happens to files that cannot be read."""
+"""Views, and what happens to files that cannot be read."""
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +12,7 @@ from torch import Tensor
 from ssl_iqa import views
 from ssl_iqa.data import DEMO_REDUCE, LabeledSet, load_labeled, read_image
 from ssl_iqa.distortions import KADIS, NUM_CLASSES, DistortionClass, class_distortion, distort, distort_as
-from ssl_iqa.views import (
-    Draw,
-    LabeledBatches,
-    LabeledCrops,
-    Streams,
-    UnlabeledBatches,
-    UnlabeledViews,
-    draw_classes,
-    pad_to,
-    random_view,
-)
-
-EQUAL = np.ones(NUM_CLASSES)  # weights of the classes
+from ssl_iqa.views import Draw, LabeledCrops, UnlabeledViews, pad_to, random_view
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -194,18 +181,6 @@ def test_all_125_classes_can_be_drawn(photographs: Path) -> None:
 # --- files that cannot be read ---
 
 
-@pytest.fixture
-def damaged(photographs: Path, tmp_path: Path) -> list[str]:
-    """Six paths: a text, a truncated picture, none there, one of 10 x 10, and two good ones."""
-    good = (photographs / "0.png").read_bytes()
-    (tmp_path / "0.png").write_text("no picture")
-    (tmp_path / "1.png").write_bytes(good[: len(good) // 2])
-    Image.new("RGB", (10, 10)).save(tmp_path / "3.png")
-    for i in (4, 5):
-        (tmp_path / f"{i}.png").write_bytes((photographs / f"{i}.png").read_bytes())
-    return [str(tmp_path / f"{i}.png") for i in range(6)]
-
-
 @pytest.mark.parametrize(("start", "wanted", "skipped"), [(4, 4, []), (5, 5, []), (2, 4, [2, 3]), (0, 4, [0, 1, 2, 3])])
 def test_the_next_readable_picture_takes_the_place(
     damaged: list[str], start: int, wanted: int, skipped: list[int]
@@ -259,7 +234,7 @@ def test_pictures_to_test_are_none_where_they_cannot_be_read(damaged: list[str])
     assert last[0] == 5 and torch.equal(last[1], read_image(damaged[5]))
 
 
-# --- the order of the batches ---
+# --- batches on their way from a worker ---
 
 
 def test_a_batch_holds_first_views_then_second_ones() -> None:
@@ -269,8 +244,8 @@ def test_a_batch_holds_first_views_then_second_ones() -> None:
     ]
     batch = views.collate_views(samples)
     x_d, classes = views.finish_views(batch, UnlabeledViews([], 2), torch.device("cpu"))
-    assert x_d[:, 0, 0, 0].tolist() == [1, 11, 21, 2, 12, 22] and x_d.shape == (6, 3, 2, 2)
-    assert classes.tolist() == [7, 8, 9, 7, 8, 9] and batch.skipped == ["0", "1", "2"]
+    assert x_d[:, :, 0, 0, 0].tolist() == [[1, 11, 21], [2, 12, 22]] and x_d.shape == (2, 3, 3, 2, 2)
+    assert classes.tolist() == [7, 8, 9] and batch.skipped == ["0", "1", "2"]
 
 
 def test_a_labeled_batch_holds_float32_scores() -> None:
@@ -279,144 +254,7 @@ def test_a_labeled_batch_holds_float32_scores() -> None:
     assert skipped == ["a"]
 
 
-def test_classes_at_random_are_each_as_likely() -> None:
-    counts = np.bincount(draw_classes(125_000, 0, EQUAL, np.random.default_rng(0)), minlength=NUM_CLASSES)
-    assert len(counts) == 125 and abs(counts - 1000).max() < 150  # 1000 +- 32
-
-
-@pytest.mark.parametrize(("batch_size", "images_per_class"), [(64, 2), (1000, 8), (12, 12), (30, 1)])
-def test_each_drawn_class_comes_images_per_class_times(batch_size: int, images_per_class: int) -> None:
-    drawn = [draw_classes(batch_size, images_per_class, EQUAL, np.random.default_rng(seed)) for seed in range(40)]
-    for classes in drawn:
-        counts = Counter(classes.tolist())
-        assert set(counts.values()) == {images_per_class} and len(counts) == batch_size // images_per_class
-    if batch_size // images_per_class > 10:
-        assert set(np.concatenate(drawn)) == set(range(125))
-
-
-def test_heavier_classes_are_drawn_more_often() -> None:
-    weights, rng = np.array([1.0, 2.0, 5.0]), np.random.default_rng(0)
-    counts = np.bincount(draw_classes(8000, 0, weights, rng))
-    assert abs(counts - [1000, 2000, 5000]).max() < 150  # standard errors 30, 39, 43
-    # two of three classes, without replacement: the first is 0, 1 or 2 at 1/8, 2/8, 5/8, the second by what is left
-    pairs = Counter(tuple(draw_classes(4, 2, weights, rng)[::2]) for _ in range(8000))
-    expected = {(a, b): weights[a] / 8 * weights[b] / (8 - weights[a]) for a in range(3) for b in range(3) if a != b}
-    assert all(abs(pairs[pair] - 8000 * share) < 5 * (8000 * share) ** 0.5 for pair, share in expected.items())
-
-
-def test_more_classes_than_there_are_come_round() -> None:
-    counts = Counter(draw_classes(300, 2, EQUAL, np.random.default_rng(0)).tolist())  # 150 classes, 25 of them again
-    assert Counter(counts.values()) == {2: 100, 4: 25}
-
-
-def drawn(batches: UnlabeledBatches | LabeledBatches, epoch: int) -> list[Draw]:
-    batches.epoch = epoch
-    return [draw for batch in batches for draw in batch]
-
-
-def test_every_unlabeled_picture_comes_once_an_epoch() -> None:
-    batches = UnlabeledBatches(12, epoch_size=12, batch_size=4, images_per_class=2, weights=EQUAL, seed=0)
-    orders = []
-    for epoch in range(3):
-        draws = drawn(batches, epoch)
-        assert sorted(draw.index for draw in draws) == list(range(12)) and len(batches) == 3
-        assert all(0 <= draw.distortion_class < 125 for draw in draws)
-        orders.append([draw.index for draw in draws])
-    assert orders[0] != orders[1] != orders[2]
-
-
-@pytest.mark.parametrize(("epoch_size", "batch_size", "steps", "times"), [(10, 4, 2, {0, 1}), (25, 5, 5, {2, 3})])
-def test_an_epoch_is_whole_batches_of_pictures_in_turn(
-    epoch_size: int, batch_size: int, steps: int, times: set[int]
-) -> None:
-    batches = UnlabeledBatches(10, epoch_size, batch_size, images_per_class=0, weights=EQUAL, seed=0)
-    counts = Counter(draw.index for draw in drawn(batches, 0))
-    assert len(batches) == steps and counts.total() == steps * batch_size
-    assert {counts[index] for index in range(10)} == times
-
-
-def test_fewer_pictures_than_a_batch_make_one_step() -> None:
-    batches = UnlabeledBatches(3, epoch_size=3, batch_size=8, images_per_class=0, weights=EQUAL, seed=0)
-    assert Counter(draw.index for draw in drawn(batches, 0)).total() == 8 and len(batches) == 1
-
-
-def test_no_two_samples_share_a_seed() -> None:
-    unlabeled = UnlabeledBatches(50, 50, 10, images_per_class=0, weights=EQUAL, seed=0)
-    labeled = LabeledBatches(50, steps=5, batch_size=10, seed=0)
-    seeds = [draw.seed for batches in (unlabeled, labeled) for epoch in range(3) for draw in drawn(batches, epoch)]
-    assert len(set(seeds)) == 300
-
-
-@pytest.mark.parametrize("kind", ["unlabeled", "labeled"])
-def test_draws_depend_on_seed_and_epoch_alone(kind: str) -> None:
-    def batches(seed: int) -> UnlabeledBatches | LabeledBatches:
-        return LabeledBatches(9, 3, 4, seed) if kind == "labeled" else UnlabeledBatches(12, 12, 4, 2, EQUAL, seed)
-
-    one, two = batches(3), batches(3)
-    drawn(one, 0), drawn(one, 1)  # whatever came before
-    assert drawn(one, 2) == drawn(two, 2) != drawn(batches(4), 2)
-    assert drawn(one, 2) != drawn(one, 1)
-
-
-def test_labeled_batches_go_round_over_epochs() -> None:
-    batches = LabeledBatches(7, steps=3, batch_size=4, seed=0)
-    indices = [draw.index for epoch in range(7) for draw in drawn(batches, epoch)]  # 84: twelve rounds
-    rounds = [tuple(indices[start : start + 7]) for start in range(0, 84, 7)]
-    assert all(sorted(order) == list(range(7)) for order in rounds)
-    assert len(set(rounds)) == 12
-
-
-# --- both streams ---
-
-
-@pytest.fixture
-def streams(photographs: Path, scored: Path) -> Callable[..., Streams]:
-    def make(paths: list[str] | None = None, labeled: bool = True, workers: int = 0) -> Streams:
-        scores = load_labeled(f"csv:{scored}")
-        return Streams(
-            unlabeled=UnlabeledViews(paths or sorted_paths(photographs), size=32),
-            labeled=LabeledCrops(scores, range(0, 40, 3), size=32, made={}) if labeled else None,
-            batch_size=4,
-            labeled_batch_size=3,
-            images_per_class=2,
-            epoch_size=0,
-            workers=workers,
-            seed=0,
-            device=torch.device("cpu"),
-        )
-
-    return make
-
-
-def test_a_labeled_batch_comes_with_every_unlabeled_one(streams: Callable[..., Streams]) -> None:
-    both = streams()
-    batches = list(both.batches(0))
-    assert len(batches) == len(both) == 2
-    for (x_d, classes), (x, y) in batches:
-        assert (x_d.shape, classes.shape, x.shape, y.shape) == ((8, 3, 32, 32), (8,), (3, 3, 32, 32), (3,))
-        assert torch.equal(classes[:4], classes[4:]) and len(classes.unique()) == 2
-        assert ((y >= 1) & (y <= 10)).all()
-    assert all(labeled is None for _, labeled in streams(labeled=False).batches(0))
-
-
-def flat(batches: list) -> list[Tensor]:
-    return [tensor for pair in batches for batch in pair for tensor in batch]
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_epoch_is_the_same_with_any_workers_whatever_came_before(
-    streams: Callable[..., Streams], workers: int
-) -> None:
-    again = streams(workers=workers)
-    list(again.batches(0))
-    pairs = list(zip(flat(streams().batches(1)), flat(again.batches(1)), strict=True))
-    assert len(pairs) == 8 and all(torch.equal(one, two) for one, two in pairs)
-    assert not torch.equal(flat(streams().batches(0))[0], pairs[0][0])
-
-
-def test_distorted_on_the_device_the_views_are_the_same(
-    streams: Callable[..., Streams], photographs: Path, tmp_path: Path
-) -> None:
+def test_distorted_on_the_device_the_views_are_the_same(photographs: Path, tmp_path: Path) -> None:
     """On the CPU bit for bit, with pictures of several sizes, reduced ones and classes for the CPU only."""
     paths = sorted_paths(photographs)[:5]
     for i, (width, height) in enumerate(((51, 70), (90, 40), (51, 70))):
@@ -434,15 +272,4 @@ def test_distorted_on_the_device_the_views_are_the_same(
             ]
             found.append(views.finish_views(views.collate_views(samples), dataset, torch.device("cpu")))
         (x_worker, classes_worker), (x_device, classes_device) = found
-        assert torch.equal(x_worker, x_device) and classes_worker.tolist() == classes_device.tolist() == 2 * classes
-
-
-def test_files_skipped_are_named_once_and_gathered(
-    streams: Callable[..., Streams], damaged: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    both = streams(damaged)
-    for epoch in range(8):
-        list(both.batches(epoch))
-    assert both.skipped == set(damaged[:4])
-    lines = capsys.readouterr().err.splitlines()
-    assert sorted(lines) == [f"warning: {path}: cannot be read, skipped" for path in damaged[:4]]
+        assert torch.equal(x_worker, x_device) and classes_worker.tolist() == classes_device.tolist() == classes

@@ -1,0 +1,190 @@
+"""Training on several GPUs or machines: torchrun's processes share one model and one batch.
+
+    torchrun --nproc_per_node 8 train_joint.py ..
+
+A single process runs nothing distributed: each function here gives back what it got. With several, each makes its part
+of the global batch; Eq. 5 sees the projections of all (`gather`), batch normalization the statistics of all
+(`synchronize`), and gradients are averaged (`parallel`), so that a step is the one that a single process would take.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+def launched() -> int:
+    """The number of processes that torchrun has started."""
+    return int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
+
+
+def on_this_machine() -> tuple[int, int]:
+    """The number of this process among those of its machine, and how many these are."""
+    if launched() == 1:
+        return 0, 1
+    return int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+
+
+def restarts() -> int:
+    """How often torchrun has started the processes anew, after one of them had failed."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+
+
+@contextmanager
+def processes(device: torch.device) -> Iterator[None]:
+    """While it lasts, the processes that torchrun has started hear each other: by NCCL on GPUs, by gloo elsewhere."""
+    if launched() == 1:
+        yield
+        return
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if on_this_machine()[1] == launched():
+        # After a restart torchrun's store still holds the addresses of before, which dead processes do not answer
+        # (github.com/pytorch/pytorch/issues/135712). On several machines the number of restarts is not the same
+        # everywhere, and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 has to be set instead.
+        store, number, count = next(dist.rendezvous("env://"))
+        store = dist.PrefixStore(f"restart {restarts()}", store)
+        dist.init_process_group(backend, store=store, rank=number, world_size=count)
+    else:
+        dist.init_process_group(backend)
+    yield
+    dist.destroy_process_group()  # not after an error: it would wait for the others
+
+
+def _is_on() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if _is_on() else 1
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return dist.get_rank() if _is_on() else 0
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes and prints."""
+    return rank() == 0
+
+
+class _Gather(torch.autograd.Function):
+    """Every process's tensor below one another. `all_gather` alone would cut the graph (MoCo's gather does so)."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        gathered = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+        dist.all_gather(gathered, tensor.contiguous())
+        return torch.cat(gathered)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)  # every process's loss depends on every process's projections
+        return gradient.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the processes, whose gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    backward = forward
+
+
+def gather(p: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
+    """p [n, D], with its gradient, and classes [n] of all processes: [N, D], [N], and which places are this one's."""
+    if size() == 1:
+        return p, classes, (0, len(p))
+    all_classes = [torch.empty_like(classes) for _ in range(size())]
+    dist.all_gather(all_classes, classes)
+    first = dist.get_rank() * len(p)
+    return _Gather.apply(p), torch.cat(all_classes), (first, first + len(p))
+
+
+class _SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch normalization by the statistics of all processes, of as many pictures each, where torch's needs a GPU."""
+
+    def _check_input_dim(self, x: Tensor) -> None:  # [B, C, ..], as torch's own
+        pass
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        dims = [dim for dim in range(x.ndim) if dim != 1]
+        shape = [1, -1, *[1] * (x.ndim - 2)]
+        mean = _Sum.apply(x.mean(dims)) / size()  # [C]
+        deviation = x - mean.view(shape)
+        variance = _Sum.apply(deviation.square().mean(dims)) / size()
+        if self.track_running_stats:
+            count = size() * x.numel() // x.shape[1]
+            with torch.no_grad():
+                self.num_batches_tracked += 1
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        x = deviation * (variance + self.eps).rsqrt().view(shape)
+        return x * self.weight.view(shape) + self.bias.view(shape)
+
+
+def synchronize(module: nn.Module, device: torch.device) -> nn.Module:
+    """The module with its batch normalization synchronized over the processes; parameters and names are the same."""
+    if size() == 1:
+        return module
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    for child in module.modules():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            child.__class__ = _SyncBatchNorm
+    return module
+
+
+def parallel(module: nn.Module, device: torch.device) -> nn.Module:
+    """The module, its gradients averaged over the processes at the end of each backward pass (see `averaging`).
+
+    A step of Eq. 8 has two backward passes, and neither reaches all parameters: hence `find_unused_parameters`.
+    """
+    if size() == 1:
+        return module
+    devices = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(module, devices, find_unused_parameters=True)
+
+
+def averaging(module: nn.Module, now: bool) -> AbstractContextManager:
+    """Forward and backward passes in it leave gradients to be averaged later, by one with `now`."""
+    return nullcontext() if now or size() == 1 else module.no_sync()
+
+
+def mean(values: Tensor) -> Tensor:
+    """Of the processes' values."""
+    if size() > 1:
+        dist.all_reduce(values)
+        values /= size()
+    return values
+
+
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Whether one of the processes says so; all must ask."""
+    if size() == 1:
+        return flag
+    flags = torch.tensor(float(flag), device=device)
+    dist.all_reduce(flags)
+    return flags.item() > 0
+
+
+def every(value: Any) -> list[Any]:
+    """The value of each process, in their order."""
+    if size() == 1:
+        return [value]
+    values = [None] * size()
+    dist.all_gather_object(values, value)
+    return values

@@ -1,0 +1,304 @@
+"""What ends a joint run early, what it leaves, and that it goes on bit for bit."""
+
+import errno
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import train_joint
+from ssl_iqa import checkpoint, probe, runs
+from ssl_iqa.checkpoint import Progress
+from ssl_iqa.model import load_encoder
+from tests.conftest import load, log, same, timeless
+
+Arguments = Callable[..., list[str]]
+PARTS = ("last.pt", "best.pt", "encoder.pt")
+
+
+@pytest.fixture(autouse=True)
+def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = {"linear": 0.5, "neighbor": 0.5}
+    monkeypatch.setattr(probe, "probe_types", lambda encoders, *others: dict.fromkeys(encoders, shares))
+
+
+ENDED = """
+import os, signal, sys
+import torch
+from ssl_iqa import probe
+import train_joint
+
+torch.set_num_threads(1)
+torch.set_num_threads = lambda threads: None
+probe.probe_types = lambda encoders, *others: dict.fromkeys(encoders, {"linear": 0.5, "neighbor": 0.5})
+what, when, *arguments = sys.argv[1:]
+joint_step, save, validate, steps = train_joint.joint_step, torch.save, train_joint.validate, 0
+
+def ended_step(*args):
+    global steps
+    steps += 1
+    if when == f"step {steps}":
+        for name in what.split("+"):
+            os.kill(0 if "group" in what else os.getpid(), getattr(signal, name.removeprefix("group ")))
+    return joint_step(*args)
+
+def ended_save(state, file):
+    if when == "save" and "last.pt" in file.name and state["progress"]["epochs"] == 3:
+        file.write(b"half")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(state, file)
+
+def ended_validation(nets, streams, settings, is_stopped):
+    if when == "validation" and steps == 4:
+        os.kill(os.getpid(), getattr(signal, what))
+    return validate(nets, streams, settings, is_stopped)
+
+train_joint.joint_step, torch.save, train_joint.validate = ended_step, ended_save, ended_validation
+train_joint.main(arguments)
+"""
+
+
+def ended(what: str, when: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """A run in a process, and a session, of its own, that gets the signal or signals `what` at some point."""
+    command = [sys.executable, "-c", ENDED, what, when, *arguments]
+    return subprocess.run(
+        command, cwd=Path(__file__).parents[1], capture_output=True, text=True, start_new_session=True, timeout=120
+    )
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    """Four epochs of two steps each, in which the learning rate falls."""
+    return {"epochs": 4, "patience": 1, "warmup": 3}
+
+
+@pytest.fixture
+def whole(joint_arguments: Arguments, settings: dict[str, Any], tmp_path: Path) -> Path:
+    """A run that nothing has ended."""
+    train_joint.main(joint_arguments(out=tmp_path / "whole", **settings))
+    return tmp_path / "whole"
+
+
+def goes_on(arguments: list[str], out: Path, whole: Path) -> None:
+    """Resumes a run, in a process with other random states, and compares all that it leaves."""
+    torch.rand(5), np.random.rand(5)
+    train_joint.main([*arguments, "--resume"])
+    for name in PARTS:
+        ours, theirs = load(out / name), load(whole / name)
+        del (
+            ours["settings" if name != "encoder.pt" else "format"],
+            theirs["settings" if name != "encoder.pt" else "format"],
+        )
+        assert same(ours, theirs), name
+    assert timeless(out) == timeless(whole)
+
+
+@pytest.mark.parametrize(
+    ("when", "save_every", "workers", "epochs", "step"),
+    [("step 5", 0, 0, 2, 0), ("step 6", 0, 0, 2, 0), ("step 6", 1, 1, 2, 1), ("save", 0, 0, 2, 0)],
+)
+def test_after_kill_9_a_run_goes_on_bit_for_bit(
+    joint_arguments: Arguments,
+    settings: dict[str, Any],
+    whole: Path,
+    tmp_path: Path,
+    when: str,
+    save_every: int,
+    workers: int,
+    epochs: int,
+    step: int,
+) -> None:
+    """2 epochs, a kill between epochs, within one, or in a save, and 2 more are 4 epochs."""
+    out = tmp_path / "part"
+    arguments = joint_arguments(out=out, save_every=save_every, workers=workers, **settings)
+    killed = ended("SIGKILL", when, arguments)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    progress = load(out / "last.pt")["progress"]
+    assert (progress["epochs"], progress["step"]) == (epochs, step)
+    assert (out / "last.pt.part").exists() == (when == "save")
+    assert load_encoder(out / "encoder.pt").arch == "dct-mlp"
+    goes_on(arguments, out, whole)
+
+
+@pytest.mark.parametrize(
+    ("what", "when", "workers", "reached"),
+    [
+        ("SIGTERM", "step 3", 0, "epoch 1 and 1 steps"),
+        ("SIGINT", "step 4", 1, "epoch 1 and 2 steps"),
+        ("group SIGTERM", "step 3", 1, "epoch 1 and 1 steps"),
+        ("SIGTERM", "validation", 1, "epoch 1 and 2 steps"),
+    ],
+)
+def test_told_to_end_a_run_ends_the_step_saves_and_goes_on_bit_for_bit(
+    joint_arguments: Arguments,
+    settings: dict[str, Any],
+    whole: Path,
+    tmp_path: Path,
+    what: str,
+    when: str,
+    workers: int,
+    reached: str,
+) -> None:
+    out = tmp_path / "part"
+    arguments = joint_arguments(out=out, workers=workers, **settings)
+    done = ended(what, when, arguments)
+    assert done.returncode == runs.STOPPED == 75, done.stderr
+    assert f"ended after {reached}" in done.stdout and "--resume goes on" in done.stdout
+    assert f"{what.removeprefix('group ')}: ending after this step" in done.stderr and "Traceback" not in done.stderr
+    assert str(Progress(**load(out / "last.pt")["progress"])) == reached
+    goes_on(arguments, out, whole)
+
+
+def test_a_second_signal_ends_a_run_at_once(joint_arguments: Arguments, tmp_path: Path) -> None:
+    done = ended("SIGINT+SIGTERM", "step 4", joint_arguments(out=tmp_path, save_every=1))
+    assert done.returncode == 128 + signal.SIGTERM
+    assert load(tmp_path / "last.pt")["progress"]["step"] == 1  # the fourth step was not ended
+
+
+def test_signals_mean_again_what_they_did_before(joint_arguments: Arguments, tmp_path: Path) -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    train_joint.main(joint_arguments(out=tmp_path, epochs=1))
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+# --- a disk that is full ---
+
+
+@pytest.mark.parametrize("failing", ["last.pt", "encoder.pt", "log.jsonl"])
+def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(
+    joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """The second epoch finds a disk that takes 1000 more bytes of a file, or none of the log."""
+    arguments, real = joint_arguments(out=tmp_path, epochs=3), checkpoint.save_run
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def save_run(run: checkpoint.Run, record: dict, is_best: bool, keep: int) -> None:
+        if record["epoch"] == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 if failing == "log.jsonl" else 1000, limits[1]))
+        try:
+            real(run, record, failing == "encoder.pt", keep)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as caught:
+        patch.setattr(checkpoint, "save_run", save_run)
+        train_joint.main(arguments)
+    message = str(caught.value.code)  # printed by Python, with exit code 1
+    assert message.startswith(f"error: {tmp_path / failing}: could not be written")
+    assert os.strerror(errno.EFBIG) in message
+    assert message.endswith(f"{tmp_path / 'last.pt'} holds epoch 1") and "\n" not in message
+    assert load(tmp_path / "last.pt")["progress"]["epochs"] == 1
+    assert not list(tmp_path.glob("*.part"))
+    train_joint.main([*arguments, "--resume"])
+    assert [record["epoch"] for record in log(tmp_path)] == [1, 2, 3]
+
+
+# --- what is kept ---
+
+
+def test_the_last_epochs_checkpoints_are_kept_and_older_ones_removed(
+    joint_arguments: Arguments, tmp_path: Path
+) -> None:
+    train_joint.main(joint_arguments(out=tmp_path, epochs=4, keep=2, save_every=1))
+    assert sorted(path.name for path in tmp_path.glob("epoch-*")) == ["epoch-00003.pt", "epoch-00004.pt"]
+    assert [load(tmp_path / f"epoch-0000{epoch}.pt")["progress"]["epochs"] for epoch in (3, 4)] == [3, 4]
+    assert same(load(tmp_path / "epoch-00004.pt"), load(tmp_path / "last.pt"))
+    shutil.copy(tmp_path / "epoch-00003.pt", tmp_path / "last.pt")  # back to an earlier epoch
+    train_joint.main(joint_arguments(out=tmp_path, epochs=4, keep=2, save_every=1, resume=True))
+    assert same(load(tmp_path / "epoch-00004.pt"), load(tmp_path / "last.pt"))
+    train_joint.main(joint_arguments(out=tmp_path, epochs=1, overwrite=True))
+    assert not list(tmp_path.glob("epoch-*"))
+
+
+# --- what may change ---
+
+
+def test_a_run_is_not_resumed_with_other_pictures(
+    joint_arguments: Arguments, photographs: Path, scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(photographs, tmp_path / "photographs")
+    shutil.copytree(scored.parent, tmp_path / "scored")
+    own = {"unlabeled": tmp_path / "photographs", "labeled": f"csv:{tmp_path / 'scored' / 'scores.csv'}"}
+    arguments = joint_arguments(out=tmp_path / "run", epochs=1, **own)
+    train_joint.main(arguments)
+
+    def error() -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            train_joint.main([*arguments, "--resume"])
+        assert caught.value.code == 2
+        return capsys.readouterr().err
+
+    table = tmp_path / "scored" / "scores.csv"
+    before = table.read_text()
+    table.write_text(before.replace("70.0,", "69.0,"))
+    assert "splits.json: the pictures have changed since: sha256 labeled was" in error()
+    table.write_text("\n".join(before.splitlines()[:-4]))
+    assert "labeled train was 6" in error() or "labeled test was 2" in error()
+    table.write_text(before)
+    (tmp_path / "photographs" / "new.png").write_bytes((photographs / "0.png").read_bytes())
+    assert "unlabeled train was 8, is 9" in error()
+    (tmp_path / "photographs" / "new.png").rename(tmp_path / "photographs" / "0.png")
+    train_joint.main([*arguments, "--resume"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"crop": 40}, "--crop was 32, is 40"),
+        ({"seed": 1}, "--seed was 0, is 1"),
+        ({"accumulate": 2}, "--accumulate was 1, is 2"),
+        ({"workers": 1, "save_every": 3, "keep": 1, "distort_on": "device"}, None),
+    ],
+)
+def test_what_changes_a_run_is_refused_and_the_rest_allowed(
+    joint_arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: dict, message: str | None
+) -> None:
+    train_joint.main(joint_arguments(out=tmp_path, epochs=1))
+    if message is None:
+        train_joint.main(joint_arguments(out=tmp_path, epochs=1, resume=True, **changed))
+        return
+    with pytest.raises(SystemExit) as caught:
+        train_joint.main(joint_arguments(out=tmp_path, epochs=1, resume=True, **changed))
+    assert caught.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_an_older_version_goes_on(joint_arguments: Arguments, tmp_path: Path) -> None:
+    """Without what this version has added: steps, their sums, the scale of fp16, settings and digests."""
+    arguments = joint_arguments(out=tmp_path / "run")
+    train_joint.main(joint_arguments(out=tmp_path / "run", epochs=1))
+    state = load(tmp_path / "run" / "last.pt")
+    state["settings"]["epochs"] = 2
+    for name in ("accumulate", "amp", "compile", "save_every", "keep"):
+        del state["settings"][name]
+    for name in ("step", "sums"):
+        del state["progress"][name]
+    del state["scaler"]
+    torch.save(state, tmp_path / "run" / "last.pt")
+    splits = json.loads((tmp_path / "run" / "splits.json").read_text())
+    del splits["sha256"]
+    (tmp_path / "run" / "splits.json").write_text(json.dumps(splits))
+    train_joint.main([*arguments, "--resume"])
+    assert load(tmp_path / "run" / "last.pt")["progress"]["epochs"] == 2
+
+
+def test_progress_says_how_far_a_run_is() -> None:
+    progress = Progress(epochs=3)
+    for value in (1.0, 2.0, 6.0):
+        progress.add({"L": value, "grad_norm": 2 * value})
+    assert progress.means() == {"L": 3.0, "grad_norm": 6.0} and str(progress) == "epoch 3 and 3 steps"
+    assert Progress(**json.loads(json.dumps(asdict(progress)))) == progress
+    progress.update(0.5, patience=1)
+    assert (progress.epochs, progress.step, progress.sums) == (4, 0, {}) and str(progress) == "epoch 4"

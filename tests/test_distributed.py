@@ -1,0 +1,246 @@
+"""Several processes: two of them, by gloo, against one, and torchrun's restart after one of them was killed."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import finetune
+import train_joint
+from ssl_iqa import distributed
+from ssl_iqa.model import Networks, load_encoder
+from tests.conftest import flags
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = replace(train_joint.PRESETS["paper"], init="random", alpha=0.7, lr=0.5, regressor_lr=1e-2)
+
+
+def torchrun(script: Path, *arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *options]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*command, str(script), *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
+    )
+
+
+# --- steps ---
+
+CASES = {  # arch, is batch normalization training, what differs from SETTINGS, are there labels
+    "both losses": ("dct-mlp", True, {}, True),
+    "a mean over classes": ("dct-mlp", True, {"average": "classes"}, True),
+    "two-dimensional normalization": ("resnet18", True, {}, True),
+    "no labels": ("dct-mlp", True, {"alpha": 1.0}, False),
+    "in chunks": ("dct-mlp", False, {"accumulate": 3}, True),
+    "in chunks without labels": ("dct-mlp", False, {"accumulate": 2, "alpha": 1.0}, False),
+}
+
+
+def three_steps(case: str, process: int, processes: int) -> dict[str, Any]:
+    """What three steps in float64 leave, with this process's part of each batch."""
+    arch, is_training, changes, has_labels = CASES[case]
+    settings = replace(SETTINGS, arch=arch, **changes)
+    device = torch.device("cpu")
+    torch.manual_seed(0)
+    nets = Networks(load_encoder("random", arch), mean_score=5.5).double()
+    for module in nets.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):  # so that eval mode differs from training mode
+            nn.init.uniform_(module.running_mean), nn.init.uniform_(module.running_var, 0.5, 2)
+    nets = distributed.synchronize(nets, device)
+    parallel = distributed.parallel(nets, device).train(is_training)
+    optimizer = train_joint.make_optimizer(nets, settings)
+    generator = torch.Generator().manual_seed(1)
+    losses, gradients = [], []
+    for _ in range(3):
+        x_d, x = (torch.rand(n, 3, 32, 32, generator=generator, dtype=torch.float64) for n in (12, 8))
+        classes, y = torch.tensor([7, 9, 99, 7, 8, 9] * 2), torch.rand(8, generator=generator, dtype=torch.float64)
+
+        def part(tensor: Tensor) -> Tensor:
+            return tensor.tensor_split(processes)[process]
+
+        labeled = (part(x), part(y)) if has_labels else None
+        optimizer.zero_grad()
+        losses.append(train_joint.joint_step(parallel, (part(x_d), part(classes)), labeled, settings))
+        gradients.append({name: w.grad.clone() for name, w in nets.named_parameters() if w.grad is not None})
+        optimizer.step()
+    return {"losses": losses, "gradients": gradients, "weights": copy.deepcopy(nets.state_dict())}
+
+
+STEPS = """
+import sys
+import torch
+from ssl_iqa import distributed
+from tests.test_distributed import CASES, three_steps
+
+torch.set_num_threads(1)
+with distributed.processes(torch.device("cpu")):
+    found = {case: three_steps(case, distributed.rank(), distributed.size()) for case in CASES}
+    assert distributed.every(distributed.rank()) == [0, 1]
+    assert [distributed.any_process(distributed.rank() == one, torch.device("cpu")) for one in (0, 1, 2)] == [1, 1, 0]
+    torch.save(found, f"{sys.argv[1]}/{distributed.rank()}.pt")
+"""
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two processes has after `three_steps` of every case."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "steps.py").write_text(STEPS)
+    done = torchrun(folder / "steps.py", str(folder))
+    assert done.returncode == 0, done.stderr
+    return [torch.load(folder / f"{process}.pt", weights_only=True) for process in (0, 1)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_take_the_steps_of_one(of_two: list[dict[str, Any]], case: str) -> None:
+    expected = three_steps(case, 0, 1)
+    assert any(gradient.abs().max() > 1e-3 for gradient in expected["gradients"][2].values())
+    for process in of_two:
+        found = process[case]
+        for ours, theirs in zip(found["losses"], expected["losses"], strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-10)
+        for ours, theirs in zip(found["gradients"], expected["gradients"], strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(found["weights"], expected["weights"], rtol=1e-10, atol=1e-10)
+    first, second = (process[case]["weights"] for process in of_two)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_single_process_runs_nothing_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("init_process_group", "all_reduce", "all_gather", "all_gather_object"):
+        monkeypatch.setattr(torch.distributed, name, lambda *_: pytest.fail("something distributed was run"))
+    device, net = torch.device("cpu"), nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    p, classes = torch.rand(4, 2), torch.arange(4)
+    with distributed.processes(device):
+        assert distributed.gather(p, classes) == (p, classes, (0, 4))
+        assert distributed.synchronize(net, device) is net is distributed.parallel(net, device)
+        assert type(net[1]) is nn.BatchNorm1d
+        assert distributed.mean(p) is p and distributed.every(3) == [3] and distributed.any_process(True, device)
+        assert (distributed.rank(), distributed.size(), distributed.is_main()) == (0, 1, True)
+
+
+# --- whole runs ---
+
+TRAIN = """
+import os, signal, sys
+import torch
+from ssl_iqa import distributed, probe
+import train_joint
+
+torch.set_num_threads(1)
+torch.set_num_threads = lambda threads: None
+probe.probe_types = lambda encoders, *others: dict.fromkeys(encoders, {"linear": 0.5, "neighbor": 0.5})
+when, *arguments = sys.argv[1:]
+joint_step, steps = train_joint.joint_step, 0
+
+def killed_step(*args):
+    global steps
+    steps += 1
+    if steps == 4 and distributed.rank() == 1 and distributed.restarts() == 0:  # the second one of the second epoch
+        os.kill(os.getpid(), signal.SIGKILL if when == "killed" else signal.SIGTERM)
+    return joint_step(*args)
+
+if when != "whole":
+    train_joint.joint_step = killed_step
+train_joint.main(arguments)
+"""
+
+
+@pytest.fixture(scope="module")
+def arguments(photographs: Path, scored: Path) -> dict[str, Any]:
+    return {
+        "preset": "paper",
+        "unlabeled": photographs,
+        "labeled": f"csv:{scored}",
+        "crop": 32,
+        "arch": "dct-mlp",
+        "init": "random",
+        "batch_size": 4,
+        "labeled_batch_size": 4,
+        "images_per_class": 2,
+        "epochs": 2,
+        "lr": 0.1,
+        "workers": 1,
+        "device": "cpu",
+        "save_every": 1,
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, arguments: dict[str, Any]) -> tuple[Path, str]:
+    """The folder of a run of two processes, and what it printed."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "train.py").write_text(TRAIN)
+    done = torchrun(folder / "train.py", "whole", *flags(arguments | {"out": folder / "run"}))
+    assert done.returncode == 0, done.stderr
+    return folder / "run", done.stdout
+
+
+def load(path: Path) -> dict[str, Any]:
+    return torch.load(path, weights_only=True)
+
+
+def test_a_run_of_two_processes_is_that_of_one(
+    whole: tuple[Path, str], arguments: dict[str, Any], tmp_path: Path, one_thread: None
+) -> None:
+    folder, printed = whole
+    train_joint.main(flags(arguments | {"out": tmp_path}))
+    ours, theirs = load(folder / "last.pt"), load(tmp_path / "last.pt")
+    torch.testing.assert_close(ours["encoder"]["weights"], theirs["encoder"]["weights"], rtol=1e-2, atol=1e-4)
+    records = [[json.loads(line) for line in (run / "log.jsonl").open()] for run in (folder, tmp_path)]
+    for one, two in zip(*records, strict=True):
+        for name in ("L_cont", "L_r", "L", "grad_norm", "val_L", "val_SROCC"):
+            assert one[name] == pytest.approx(two[name], rel=1e-3), name
+    for line in ("cpu, 2 processes", "epoch   1/2", "epoch   2/2", "Which of the 25 types"):
+        assert printed.count(line) == 1  # of two that could have printed
+
+
+def test_finetuning_by_two_processes_is_that_by_one(scored: Path, tmp_path: Path, one_thread: None) -> None:
+    settings = {
+        "preset": "paper",
+        "encoder": "random",
+        "arch": "dct-mlp",
+        "data": f"csv:{scored}",
+        "crop": 32,
+        "epochs": 2,
+        "batch_size": 8,
+        "lr": 1e-3,
+        "ft_lr": 1e-4,
+        "workers": 0,
+        "device": "cpu",
+    }
+    done = torchrun(ROOT / "finetune.py", *flags(settings | {"out": tmp_path / "two"}))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("LP epoch 1/2") == done.stdout.count("LP-FT from random") == 1
+    finetune.main(flags(settings | {"out": tmp_path / "one"}))
+    one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
+    for name in ("srocc", "plcc", "val_srocc"):
+        assert two[name] == pytest.approx(one[name], abs=1e-3)
+    assert two["images"] == one["images"] == 8 and two["best_epoch"] == one["best_epoch"]
+    weights = [load(tmp_path / name / "model.pt")["encoder"]["weights"] for name in ("one", "two")]
+    torch.testing.assert_close(*weights, rtol=1e-2, atol=2e-3)  # Adam makes much of small gradients
+
+
+@pytest.mark.parametrize("when", ["killed", "told to end"])
+def test_torchrun_restarts_a_run_that_lost_a_process(
+    whole: tuple[Path, str], arguments: dict[str, Any], tmp_path: Path, when: str
+) -> None:
+    (tmp_path / "train.py").write_text(TRAIN)
+    out = tmp_path / "run"
+    done = torchrun(tmp_path / "train.py", when, *flags(arguments | {"out": out}), options=("--max-restarts", "1"))
+    assert done.returncode == 0, done.stderr
+    reached = 1 if when == "killed" else 2  # told to end, it ends the step and saves
+    assert f"going on after epoch 1 and {reached} steps" in done.stdout
+    for name in ("last.pt", "best.pt"):
+        ours, theirs = load(out / name), load(whole[0] / name)
+        for part in ("encoder", "projector", "regressor"):
+            ours_part, theirs_part = (state[part].get("weights", state[part]) for state in (ours, theirs))
+            assert all(torch.equal(ours_part[key], theirs_part[key]) for key in theirs_part), (name, part)
+        assert ours["progress"] == theirs["progress"]
