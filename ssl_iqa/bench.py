@@ -3,20 +3,27 @@
     python -m ssl_iqa.bench distortions      each type on one thread, and the pictures a second of the view pipeline
     python -m ssl_iqa.bench device           distorting a step's pictures on the device, beside the encoder's own work
     python -m ssl_iqa.bench loss             Eq. 5 all at once and in chunks: time and peak memory by number of views
+    python -m ssl_iqa.bench step             train_joint.py's step, its parts and its loop, with any flags of its own
 
 Times are medians after a warm-up. Machines differ and are noisy: compare within one run, the yardstick is for that.
 """
 
 import argparse
+import importlib.util
+import json
 import math
 import multiprocessing
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,10 +33,10 @@ from scipy import ndimage
 
 from ssl_iqa import data, runs, views
 from ssl_iqa.cli import flag
-from ssl_iqa.distortions import KADIS, distort_as
+from ssl_iqa.distortions import KADIS, distort_as, load_distortions
 from ssl_iqa.losses import supervised_nt_xent
 from ssl_iqa.model import ARCHS, Networks, load_encoder
-from ssl_iqa.streams import Streams
+from ssl_iqa.streams import Streams, find_pictures
 
 SIZE = (512, 384)  # width and height of KADIS-700k's pictures
 
@@ -183,6 +190,126 @@ def bench_loss(args: argparse.Namespace) -> None:
         print(f"{n_views:8} {plain_s:9.4f} {plain:9.1f} {chunked_s:9.4f} {chunked:9.1f} {ratios}", flush=True)
 
 
+def load_script(path: Path) -> ModuleType:
+    """train_joint.py, whose own functions are timed."""
+    if not path.is_file():
+        raise FileNotFoundError(f"--script {path}: no such file; train_joint.py is wanted")
+    spec = importlib.util.spec_from_file_location("train_joint", path)
+    sys.modules["train_joint"] = script = importlib.util.module_from_spec(spec)  # its dataclass looks there
+    spec.loader.exec_module(script)
+    return script
+
+
+def step_times(script: ModuleType, settings: Any, device: torch.device, repeats: int) -> dict[str, float]:
+    """Seconds of the bare encoder, of a full step, and of the step's parts, on pictures that are there already."""
+    nets = Networks(load_encoder("random", settings.arch), 5.5).to(device, memory_format=torch.channels_last)
+    if settings.compile:
+        nets.encoder.compile()
+    optimizer = script.make_optimizer(nets.train(), settings)
+    sizes = (2 * settings.batch_size, settings.labeled_batch_size)
+    x_d, x = (torch.rand(n, 3, settings.crop, settings.crop, device=device) for n in sizes)
+    classes = torch.arange(settings.batch_size, device=device).remainder(len(KADIS)).repeat(2)
+    y = torch.rand(len(x), device=device)
+    p = script.embed(nets, x_d, settings).detach().requires_grad_()  # [2B, 128]
+    gradient = torch.randn_like(p)
+
+    def encoder_alone() -> None:
+        for images in (x_d, x):
+            with runs.autocast(device, settings.amp):
+                z = nets.encoder(images)
+            z.float().square().mean().backward()
+        nets.zero_grad()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        script.joint_step(nets, (x_d, classes), (x, y), settings)
+        optimizer_step()
+
+    def optimizer_step() -> None:
+        script.gradient_norm(nets)
+        optimizer.step()
+
+    works = {
+        "the bare encoder": encoder_alone,
+        "the full step": step,
+        "unlabeled pass": lambda: script.embed(nets, x_d, settings).backward(gradient),
+        "labeled pass": lambda: script.regression_loss(nets, x, y, settings)[0].backward(),
+        "loss, Eq. 5": lambda: script.nt_xent(p, classes, settings).backward(),
+        "optimizer": optimizer_step,
+    }
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeats):  # in turns, so that what else the machine does meets all of them
+        for name, work in works.items():
+            times[name].append(seconds(work, 1, device))
+    return {name: median(values) for name, values in times.items()}
+
+
+def loading_seconds(script: ModuleType, settings: Any, repeats: int) -> float:
+    """What making a step's pictures takes one core: reading, distorting, cropping, collating, both streams."""
+    torch.set_num_threads(1)
+    settings = replace(settings, workers=0, epoch_size=(repeats + 1) * settings.batch_size)
+    classes = load_distortions(settings.distortions)
+    where = (settings.unlabeled, settings.labeled, settings.crop)
+    pictures = find_pictures(*where, classes, on_device=False, seed=settings.seed, workers=0)
+    streams, _ = script.make_streams(pictures, torch.device("cpu"), settings)
+    batches = streams.batches(0)
+    return seconds(lambda: next(batches), repeats, torch.device("cpu"))
+
+
+def loop_record(script: Path, flags: Sequence[str], settings: Any, pictures: int) -> dict[str, Any]:
+    """The log's line of the second of two epochs of `pictures`, trained as users train."""
+    with TemporaryDirectory() as folder:
+        size = max(1, pictures // settings.batch_size) * settings.batch_size
+        short = {"epochs": 2, "epoch-size": size, "validation-size": settings.batch_size, "out": f"{folder}/run"}
+        ends = [part for name, value in short.items() for part in (f"--{name}", str(value))]
+        done = subprocess.run([sys.executable, str(script), *flags, *ends], capture_output=True, text=True)
+        if done.returncode:
+            raise ValueError(f"--script {script}: it failed: {done.stderr.strip().splitlines()[-1]}")
+        return json.loads(Path(folder, "run", runs.LOG).read_text().splitlines()[1])
+
+
+def bench_step(args: argparse.Namespace) -> None:
+    """The step of train_joint.py beside the bare encoder's work in it, its parts, and the loop beside its bound."""
+    script = load_script(args.script)
+    settings, _ = script.parse_arguments(args.flags)
+    device = runs.use_device(settings.device, workers=0, amp=settings.amp)
+    count, threads = settings.batch_size + settings.labeled_batch_size, torch.get_num_threads()
+    times = step_times(script, settings, device, args.repeats)
+    bare, full = times.pop("the bare encoder"), times.pop("the full step")
+    sizes = f"{settings.batch_size} + {settings.labeled_batch_size} pictures of {settings.crop} pixels"
+    print(
+        f"{settings.arch}, {sizes}, --amp {settings.amp}, on {device} with {threads} threads; medians of {args.repeats}"
+    )
+    print(f"{'loading switched off':<24} {'s a step':>9} {'pictures/s':>11}")
+    print(f"{'the bare encoder':<24} {bare:9.4f} {count / bare:11.1f}")
+    print(f"{'the full step':<24} {full:9.4f} {count / full:11.1f}   {bare / full:.0%} of the bare encoder")
+    for name, taken in times.items():
+        print(f"  {name:<22} {taken:9.4f} {'':>11}   {taken / sum(times.values()):.1%} of the parts")
+    if args.pictures:
+        bench_loop(args, script, settings, device, full)
+
+
+def bench_loop(args: argparse.Namespace, script: ModuleType, settings: Any, device: torch.device, full: float) -> None:
+    """The loop beside what the cores allow: they load the pictures, and on a CPU take the steps, too."""
+    cores, count = runs.cpu_cores(), settings.batch_size + settings.labeled_batch_size
+    record = loop_record(args.script, args.flags, settings, args.pictures)
+    loading = loading_seconds(script, settings, 4 * args.repeats)  # and from here on one thread
+    if device.type == "cpu":
+        on_one = step_times(script, settings, device, args.repeats)["the full step"]
+        allowed = (loading + on_one) / cores
+        how = f"({loading:.4f} s to load + {on_one:.4f} s a step, on one core each) / {cores} cores"
+    else:
+        allowed = max(full, loading / cores)
+        how = f"the full step, or {loading:.4f} s to load / {cores} cores, whichever is longer"
+    taken = count / record["pictures_per_second"]
+    print(f"the loop, {settings.workers} workers")
+    print(f"{'what the cores allow':<24} {allowed:9.4f} {count / allowed:11.1f}   {how}")
+    print(
+        f"{'the loop as users run it':<24} {taken:9.4f} {count / taken:11.1f}   {allowed / taken:.0%} of it,", end=" "
+    )
+    print(f"{record['data_wait']:.0%} of the time waiting for pictures")
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -201,9 +328,18 @@ def main(arguments: list[str] | None = None) -> None:
     loss.add_argument("--views", type=int, nargs="+", default=[1000, 2000, 4096, 8192, 16384])
     loss.add_argument("--repeats", type=int, default=3, help="of each measurement")
     loss.set_defaults(run=bench_loss)
-    args = parser.parse_args(arguments)
+    step = commands.add_parser("step", help="train_joint.py's step and loop; other flags are given on to it")
+    step.add_argument("--script", type=Path, default=Path("train_joint.py"), help="where it is (train_joint.py)")
+    step.add_argument("--repeats", type=int, default=7, help="of each measurement")
+    step.add_argument("--pictures", type=int, default=6400, help="of an epoch of the loop; 0: without the loop")
+    step.set_defaults(run=bench_step)
+    args, flags = parser.parse_known_args(arguments)
+    if flags and args.command != "step":
+        parser.error(f"unrecognized arguments: {' '.join(flags)}")
+    args.flags = flags
     with runs.clear_errors():
-        for name, least in (("repeats", 1), ("pictures", 50), ("batch_size", 0)):
+        fewest = 50 if args.command == "distortions" else 0
+        for name, least in (("repeats", 1), ("pictures", fewest), ("batch_size", 0)):
             if getattr(args, name, least) < least:
                 raise ValueError(f"{flag(name)} {getattr(args, name)}: {least} or more is wanted")
         args.run(args)

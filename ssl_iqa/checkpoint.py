@@ -166,12 +166,11 @@ def check_splits(out: Path, splits: dict[str, Any]) -> None:
     was = runs.read_json(path)
     differing = []
     for stream, parts in was.items():
-        now = splits.get(stream, {})
         for part, before in parts.items():
-            after = now.get(part)
+            after = splits.get(stream, {}).get(part)
             if before != after:
-                counts = [len(value) if isinstance(value, list) else value for value in (before, after)]
-                differing.append(f"{stream} {part} was {counts[0]}, is {counts[1]}")
+                words = [f"{len(value)} names" if isinstance(value, list) else value for value in (before, after)]
+                differing.append(f"{stream} {part} was {words[0]}, is {words[1] if words[0] != words[1] else 'others'}")
     if differing:
         raise ValueError(f"{path}: the pictures have changed since: {'; '.join(differing)}")
 

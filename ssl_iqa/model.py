@@ -143,7 +143,9 @@ class DctMlp(nn.Module):
         """
         with torch.autocast(images.device.type, enabled=False):  # half precision cannot tell so little
             colors = torch.einsum("yc,bchw->byhw", self.ycbcr, images).flatten(2)  # [B, 3, HW]
-            found = [colors.mean(dim=2), colors.std(dim=2)]
+            mean = colors.mean(dim=2)  # [B, 3]
+            deviation = colors.sub_(mean[..., None]).square_().mean(dim=2).sqrt_()  # torch's std is five times as slow
+            found = [mean, deviation]
             for size in (images, F.avg_pool2d(images, 2)):
                 strength = F.conv2d(size, self.filters, stride=8).abs_()  # [B, 189, h, w]
                 found.append((strength.mean(dim=(2, 3)) + 1 / 1024).log())

@@ -74,7 +74,7 @@ def find_pictures(
     if is_shards(unlabeled):
         shards = split_shards(list_shards(unlabeled, workers), seed)
         train, val = (ShardViews(part, size, distortions, on_device, part is shards[1]) for part in shards)
-        names = [[(os.path.basename(shard.path), shard.pictures) for shard in part] for part in shards]
+        names = [[[os.path.basename(shard.path), shard.pictures] for shard in part] for part in shards]  # as in JSON
         counts = [sum(shard.pictures for shard in part) for part in shards]
     else:
         if unlabeled == "demo":

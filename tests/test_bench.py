@@ -116,3 +116,56 @@ def test_numbers_too_small_to_measure_are_refused(flags: list[str], capsys: pyte
     with pytest.raises(SystemExit) as caught:
         bench.main(flags)
     assert caught.value.code == 2 and capsys.readouterr().err.startswith(f"error: {flags[1]} {flags[2]}: ")
+
+
+SCRIPT = ["--script", str(Path(__file__).parents[1] / "train_joint.py")]
+
+
+def test_a_steps_parts_are_shares_and_the_loop_is_beside_its_bound(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = {"the bare encoder": 0.9, "the full step": 1.0, "unlabeled pass": 0.6, "labeled pass": 0.2}
+    times |= {"loss, Eq. 5": 0.15, "optimizer": 0.05}
+    monkeypatch.setattr(bench, "step_times", lambda *_: dict(times))
+    monkeypatch.setattr(bench, "loading_seconds", lambda *_: 3.0)
+    monkeypatch.setattr(bench, "loop_record", lambda *_: {"pictures_per_second": 51.2, "data_wait": 0.25})
+    monkeypatch.setattr(bench.runs, "cpu_cores", lambda: 2)
+    bench.main(["step", *SCRIPT, "--device", "cpu", "--arch", "dct-mlp"])  # 64 + 64 pictures
+    out = capsys.readouterr().out
+    assert re.search(r"the bare encoder +0\.9000 +142\.2\n", out)
+    assert re.search(r"the full step +1\.0000 +128\.0 +90% of the bare encoder\n", out)
+    assert re.findall(r"^  (\w+).* ([\d.]+)% of the parts$", out, flags=re.MULTILINE) == [
+        *(("unlabeled", "60.0"), ("labeled", "20.0"), ("loss", "15.0"), ("optimizer", "5.0"))
+    ]
+    assert re.search(r"what the cores allow +2\.0000 +64\.0 +\(3\.0000 s to load \+ 1\.0000 s a step", out)
+    assert re.search(r"the loop as users run it +2\.5000 +51\.2 +80% of it, 25% of the time waiting", out)
+
+
+def test_the_step_and_the_loop_of_the_script_are_measured(
+    capsys: pytest.CaptureFixture[str], photographs: Path, scored: Path
+) -> None:
+    data_flags = ["--preset", "paper", "--unlabeled", str(photographs), "--labeled", f"csv:{scored}", "--crop", "32"]
+    small = ["--arch", "dct-mlp", "--init", "random", "--batch-size", "4", "--labeled-batch-size", "4"]
+    flags = [*data_flags, *small, "--workers", "0", "--device", "cpu"]
+    bench.main(["step", *SCRIPT, "--repeats", "1", "--pictures", "8", *flags])
+    out = capsys.readouterr().out
+    assert out.startswith("dct-mlp, 4 + 4 pictures of 32 pixels, --amp off, on cpu")
+    speeds = [float(speed) for speed in re.findall(r"^(?:the|what) .*? +[\d.]+ +([\d.]+)", out, flags=re.MULTILINE)]
+    assert len(speeds) == 4 and min(speeds) > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["step", "--script", "nowhere.py"], "--script nowhere.py: no such file"),
+        (["step", *SCRIPT, "--batch-size", "1"], "--batch-size 1: 2 or more is wanted"),
+        (["step", *SCRIPT, "--repeats", "0"], "--repeats 0: 1 or more is wanted"),
+        (["loss", "--unknown"], "unrecognized arguments: --unknown"),
+    ],
+)
+def test_what_is_wrong_with_a_benchmark_is_said(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        bench.main(arguments)
+    assert caught.value.code == 2 and message in capsys.readouterr().err

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -246,7 +247,7 @@ def test_a_run_is_not_resumed_with_other_pictures(
     table.write_text(before.replace("70.0,", "69.0,"))
     assert "splits.json: the pictures have changed since: sha256 labeled was" in error()
     table.write_text("\n".join(before.splitlines()[:-4]))
-    assert "labeled train was 6" in error() or "labeled test was 2" in error()
+    assert "labeled train was 6 names, is " in error()
     table.write_text(before)
     (tmp_path / "photographs" / "new.png").write_bytes((photographs / "0.png").read_bytes())
     assert "unlabeled train was 8, is 9" in error()
@@ -302,3 +303,31 @@ def test_progress_says_how_far_a_run_is() -> None:
     assert Progress(**json.loads(json.dumps(asdict(progress)))) == progress
     progress.update(0.5, patience=1)
     assert (progress.epochs, progress.step, progress.sums) == (4, 0, {}) and str(progress) == "epoch 4"
+
+
+# --- shards ---
+
+
+def test_from_shards_a_run_goes_on_amid_an_epoch(
+    joint_arguments: Arguments, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("webdataset")
+    for i in range(5):
+        with tarfile.open(tmp_path / f"photos-{i}.tar", "w") as archive:
+            for j in (2 * i, 2 * i + 1):
+                archive.add(photographs / f"{j}.png", f"{j}.png")
+    own = {"unlabeled": f"{tmp_path}/photos-{{0..4}}.tar", "epochs": 3, "workers": 2}
+    whole, out = tmp_path / "whole", tmp_path / "part"
+    train_joint.main(joint_arguments(out=whole, **own))
+    splits = json.loads((whole / "splits.json").read_text())["unlabeled"]
+    assert (splits["train"], splits["val_pictures"], len(splits["val"])) == (8, 2, 1)
+    assert len(log(whole)) == 3 and "2 steps an epoch" in capsys.readouterr().out
+
+    arguments = joint_arguments(out=out, **own)
+    done = ended("SIGTERM", "step 3", arguments)
+    assert done.returncode == runs.STOPPED, done.stderr
+    with pytest.raises(SystemExit) as caught:
+        train_joint.main([*arguments, "--resume", "--workers", "1"])
+    assert caught.value.code == 2
+    assert "amid an epoch, shards are read on with --workers 2 and 1 processes" in capsys.readouterr().err
+    goes_on(arguments, out, whole)
