@@ -35,15 +35,16 @@ class Encoder(nn.Module):
         self.network = ARCHS[arch]()
         self.dim: int = self.network.fc.in_features
         self.network.fc = nn.Identity()
-        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if isinstance(self.network, ResNet) else ((0.0,), (1.0,))
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """RGB images in [0, 1], [B, 3, H, W], to z, [B, dim]."""
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise ValueError(f"images must be floating point [B, 3, H, W], got {images.dtype} {list(images.shape)}")
-        return self.network((images - self.mean) / self.std)
+        if isinstance(self.network, ResNet):
+            images = (images - self.mean) / self.std
+        return self.network(images)
 
 
 class ProjectionHead(nn.Sequential):
