@@ -3,6 +3,7 @@
     python -m ssl_iqa.bench distortions      each type on one thread, and the pictures a second of the view pipeline
     python -m ssl_iqa.bench device           distorting a step's pictures on the device, beside the encoder's own work
     python -m ssl_iqa.bench loss             Eq. 5 all at once and in chunks: time and peak memory by number of views
+    python -m ssl_iqa.bench shards           the unlabeled stream from tar shards, beside the same pictures as files
     python -m ssl_iqa.bench step             train_joint.py's step, its parts and its loop, with any flags of its own
 
 Times are medians after a warm-up. Machines differ and are noisy: compare within one run, the yardstick is for that.
@@ -10,16 +11,20 @@ Times are medians after a warm-up. Machines differ and are noisy: compare within
 
 import argparse
 import importlib.util
+import io
 import json
 import math
 import multiprocessing
+import os
 import re
 import subprocess
 import sys
+import tarfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -36,9 +41,12 @@ from ssl_iqa.cli import flag
 from ssl_iqa.distortions import KADIS, distort_as, load_distortions
 from ssl_iqa.losses import supervised_nt_xent
 from ssl_iqa.model import ARCHS, Networks, load_encoder
+from ssl_iqa.shards import Shard, ShardViews, list_shards, read_shard
 from ssl_iqa.streams import Streams, find_pictures
 
 SIZE = (512, 384)  # width and height of KADIS-700k's pictures
+PIPELINE = 525  # pictures through the view pipeline, each time
+TARS = 4
 
 
 def seconds(work: Callable[[], object], repeats: int, device: torch.device) -> float:
@@ -51,6 +59,15 @@ def seconds(work: Callable[[], object], repeats: int, device: torch.device) -> f
             torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
     return median(times[1:])
+
+
+def in_turns(works: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, float]:
+    """Median time of each, taken in turns, so that what else the machine does meets all of them."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            times[name].append(seconds(work, 1, device))
+    return {name: median(values) for name, values in times.items()}
 
 
 def photographs(folder: Path, count: int) -> list[str]:
@@ -85,9 +102,8 @@ def bench_types(path: str, repeats: int) -> None:
     print(f"{'yardstick: scipy, sigma 2':<30} {1000 * yardstick:7.2f}   (ndimage.gaussian_filter on the same picture)")
 
 
-def bench_pipeline(paths: Sequence[str], workers: int, pictures: int) -> float:
-    """Pictures a second of Section 3.1's stream: read, distorted by a random class, two crops of 224 pixels."""
-    dataset = views.UnlabeledViews(paths, size=224)
+def bench_pipeline(dataset: views.UnlabeledViews, workers: int, pictures: int) -> float:
+    """Pictures a second of Section 3.1's stream: read, distorted by a random class, two crops."""
     dataset.KEEP = 0  # read every time, as from a set of many
     batch_size = 25
     streams = Streams(dataset, None, batch_size, 0, 0, pictures, workers, seed=0, device=torch.device("cpu"))
@@ -105,9 +121,10 @@ def bench_distortions(args: argparse.Namespace) -> None:
     with TemporaryDirectory() as folder:
         paths = photographs(Path(folder), 12)
         bench_types(paths[0], args.repeats)
+        dataset = views.UnlabeledViews(paths, size=224)
         print("\nthe view pipeline: read a JPEG file, distort, two crops of 224; one thread a worker")
         for workers in (1, 2):
-            speeds = [bench_pipeline(paths, workers, args.pictures) for _ in range(3)]
+            speeds = [bench_pipeline(dataset, workers, args.pictures) for _ in range(3)]
             name = "1 worker " if workers == 1 else f"{workers} workers"
             print(f"{name} {median(speeds):7.1f} pictures/s   (median of 3)")
 
@@ -154,8 +171,11 @@ def in_new_process(work: Callable[..., Any], *arguments: Any) -> Any:
         return process.submit(work, *arguments).result()
 
 
-def loss_cost(n_views: int, chunked: bool, repeats: int, device_name: str) -> tuple[float, float]:
-    """Seconds of Eq. 5, forward and backward, and the MiB it adds to the peak of this process, so use a fresh one."""
+def loss_cost(n_views: int, processes: int, chunked: bool, repeats: int, device_name: str) -> tuple[float, float]:
+    """Seconds of a process's share of Eq. 5, forward and backward, and the MiB it adds to the peak of this process.
+
+    So use a fresh one.
+    """
     device = runs.use_device(device_name, workers=0)
     settings = {} if chunked else {"max_similarities": n_views**2}
 
@@ -164,30 +184,99 @@ def loss_cost(n_views: int, chunked: bool, repeats: int, device_name: str) -> tu
         return p, torch.arange(n, device=device) % len(KADIS)
 
     def step(p: torch.Tensor, classes: torch.Tensor) -> None:
-        torch.autograd.grad(supervised_nt_xent(p, classes, **settings), p)
+        anchors = (0, len(p) // processes)
+        torch.autograd.grad(supervised_nt_xent(p, classes, anchors=anchors, **settings), p)
 
     p, classes = inputs(n_views)
-    step(*inputs(16))  # threads have started, libraries have their memory
+    step(*inputs(16 * processes))  # threads have started, libraries have their memory
     before = peak_memory(device)
     taken = seconds(lambda: step(p, classes), repeats, device)
     return taken, peak_memory(device) - before
 
 
 def bench_loss(args: argparse.Namespace) -> None:
-    """A line a number of views: the whole [N, N] at once, and in the chunks that the loss takes by default."""
-    if min(args.views) < 2:
-        raise ValueError(f"--views {min(args.views)}: 2 or more is wanted")
+    """A line a number of views and of processes: a share all at once, and in the chunks the loss takes by default."""
+    for name, least in (("views", 2), ("processes", 1)):
+        if min(getattr(args, name)) < least:
+            raise ValueError(f"--{name} {min(getattr(args, name))}: {least} or more is wanted")
+    shares = [(n_views, processes) for n_views in args.views for processes in args.processes]
+    for n_views, processes in shares:
+        if n_views % processes:
+            raise ValueError(f"--processes {processes}: {n_views} views cannot be divided evenly among so many")
     name = "cpu" if args.device == "auto" and not torch.cuda.is_available() else args.device
     device = runs.use_device(name, workers=0)
     print(f"Eq. 5, forward and backward, on {device}: views of 128 numbers in 125 classes, medians of {args.repeats}")
-    print(f"{'':>8} {'plain':>19} {'chunked':>19} {'chunked / plain':>15}")
-    print(f"{'views':>8} {'s':>9} {'MiB':>9} {'s':>9} {'MiB':>9} {'s':>7} {'MiB':>7}")
-    for n_views in args.views:
+    print("the share of one of the processes, which compares its part of the views with all of them")
+    print(f"{'':>18} {'plain':>19} {'chunked':>19} {'chunked / plain':>15}")
+    print(f"{'views':>8} {'processes':>9} {'s':>9} {'MiB':>9} {'s':>9} {'MiB':>9} {'s':>7} {'MiB':>7}")
+    for n_views, processes in shares:
         (plain_s, plain), (chunked_s, chunked) = (
-            in_new_process(loss_cost, n_views, in_chunks, args.repeats, device.type) for in_chunks in (False, True)
+            in_new_process(loss_cost, n_views, processes, in_chunks, args.repeats, device.type)
+            for in_chunks in (False, True)
         )
+        costs = f"{plain_s:9.4f} {plain:9.1f} {chunked_s:9.4f} {chunked:9.1f}"
         ratios = f"{chunked_s / plain_s:7.2f} {chunked / (plain or math.nan):7.2f}"  # a few views take no new memory
-        print(f"{n_views:8} {plain_s:9.4f} {plain:9.1f} {chunked_s:9.4f} {chunked:9.1f} {ratios}", flush=True)
+        print(f"{n_views:8} {processes:9} {costs} {ratios}", flush=True)
+
+
+def write_pictures(folder: Path, count: int) -> tuple[list[str], str]:
+    """`count` pictures, demo photographs under ever new names, twice: (the paths of files, the spec of tars)."""
+    contents = [Path(path).read_bytes() for path in photographs(folder, count)]
+    paths = [folder / f"picture{i}.jpg" for i in range(count)]
+    for i, path in enumerate(paths):
+        path.write_bytes(contents[i % len(contents)])
+    for number in range(TARS):
+        with tarfile.open(folder / f"{number}.tar", "w", format=tarfile.GNU_FORMAT) as archive:  # the tar command's
+            for path in paths[number * count // TARS : (number + 1) * count // TARS]:
+                archive.add(path, path.name)
+    return [str(path) for path in paths], f"{folder}/{{0..{TARS - 1}}}.tar"
+
+
+def source_speeds(shards: Sequence[Shard], paths: Sequence[str], repeats: int) -> Iterator[tuple[str, float, float]]:
+    """(what is done, pictures a second from shards, from files) for reading, decoding and the view pipeline."""
+    order = np.random.default_rng(0).permutation(paths).tolist()
+
+    def from_shards(decode: bool) -> None:
+        for shard in shards:
+            for name, encoded in read_shard(shard.path):
+                if decode:
+                    data.decode_image(io.BytesIO(encoded), name)
+
+    def from_files(decode: bool) -> None:
+        for path in order:
+            if decode:
+                data.read_image(path)
+            else:
+                Path(path).read_bytes()
+
+    for name, decode in (("read", False), ("read, decode", True)):
+        works = {"shards": partial(from_shards, decode), "files": partial(from_files, decode)}
+        times = in_turns(works, repeats, torch.device("cpu"))
+        yield name, len(paths) / times["shards"], len(paths) / times["files"]
+    datasets = ShardViews(shards, size=224), views.UnlabeledViews(paths, size=224)
+    pictures = min(len(paths), PIPELINE)
+    for name, workers in (("view pipeline, 1 worker", 1), ("view pipeline, 2 workers", 2)):
+        speeds = [[bench_pipeline(dataset, workers, pictures) for dataset in datasets] for _ in range(repeats)]
+        yield name, *map(median, zip(*speeds, strict=True))
+
+
+def bench_shards(args: argparse.Namespace) -> None:
+    """Tar shards beside the same pictures as files."""
+    torch.set_num_threads(1)
+    with TemporaryDirectory() as folder:
+        paths, spec = write_pictures(Path(folder), args.pictures)
+        shards = list_shards(spec)
+        counting = seconds(lambda: list_shards(spec), args.repeats, torch.device("cpu"))
+        size = sum(shard.size for shard in shards) / len(paths)
+        in_tar = sum(os.path.getsize(shard.path) for shard in shards) / len(paths)
+        print(f"{len(paths)} JPEG pictures of {SIZE[0]}x{SIZE[1]}, in {TARS} tars and as files; medians of {args.repeats}")
+        print("the page cache is warm: they are read from memory, a disk or a network may be slower")
+        print(f"{size:.0f} bytes a picture, {in_tar:.0f} in a tar; counting with 0 workers {len(paths) / counting:.0f} headers/s")
+        print(f"{'':<24} {'shards':>20} {'files, random order':>20} {'shards / files':>14}")
+        print(f"{'':<24} {'MB/s':>9} {'pictures/s':>10} {'MB/s':>9} {'pictures/s':>10}")
+        for name, *speeds in source_speeds(shards, paths, args.repeats):
+            cells = " ".join(f"{speed * size / 1e6:9.1f} {speed:10.1f}" for speed in speeds)
+            print(f"{name:<24} {cells} {speeds[0] / speeds[1]:14.2f}", flush=True)
 
 
 def load_script(path: Path) -> ModuleType:
@@ -237,11 +326,7 @@ def step_times(script: ModuleType, settings: Any, device: torch.device, repeats:
         "loss, Eq. 5": lambda: script.nt_xent(p, classes, settings).backward(),
         "optimizer": optimizer_step,
     }
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(repeats):  # in turns, so that what else the machine does meets all of them
-        for name, work in works.items():
-            times[name].append(seconds(work, 1, device))
-    return {name: median(values) for name, values in times.items()}
+    return in_turns(works, repeats, device)
 
 
 def loading_seconds(script: ModuleType, settings: Any, repeats: int) -> float:
@@ -315,7 +400,7 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     distortions = commands.add_parser("distortions", help="each type on one thread, and the view pipeline")
     distortions.add_argument("--repeats", type=int, default=5, help="of each measurement")
-    distortions.add_argument("--pictures", type=int, default=525, help="through the pipeline, each time")
+    distortions.add_argument("--pictures", type=int, default=PIPELINE, help="through the pipeline, each time")
     distortions.set_defaults(run=bench_distortions)
     device = commands.add_parser("device", help="distorting on the device, beside the encoder's step")
     device.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
@@ -326,8 +411,13 @@ def main(arguments: list[str] | None = None) -> None:
     loss = commands.add_parser("loss", help="time and memory of Eq. 5, all at once and in chunks")
     loss.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     loss.add_argument("--views", type=int, nargs="+", default=[1000, 2000, 4096, 8192, 16384])
+    loss.add_argument("--processes", type=int, nargs="+", default=[1], help="that share the views' anchors")
     loss.add_argument("--repeats", type=int, default=3, help="of each measurement")
     loss.set_defaults(run=bench_loss)
+    shards = commands.add_parser("shards", help="the unlabeled stream from tars, beside the same pictures as files")
+    shards.add_argument("--pictures", type=int, default=2000, help="in the tars, and as files")
+    shards.add_argument("--repeats", type=int, default=3, help="of each measurement")
+    shards.set_defaults(run=bench_shards)
     step = commands.add_parser("step", help="train_joint.py's step and loop; other flags are given on to it")
     step.add_argument("--script", type=Path, default=Path("train_joint.py"), help="where it is (train_joint.py)")
     step.add_argument("--repeats", type=int, default=7, help="of each measurement")
@@ -338,7 +428,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"unrecognized arguments: {' '.join(flags)}")
     args.flags = flags
     with runs.clear_errors():
-        fewest = 50 if args.command == "distortions" else 0
+        fewest = 50 if args.command in ("distortions", "shards") else 0
         for name, least in (("repeats", 1), ("pictures", fewest), ("batch_size", 0)):
             if getattr(args, name, least) < least:
                 raise ValueError(f"{flag(name)} {getattr(args, name)}: {least} or more is wanted")

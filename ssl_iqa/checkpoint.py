@@ -58,7 +58,7 @@ class Progress:
         return False
 
     def __str__(self) -> str:
-        return f"epoch {self.epochs}" + (f" and {self.step} steps" if self.step else "")
+        return f"epoch {self.epochs + 1}, step {self.step}" if self.step else f"epoch {self.epochs}"
 
 
 @dataclass

@@ -136,10 +136,10 @@ def test_after_kill_9_a_run_goes_on_bit_for_bit(
 @pytest.mark.parametrize(
     ("what", "when", "workers", "reached"),
     [
-        ("SIGTERM", "step 3", 0, "epoch 1 and 1 steps"),
-        ("SIGINT", "step 4", 1, "epoch 1 and 2 steps"),
-        ("group SIGTERM", "step 3", 1, "epoch 1 and 1 steps"),
-        ("SIGTERM", "validation", 1, "epoch 1 and 2 steps"),
+        ("SIGTERM", "step 3", 0, "epoch 2, step 1"),
+        ("SIGINT", "step 4", 1, "epoch 2, step 2"),
+        ("group SIGTERM", "step 3", 1, "epoch 2, step 1"),
+        ("SIGTERM", "validation", 1, "epoch 2, step 2"),
     ],
 )
 def test_told_to_end_a_run_ends_the_step_saves_and_goes_on_bit_for_bit(
@@ -299,7 +299,7 @@ def test_progress_says_how_far_a_run_is() -> None:
     progress = Progress(epochs=3)
     for value in (1.0, 2.0, 6.0):
         progress.add({"L": value, "grad_norm": 2 * value})
-    assert progress.means() == {"L": 3.0, "grad_norm": 6.0} and str(progress) == "epoch 3 and 3 steps"
+    assert progress.means() == {"L": 3.0, "grad_norm": 6.0} and str(progress) == "epoch 4, step 3"
     assert Progress(**json.loads(json.dumps(asdict(progress)))) == progress
     progress.update(0.5, patience=1)
     assert (progress.epochs, progress.step, progress.sums) == (4, 0, {}) and str(progress) == "epoch 4"
