@@ -233,7 +233,7 @@ def main(arguments: list[str] | None = None) -> None:
     with runs.clear_errors():
         device = runs.use_device(settings.device, 0 if settings.data == "demo" else settings.workers, settings.amp)
     with distributed.processes(device), report.one_voice(distributed.is_main()):
-        with runs.clear_errors():
+        with runs.clear_errors(), distributed.together():
             is_named = settings.encoder in ("imagenet", "random")
             encoder = load_encoder(settings.encoder, settings.arch if is_named else args.arch, settings.seed)
             settings = replace(settings, arch=encoder.arch)
@@ -262,8 +262,11 @@ def main(arguments: list[str] | None = None) -> None:
                 "split": split,
             }
             model = {**best.weights, "score_range": list(labeled.score_range), "settings": asdict(settings)}
-            runs.save(model, out / runs.MODEL)
-            runs.write_json(results, out / runs.RESULTS)
+            try:
+                runs.save(model, out / runs.MODEL)
+                runs.write_json(results, out / runs.RESULTS)
+            except runs.NotWritten as error:
+                sys.exit(f"error: {error}")
             print_results(results, out)
 
 
@@ -296,7 +299,8 @@ def train_and_test(
         """Each process encodes its share, and all have all."""
         batches = views.picture_batches(labeled, parts[part][process::processes], made, workers)
         crop = partial(views.test_crops, mode=settings.crops, size=settings.crop)
-        shares = distributed.every(encode(encoder, batches, crop, settings.amp))
+        indices, z = encode(encoder, batches, crop, settings.amp)
+        shares = distributed.every((indices, z.cpu()))
         indices = sum((share[0] for share in shares), [])
         views.name_skipped((labeled.paths[i] for i in {*parts[part]} - {*indices}), skipped, distributed.is_main())
         return indices, torch.cat([share[1].to(device) for share in shares if share[0]])

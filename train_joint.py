@@ -9,7 +9,6 @@ Read with Section 3 beside it: `joint_step` is the algorithm, `main` what is aro
 
 import argparse
 import math
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -106,7 +105,7 @@ def embed(nets: Networks, x_d: Tensor, settings: Settings) -> Tensor:
 
 
 def nt_xent(p: Tensor, classes: Tensor, settings: Settings) -> Tensor:
-    """Eq. 5 over the views of all processes; the mean over these of what each returns is L_cont."""
+    """Eq. 5 over the views of all processes. Each returns its share times their number, so that the mean is L_cont."""
     p, classes, anchors = distributed.gather(p, classes)  # [N_U, 128], with its gradient
     return distributed.size() * supervised_nt_xent(p, classes, settings.temperature, settings.average, anchors)
 
@@ -132,32 +131,28 @@ def joint_step(
 ) -> dict[str, float]:
     """The gradient of Eq. 8, L = alpha * L_cont + (1 - alpha) * L_r, added to the parameters of all three networks.
 
-    The two terms go backward one after the other, so that only one graph is in memory at a time; `scale` is what fp16
-    needs in between. `labeled` is None for CL (alpha 1). Returns the values of the losses, finite or not.
+    The two terms go backward one after the other, so that only one graph is in memory at a time; that of L_cont comes
+    last, so that processes average their gradients while it runs. `labeled` is None for CL (alpha 1); `scale` is what
+    fp16 needs. Returns the values of the losses, finite or not.
     """
-    alpha = settings.alpha
-    if settings.accumulate > 1:
-        loss_cont = backward_in_chunks(nets, *unlabeled, settings, scale, averaging=labeled is None)
-    else:
-        with distributed.averaging(nets, now=labeled is None):
-            loss_cont = nets(contrastive_loss, *unlabeled, settings)
-            scale(alpha * loss_cont).backward()
-    losses = [loss_cont.detach()]
+    alpha, loss_r = settings.alpha, torch.zeros(())
     if labeled is not None:
-        loss_r, _ = nets(regression_loss, *labeled, settings)
-        scale((1 - alpha) * loss_r).backward()
-        losses.append(loss_r.detach())
-    values = dict(zip(("L_cont", "L_r"), distributed.mean(torch.stack(losses)).tolist(), strict=False))
-    return values | {"L": alpha * values["L_cont"] + (1 - alpha) * values.get("L_r", 0.0)}
+        with distributed.averaging_later(nets):
+            loss_r, _ = nets(regression_loss, *labeled, settings)
+            scale((1 - alpha) * loss_r).backward()
+    if settings.accumulate == 1:
+        loss_cont = nets(contrastive_loss, *unlabeled, settings)
+        scale(alpha * loss_cont).backward()
+    else:
+        loss_cont = backward_in_chunks(nets, *unlabeled, settings, scale)
+    both = torch.stack([loss_cont.detach(), loss_r.detach().to(loss_cont)])
+    loss_cont, loss_r = distributed.mean(both).tolist()
+    losses = {"L_cont": loss_cont, "L": alpha * loss_cont + (1 - alpha) * loss_r}
+    return losses if labeled is None else losses | {"L_r": loss_r}
 
 
 def backward_in_chunks(
-    nets: nn.Module,
-    x_d: Tensor,
-    classes: Tensor,
-    settings: Settings,
-    scale: Callable[[Tensor], Tensor],
-    averaging: bool,
+    nets: nn.Module, x_d: Tensor, classes: Tensor, settings: Settings, scale: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """The same gradient of alpha * L_cont, with the graph of 1 / `accumulate` of the views in memory. Returns L_cont.
 
@@ -170,9 +165,11 @@ def backward_in_chunks(
     p.requires_grad_()
     loss_cont = nt_xent(p, classes, settings)
     scale(settings.alpha * loss_cont).backward()
-    for chunk, gradient in zip(chunks, p.grad.tensor_split(settings.accumulate), strict=True):
-        with distributed.averaging(nets, now=averaging and chunk is chunks[-1]):
+    *gradients, last = p.grad.tensor_split(settings.accumulate)
+    with distributed.averaging_later(nets):
+        for chunk, gradient in zip(chunks, gradients, strict=False):
             nets(embed, chunk, settings).backward(gradient)
+    nets(embed, chunks[-1], settings).backward(last)
     return loss_cont
 
 
@@ -223,20 +220,22 @@ def train_epoch(
         values = joint_step(nets, unlabeled, labeled, settings, scaler.scale)
         scaler.unscale_(optimizer)
         values["grad_norm"] = gradient_norm(run.nets)
-        if not math.isfinite(values["L"]) or not (math.isfinite(values["grad_norm"]) or scaler.is_enabled()):
+        can_scale_down = (
+            scaler.is_enabled() and scaler.get_scale() > 1
+        )  # fp16: a step is left out, the next one smaller
+        if not math.isfinite(values["L"]) or not (math.isfinite(values["grad_norm"]) or can_scale_down):
             where = f"step {epoch * steps + progress.step + 1}, epoch {epoch + 1}"
             raise FloatingPointError(f"the loss or its gradient is not finite at {where}: {values}")
-        scaler.step(optimizer)  # no step where fp16 could not hold the gradient
+        scaler.step(optimizer)
         scaler.update()
         progress.add(values)
-        bar.set_postfix(report.shown(values | {"lr": settings.lr * factor} | clock.rates()))
+        bar.set_postfix(report.shown(values | {"lr": settings.lr * factor} | clock.rates()), refresh=False)
         if settings.save_every and progress.step % settings.save_every == 0:
             checkpoint.save_run(run)
         if distributed.any_process(is_stopped(), unlabeled[0].device):
             raise runs.Stopped
-    factor = lr_factor((epoch + 1) * steps - 1, settings.epochs * steps, progress.plateaus, settings)
-    rates = {"lr": settings.lr * factor, "regressor_lr": settings.regressor_lr * factor}
-    return progress.means() | rates | clock.rates()
+    lr, regressor_lr = (group["lr"] for group in optimizer.param_groups)
+    return progress.means() | {"lr": lr, "regressor_lr": regressor_lr} | clock.rates()
 
 
 @torch.no_grad()
@@ -257,13 +256,14 @@ def validate(nets: Networks, streams: Streams, settings: Settings, is_stopped: C
             true += labeled[1].tolist()
         if distributed.any_process(is_stopped(), unlabeled[0].device):
             raise runs.Stopped
-    parts = distributed.every((sums, predicted, true))  # the same on every process, and so is what follows from it
-    values = {name: sum(part[0][name] for part in parts) / len(parts) / len(streams) for name in sums}
+    # all processes have the parts of all, and so the same values and the same decisions
+    all_sums, all_predicted, all_true = zip(*distributed.every((sums, predicted, true)), strict=True)
+    values = {name: sum(part[name] for part in all_sums) / len(all_sums) / len(streams) for name in sums}
     values["val_L"] = settings.alpha * values["val_L_cont"] + (1 - settings.alpha) * values["val_L_r"]
     if not math.isfinite(values["val_L"]):
         raise FloatingPointError(f"the validation loss is not finite: {values}")
     if predicted:
-        values["val_SROCC"] = srocc(*(sum((part[i] for part in parts), []) for i in (1, 2)))
+        values["val_SROCC"] = srocc(sum(all_predicted, []), sum(all_true, []))
     return values
 
 
@@ -319,21 +319,21 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
             if size % processes:
                 wanted = f"with {processes} processes a multiple of {processes} is wanted"
                 raise ValueError(f"{flag(name)} {size}: {wanted}")
-        n_views = 2 * settings.batch_size // processes
-        if settings.accumulate > n_views:
-            raise ValueError(f"--accumulate {settings.accumulate}: more than the {n_views} views of a step")
+        if settings.accumulate > settings.batch_size // processes:
+            raise ValueError(f"--accumulate {settings.accumulate}: at least two views in each part are wanted")
+        if args.tensorboard:
+            report.summary_writer()
     return settings, args
 
 
 def set_up(
-    settings: Settings, args: argparse.Namespace, out: Path, device: torch.device
+    settings: Settings, args: argparse.Namespace, out: Path, device: torch.device, is_restarted: bool
 ) -> tuple[checkpoint.Run, Pictures, Streams, Streams]:
     """The run, new or as it was saved, its pictures, and the batches to train and to validate with."""
     distortions = load_distortions(settings.distortions)
-    plain = asdict(settings), as_plain(distortions)
-    is_restarted = distributed.restarts() > 0 and runs.is_run_of(out, plain[0])
+    plain_settings, plain_classes = asdict(settings), as_plain(distortions)
     has_saved = args.resume or (is_restarted and (out / runs.LAST).exists())
-    saved = checkpoint.read_run(out, *plain) if has_saved else None
+    saved = checkpoint.read_run(out, plain_settings, plain_classes) if has_saved else None
     pictures = find_pictures(
         settings.unlabeled,
         settings.labeled,
@@ -355,39 +355,38 @@ def set_up(
     if settings.compile:
         nets.encoder.compile()
     scaler = torch.amp.GradScaler(device.type, enabled=settings.amp == "fp16")
-    run = checkpoint.Run(out, *plain, nets, make_optimizer(nets, settings), scaler)
+    run = checkpoint.Run(out, plain_settings, plain_classes, nets, make_optimizer(nets, settings), scaler)
     if saved:
         checkpoint.restore(run, saved)
+    streams.skipped = val_streams.skipped = run.skipped
     if distributed.is_main():
         is_default_demo = args.out is None and settings.unlabeled == "demo"
         runs.prepare_folder(out, keep=args.resume or is_restarted, replace=args.overwrite or is_default_demo)
-        checkpoint.cut_log(run)
-        runs.write_json(plain[0], out / runs.CONFIG)
-        runs.write_json(pictures.splits, out / runs.SPLITS)
+        checkpoint.begin(run, pictures.splits)
     return run, pictures, streams, val_streams
 
 
 def main(arguments: list[str] | None = None) -> None:
-    began = time.perf_counter()
     settings, args = parse_arguments(arguments)
     out = args.out or Path("runs/joint")
     with runs.clear_errors():
         device = runs.use_device(settings.device, settings.workers, settings.amp)
     with distributed.processes(device), report.one_voice(distributed.is_main()):
-        with runs.clear_errors():
-            run, pictures, streams, val_streams = set_up(settings, args, out, device)
-            write_scalars = report.tensorboard(out, run.progress.epochs) if args.tensorboard else None
+        is_restarted = distributed.every(runs.is_of_this_launch(out))[0]
+        with runs.clear_errors(), distributed.together():
+            run, pictures, streams, val_streams = set_up(settings, args, out, device, is_restarted)
         progress, nets = run.progress, distributed.parallel(run.nets, device)
+        write_scalars = report.tensorboard(run) if args.tensorboard and distributed.is_main() else None
         report.print_start(run, pictures.splits, len(streams), device)
 
-        with checkpoint.clear_end(run), runs.stop_signals() as is_stopped:
+        with runs.stop_signals() as is_stopped, checkpoint.clear_end(run):
             while progress.epochs < settings.epochs and progress.since_best < settings.stop_after:
                 record = train_epoch(run, nets, streams, settings, is_stopped)
                 record |= validate(run.nets, val_streams, settings, is_stopped)
                 is_best = progress.update(record["val_L"], settings.patience)
-                views.name_skipped(set().union(*distributed.every(streams.skipped)), streams.skipped)
-                minutes = round((time.perf_counter() - began) / 60, 2)
-                record |= {"epoch": progress.epochs, "minutes": minutes, "skipped": len(streams.skipped)}
+                skipped = set().union(*distributed.every(run.skipped))
+                views.name_skipped(skipped, run.skipped, distributed.is_main())
+                record |= {"epoch": progress.epochs, "minutes": round(run.minutes(), 2), "skipped": len(skipped)}
                 checkpoint.save_run(run, record, is_best, settings.keep)
                 report.print_epoch(run, record, is_best)
                 if write_scalars:
@@ -398,9 +397,7 @@ def main(arguments: list[str] | None = None) -> None:
                 "this encoder": load_encoder(out / runs.ENCODER),
                 "a random one": load_encoder("random", settings.arch, settings.seed),
             }
-            shares = probe.probe_types(encoders, pictures.train, pictures.val, settings.seed)
-            skipped = len(streams.skipped | val_streams.skipped)
-            report.print_end(shares, skipped, run, (time.perf_counter() - began) / 60)
+            report.print_end(probe.probe_types(encoders, pictures.train, pictures.val, settings.seed), run)
 
 
 if __name__ == "__main__":

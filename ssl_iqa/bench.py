@@ -103,10 +103,10 @@ def bench_types(path: str, repeats: int) -> None:
 
 
 def bench_pipeline(dataset: views.UnlabeledViews, workers: int, pictures: int) -> float:
-    """Pictures a second of Section 3.1's stream: read, distorted by a random class, two crops."""
+    """Pictures a second of Section 3.1's stream: read, distorted by random classes (25 different ones), two crops."""
     dataset.KEEP = 0  # read every time, as from a set of many
     batch_size = 25
-    streams = Streams(dataset, None, batch_size, 0, 0, pictures, workers, seed=0, device=torch.device("cpu"))
+    streams = Streams(dataset, None, batch_size, 0, 1, pictures, workers, seed=0, device=torch.device("cpu"))
     batches = streams.batches(0)
     next(batches)  # workers have started
     began, count = time.perf_counter(), 0
@@ -253,9 +253,13 @@ def source_speeds(shards: Sequence[Shard], paths: Sequence[str], repeats: int) -
         works = {"shards": partial(from_shards, decode), "files": partial(from_files, decode)}
         times = in_turns(works, repeats, torch.device("cpu"))
         yield name, len(paths) / times["shards"], len(paths) / times["files"]
-    datasets = ShardViews(shards, size=224), views.UnlabeledViews(paths, size=224)
+    of_level_3 = KADIS[2::5]  # a batch has each type once, so that both sources have the same work
+    datasets = (
+        ShardViews(shards, size=224, distortions=of_level_3),
+        views.UnlabeledViews(paths, size=224, distortions=of_level_3),
+    )
     pictures = min(len(paths), PIPELINE)
-    for name, workers in (("view pipeline, 1 worker", 1), ("view pipeline, 2 workers", 2)):
+    for name, workers in (("views, 1 worker", 1), ("views, 2 workers", 2)):
         speeds = [[bench_pipeline(dataset, workers, pictures) for dataset in datasets] for _ in range(repeats)]
         yield name, *map(median, zip(*speeds, strict=True))
 
@@ -269,9 +273,12 @@ def bench_shards(args: argparse.Namespace) -> None:
         counting = seconds(lambda: list_shards(spec), args.repeats, torch.device("cpu"))
         size = sum(shard.size for shard in shards) / len(paths)
         in_tar = sum(os.path.getsize(shard.path) for shard in shards) / len(paths)
-        print(f"{len(paths)} JPEG pictures of {SIZE[0]}x{SIZE[1]}, in {TARS} tars and as files; medians of {args.repeats}")
-        print("the page cache is warm: they are read from memory, a disk or a network may be slower")
-        print(f"{size:.0f} bytes a picture, {in_tar:.0f} in a tar; counting with 0 workers {len(paths) / counting:.0f} headers/s")
+        print(f"{len(paths)} JPEG pictures of {SIZE[0]}x{SIZE[1]}, in {TARS} tars and as files")
+        print("the page cache is warm: pictures are read from memory; a disk or a network may be slower")
+        print("views: read, distorted by each type at level 3, two crops of 224; one thread a worker")
+        print(f"medians of {args.repeats}")
+        print(f"{'bytes a picture':<24} {size:9.0f}, {in_tar:.0f} in a tar")
+        print(f"{'counting, 0 workers':<24} {len(paths) / counting:9.0f} headers/s")
         print(f"{'':<24} {'shards':>20} {'files, random order':>20} {'shards / files':>14}")
         print(f"{'':<24} {'MB/s':>9} {'pictures/s':>10} {'MB/s':>9} {'pictures/s':>10}")
         for name, *speeds in source_speeds(shards, paths, args.repeats):
@@ -330,15 +337,15 @@ def step_times(script: ModuleType, settings: Any, device: torch.device, repeats:
 
 
 def loading_seconds(script: ModuleType, settings: Any, repeats: int) -> float:
-    """What making a step's pictures takes one core: reading, distorting, cropping, collating, both streams."""
+    """What a step's pictures cost one core, of the workers' work: reading, distorting, cropping, for both streams."""
     torch.set_num_threads(1)
     settings = replace(settings, workers=0, epoch_size=(repeats + 1) * settings.batch_size)
-    classes = load_distortions(settings.distortions)
+    classes, on_device = load_distortions(settings.distortions), settings.distort_on == "device"
     where = (settings.unlabeled, settings.labeled, settings.crop)
-    pictures = find_pictures(*where, classes, on_device=False, seed=settings.seed, workers=0)
+    pictures = find_pictures(*where, classes, on_device, seed=settings.seed, workers=0)
     streams, _ = script.make_streams(pictures, torch.device("cpu"), settings)
-    batches = streams.batches(0)
-    return seconds(lambda: next(batches), repeats, torch.device("cpu"))
+    unlabeled, labeled = iter(streams.unlabeled), iter(streams.labeled)
+    return seconds(lambda: ([next(unlabeled) for _ in range(streams.parts)], next(labeled)), repeats, streams.device)
 
 
 def loop_record(script: Path, flags: Sequence[str], settings: Any, pictures: int) -> dict[str, Any]:
@@ -357,6 +364,8 @@ def bench_step(args: argparse.Namespace) -> None:
     """The step of train_joint.py beside the bare encoder's work in it, its parts, and the loop beside its bound."""
     script = load_script(args.script)
     settings, _ = script.parse_arguments(args.flags)
+    if settings.alpha == 1:
+        raise ValueError("--alpha 1: the step of both losses is timed; an alpha below 1 is wanted")
     device = runs.use_device(settings.device, workers=0, amp=settings.amp)
     count, threads = settings.batch_size + settings.labeled_batch_size, torch.get_num_threads()
     times = step_times(script, settings, device, args.repeats)
@@ -377,6 +386,8 @@ def bench_step(args: argparse.Namespace) -> None:
 def bench_loop(args: argparse.Namespace, script: ModuleType, settings: Any, device: torch.device, full: float) -> None:
     """The loop beside what the cores allow: they load the pictures, and on a CPU take the steps, too."""
     cores, count = runs.cpu_cores(), settings.batch_size + settings.labeled_batch_size
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # for the process that trains
     record = loop_record(args.script, args.flags, settings, args.pictures)
     loading = loading_seconds(script, settings, 4 * args.repeats)  # and from here on one thread
     if device.type == "cpu":
@@ -389,10 +400,8 @@ def bench_loop(args: argparse.Namespace, script: ModuleType, settings: Any, devi
     taken = count / record["pictures_per_second"]
     print(f"the loop, {settings.workers} workers")
     print(f"{'what the cores allow':<24} {allowed:9.4f} {count / allowed:11.1f}   {how}")
-    print(
-        f"{'the loop as users run it':<24} {taken:9.4f} {count / taken:11.1f}   {allowed / taken:.0%} of it,", end=" "
-    )
-    print(f"{record['data_wait']:.0%} of the time waiting for pictures")
+    share = f"{allowed / taken:.0%} of it, {record['data_wait']:.0%} of the time waiting for pictures"
+    print(f"{'the loop as users run it':<24} {taken:9.4f} {count / taken:11.1f}   {share}")
 
 
 def main(arguments: list[str] | None = None) -> None:

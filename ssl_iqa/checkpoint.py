@@ -7,6 +7,7 @@ No random state is saved, since none is used while training: every draw comes fr
 import math
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -28,28 +29,32 @@ MAY_DIFFER = ("workers", "device", "distort_on", "distortions", "amp", "compile"
 class Progress:
     """How far a run has come: whole epochs, and what plateaus and early stopping count (Section 4.2).
 
-    Within an epoch `step` is the number of steps done, and `sums` what they have to be averaged to at its end.
+    Within an epoch `step` is the number of steps done, and `sums` and `counts` are what to average at its end.
     """
 
     epochs: int = 0
     step: int = 0
     sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
     best_loss: float = math.inf
     since_best: int = 0
     plateaus: int = 0
 
     def add(self, values: dict[str, float]) -> None:
-        """Counts a step."""
+        """Counts a step. What is not finite, as the norm of a gradient that fp16 could not hold, is left out."""
         self.step += 1
-        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in values.items()}
+        for name, value in values.items():
+            if math.isfinite(value):
+                self.sums[name] = self.sums.get(name, 0.0) + value
+                self.counts[name] = self.counts.get(name, 0) + 1
 
     def means(self) -> dict[str, float]:
-        return {name: total / self.step for name, total in self.sums.items()}
+        return {name: total / self.counts[name] for name, total in self.sums.items()}
 
     def update(self, val_loss: float, patience: int) -> bool:
         """Counts an epoch by its monitored loss; True if that is the best so far."""
         self.epochs += 1
-        self.step, self.sums = 0, {}
+        self.step, self.sums, self.counts = 0, {}, {}
         if val_loss < self.best_loss:
             self.best_loss, self.since_best = val_loss, 0
             return True
@@ -72,18 +77,35 @@ class Run:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     progress: Progress = field(default_factory=Progress)
+    skipped: set[str] = field(default_factory=set)  # files that could not be read
+    earlier_minutes: float = 0.0  # of training, before this start of the program
+    began: float = field(default_factory=time.perf_counter)
     saved: str = ""  # the progress that the last checkpoint holds, in words
     is_warned: bool = False  # of waiting for data, once
+
+    def minutes(self) -> float:
+        return self.earlier_minutes + (time.perf_counter() - self.began) / 60
 
 
 def save_run(run: Run, record: dict[str, Any] | None = None, is_best: bool = False, keep: int = 0) -> None:
     """The checkpoint of a run; at an epoch's end its line of the log, too, and where it is the best, it as best.pt.
 
     With `keep` that many numbered checkpoints of whole epochs stay, too, and older ones are removed. Of several
-    processes the first one writes. Raises runs.NotWritten.
+    processes the first one writes, and the others wait for it. Raises runs.NotWritten, on all of them.
     """
-    if not distributed.is_main():
-        return
+    error = ""
+    if distributed.is_main():
+        try:
+            _write(run, record, is_best, keep)
+        except runs.NotWritten as caught:
+            error = str(caught)
+    error = distributed.every(error)[0]
+    if error:
+        raise runs.NotWritten(error)
+    run.saved = str(run.progress)
+
+
+def _write(run: Run, record: dict[str, Any] | None, is_best: bool, keep: int) -> None:
     state = {
         "settings": run.settings,
         "distortions": run.distortions,
@@ -93,6 +115,8 @@ def save_run(run: Run, record: dict[str, Any] | None = None, is_best: bool = Fal
         "regressor": run.nets.regressor.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "scaler": run.scaler.state_dict(),
+        "skipped": sorted(run.skipped),
+        "minutes": run.minutes(),
         "processes": distributed.size(),
     }
     last = run.out / runs.LAST
@@ -102,7 +126,6 @@ def save_run(run: Run, record: dict[str, Any] | None = None, is_best: bool = Fal
         runs.save(state["encoder"], run.out / runs.ENCODER)
         runs.save(state, run.out / runs.BEST)
     runs.save(state, last)
-    run.saved = str(run.progress)
     if keep and record is not None:
         numbered = run.out / runs.NUMBERED.replace("*", f"{run.progress.epochs:05}")
         with open(last, "rb") as source:
@@ -136,7 +159,7 @@ def read_run(out: Path, settings: dict[str, Any], distortions: list[list]) -> di
     """
     path = out / runs.LAST
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; --resume wants the folder of a run that has saved an epoch")
+        raise FileNotFoundError(f"{path}: no such file; --resume wants the folder of a run that has been saved")
     state = runs.load(path)
     wanted = ("settings", "distortions", "progress", "encoder", "projector", "regressor", "optimizer")
     if not isinstance(state, dict) or not {*wanted} <= {*state}:
@@ -168,9 +191,12 @@ def check_splits(out: Path, splits: dict[str, Any]) -> None:
     for stream, parts in was.items():
         for part, before in parts.items():
             after = splits.get(stream, {}).get(part)
-            if before != after:
-                words = [f"{len(value)} names" if isinstance(value, list) else value for value in (before, after)]
-                differing.append(f"{stream} {part} was {words[0]}, is {words[1] if words[0] != words[1] else 'others'}")
+            if before == after or (stream == "sha256" and differing):
+                continue
+            words = [f"{len(value)} names" if isinstance(value, list) else value for value in (before, after)]
+            other = words[0] == words[1] or stream == "sha256"
+            name = f"{part} names or scores" if stream == "sha256" else f"{stream} {part}"
+            differing.append(f"the {name} are others" if other else f"{name} was {words[0]}, is {words[1]}")
     if differing:
         raise ValueError(f"{path}: the pictures have changed since: {'; '.join(differing)}")
 
@@ -183,11 +209,17 @@ def restore(run: Run, state: dict[str, Any]) -> None:
     run.optimizer.load_state_dict(state["optimizer"])
     run.scaler.load_state_dict(state.get("scaler") or run.scaler.state_dict())
     run.progress = Progress(**state["progress"])
+    run.skipped.update(state.get("skipped", ()))
+    run.earlier_minutes = state.get("minutes", 0.0)
     run.saved = str(run.progress)
 
 
-def cut_log(run: Run) -> None:
-    """Takes out of the log what will be done again: an epoch that was logged, but not saved."""
+def begin(run: Run, splits: dict[str, Any]) -> None:
+    """Writes what a run's folder has from the start, and takes out of its log what will be done again."""
     log = run.out / runs.LOG
     kept = log.read_bytes().splitlines(keepends=True)[: run.progress.epochs] if log.exists() else []
     runs.write_atomic(log, lambda file: file.writelines(kept))
+    runs.write_json(run.settings, run.out / runs.CONFIG)
+    runs.write_json(splits, run.out / runs.SPLITS)
+    if launch := distributed.launch():
+        runs.write_atomic(run.out / runs.LAUNCH, lambda file: file.write(launch.encode()))

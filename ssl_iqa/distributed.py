@@ -31,8 +31,13 @@ def on_this_machine() -> tuple[int, int]:
 
 
 def restarts() -> int:
-    """How often torchrun has started the processes anew, after one of them had failed."""
+    """How often torchrun has started this machine's processes anew after one had failed."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+
+
+def launch() -> str:
+    """Names the torchrun that has started this process, and that goes on when it starts the processes anew."""
+    return f"{os.environ.get('TORCHELASTIC_RUN_ID', '')} {os.getppid()}" if launched() > 1 else ""
 
 
 @contextmanager
@@ -85,9 +90,9 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        gradient = gradient.contiguous()
-        dist.all_reduce(gradient)  # every process's loss depends on every process's projections
-        return gradient.chunk(dist.get_world_size())[dist.get_rank()]
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)  # every process's loss depends on every process's projections
+        return total.chunk(dist.get_world_size())[dist.get_rank()]
 
 
 class _Sum(torch.autograd.Function):
@@ -121,6 +126,7 @@ class _SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
+        dtype, x = x.dtype, x.to(self.weight.dtype)  # statistics of half precision are float32
         dims = [dim for dim in range(x.ndim) if dim != 1]
         shape = [1, -1, *[1] * (x.ndim - 2)]
         mean = _Sum.apply(x.mean(dims)) / size()  # [C]
@@ -133,7 +139,7 @@ class _SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         x = deviation * (variance + self.eps).rsqrt().view(shape)
-        return x * self.weight.view(shape) + self.bias.view(shape)
+        return (x * self.weight.view(shape) + self.bias.view(shape)).to(dtype)
 
 
 def synchronize(module: nn.Module, device: torch.device) -> nn.Module:
@@ -149,7 +155,7 @@ def synchronize(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def parallel(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module, its gradients averaged over the processes at the end of each backward pass (see `averaging`).
+    """The module, its gradients averaged over the processes at the end of each backward pass (see `averaging_later`).
 
     A step of Eq. 8 has two backward passes, and neither reaches all parameters: hence `find_unused_parameters`.
     """
@@ -159,9 +165,9 @@ def parallel(module: nn.Module, device: torch.device) -> nn.Module:
     return DistributedDataParallel(module, devices, find_unused_parameters=True)
 
 
-def averaging(module: nn.Module, now: bool) -> AbstractContextManager:
-    """Forward and backward passes in it leave gradients to be averaged later, by one with `now`."""
-    return nullcontext() if now or size() == 1 else module.no_sync()
+def averaging_later(module: nn.Module) -> AbstractContextManager:
+    """Forward and backward passes in it leave their gradients to be averaged by one outside of it."""
+    return nullcontext() if size() == 1 else module.no_sync()
 
 
 def mean(values: Tensor) -> Tensor:
@@ -188,3 +194,19 @@ def every(value: Any) -> list[Any]:
     values = [None] * size()
     dist.all_gather_object(values, value)
     return values
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Bad input of one process, a ValueError or an OSError, is raised by all: none waits for one that has ended.
+
+    In it the processes must not wait for each other.
+    """
+    error = None
+    try:
+        yield
+    except (ValueError, OSError) as caught:
+        error = caught
+    messages = [message for message in every(error and str(error)) if message]
+    if messages:
+        raise error or ValueError(messages[0])

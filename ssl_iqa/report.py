@@ -39,7 +39,9 @@ class Clock:
             yield batch
 
     def rates(self) -> dict[str, float]:
-        """Pictures a second, and the share of the time that was spent waiting."""
+        """Pictures a second, and the share of the time that was spent waiting; nothing before the first batch."""
+        if not self.batches:
+            return {}
         taken = time.perf_counter() - self.began
         return {
             "pictures_per_second": round(self.batches * self.pictures / taken, 1),
@@ -60,7 +62,7 @@ def shown(values: dict[str, float]) -> dict[str, str]:
 
 @contextmanager
 def one_voice(is_main: bool) -> Iterator[None]:
-    """Of several processes only the main one prints."""
+    """Of several processes only the main one prints to the standard output."""
     if is_main:
         yield
         return
@@ -81,13 +83,18 @@ def advice(data_wait: float, settings: dict[str, Any], cores: int) -> str:
     return f"{data_wait:.0%} of this epoch was spent waiting for pictures; what helps is {change}"
 
 
-def tensorboard(folder: Path, epochs: int) -> Callable[[dict[str, Any]], None]:
-    """Writes lines of log.jsonl for TensorBoard, too, those after so many epochs anew. Raises ValueError without it."""
+def summary_writer() -> type:
+    """TensorBoard's. Raises ValueError where it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ValueError("--tensorboard: it is not installed; pip install 'ssl_iqa[tensorboard]'") from error
-    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epochs + 1)
+    return SummaryWriter
+
+
+def tensorboard(run: Run) -> Callable[[dict[str, Any]], None]:
+    """Writes lines of log.jsonl for TensorBoard, too; those after the run's last epoch anew."""
+    writer = summary_writer()(str(run.out / runs.TENSORBOARD), purge_step=run.progress.epochs + 1)
 
     def write(record: dict[str, Any]) -> None:
         for name, value in record.items():
@@ -128,26 +135,31 @@ def print_epoch(run: Run, record: dict[str, Any], is_best: bool) -> None:
         + (f"  L_r {record['L_r']:.3f}" if labeled else "")
         + f" | validation: L {record['val_L']:.3f}  L_cont {record['val_L_cont']:.3f}"
         + (f"  L_r {record['val_L_r']:.3f}  SROCC {record['val_SROCC']:.3f}" if labeled else "")
-        + f" | {record['pictures_per_second']:.0f} pictures/s, {record['data_wait']:.0%} waiting,"
-        + f" {record['minutes']:.1f} min"
+        + (
+            f" | {record['pictures_per_second']:.0f} pictures/s, {record['data_wait']:.0%} waiting"
+            if "data_wait" in record
+            else ""
+        )
+        + f" | {record['minutes']:.1f} min"
         + (" *" if is_best else ""),
         flush=True,
     )
-    warning = advice(record["data_wait"], run.settings, runs.cpu_cores())
-    if warning and not run.is_warned:
+    cores = runs.cpu_cores() // distributed.on_this_machine()[1]
+    warning = advice(record.get("data_wait", 0.0), run.settings, cores)
+    if warning and distributed.is_main() and not run.is_warned:
         print(f"warning: {warning}", file=sys.stderr)
         run.is_warned = True
 
 
-def print_end(accuracies: dict[str, dict[str, float]], skipped: int, run: Run, minutes: float) -> None:
+def print_end(accuracies: dict[str, dict[str, float]], run: Run) -> None:
     """What the best encoder has learned (`probe.probe_types`, by name), and what to do with it."""
-    if skipped:
-        print(f"{skipped} files could not be read and were skipped")
+    if run.skipped:
+        print(f"{len(run.skipped)} files could not be read and were skipped")
     types = len({name for name, *_ in run.distortions})
     print(f"Which of the {types} types has a validation photograph? (chance {1 / types:.0%})")
     for name, shares in accuracies.items():
         print(f"  {name}: a linear probe names {shares['linear']:.0%}, the nearest neighbor {shares['neighbor']:.0%}")
     encoder = run.out / runs.ENCODER
-    print(f"{minutes:.1f} minutes. The encoder of the best epoch (*) is {encoder}")
+    print(f"{run.minutes():.1f} minutes. The encoder of the best epoch (*) is {encoder}")
     flag = "" if encoder == Path("runs/joint/encoder.pt") else f" --encoder {encoder}"
     print(f"Next: python finetune.py --mode lp-ft{flag}")

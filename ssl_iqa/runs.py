@@ -3,8 +3,11 @@
 import json
 import math
 import os
+import shutil
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +17,12 @@ import torch
 
 from ssl_iqa import distributed
 
-CONFIG, SPLITS, LOG, RESULTS = "config.json", "splits.json", "log.jsonl", "results.json"
+CONFIG, SPLITS, LOG, RESULTS, LAUNCH = "config.json", "splits.json", "log.jsonl", "results.json", "launch.txt"
 LAST, BEST, ENCODER, MODEL = "last.pt", "best.pt", "encoder.pt", "model.pt"
-FILES = (CONFIG, SPLITS, LOG, RESULTS, LAST, BEST, ENCODER, MODEL)
+FILES = (CONFIG, SPLITS, LOG, RESULTS, LAUNCH, LAST, BEST, ENCODER, MODEL)
 NUMBERED = "epoch-*.pt"  # the checkpoints that --keep keeps
+TENSORBOARD = "tensorboard"  # a folder
+ONE_SIGTERM = 5.0
 STOPPED = 75  # the exit code of a run that a signal has ended; sysexits.h calls it "temporary failure, try again"
 
 
@@ -47,23 +52,43 @@ def clear_errors() -> Iterator[None]:
 def stop_signals() -> Iterator[Callable[[], bool]]:
     """While it lasts, SIGINT (Ctrl-C) and SIGTERM (a scheduler's) only ask to end: whether they have is what it gives.
 
-    A second one ends the program at once.
+    A second one ends the program at once. Two SIGTERMs within `ONE_SIGTERM` seconds are one: a scheduler may signal
+    torchrun, which tells its processes, and these processes, too.
     """
-    received = []
+    asked: list[int] = []
 
-    def handle(number: int, frame: Any) -> None:
-        if received:
-            os._exit(128 + number)
-        received.append(number)
-        name = signal.Signals(number).name.encode()
-        os.write(2, b"\n" + name + b": ending after this step; a second one ends at once\n")  # print may be under way
+    def ask(number: int, frame: Any) -> None:
+        if not asked:
+            name = signal.Signals(number).name.encode()
+            os.write(2, b"\n" + name + b": ending after this step; a second one ends at once\n")  # amid a print, too
+        asked.append(number)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    threading.Thread(target=_end_at_a_second, args=(reader,), daemon=True).start()
+    descriptor = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(received)
+        yield lambda: bool(asked)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(descriptor)
+        os.write(writer, b"\0")
+        os.close(writer)
+
+
+def _end_at_a_second(reader: int) -> None:
+    """Reads signals, which Python writes there when they come: its handlers wait for the end of a long computation."""
+    first, came = 0, 0.0
+    while number := os.read(reader, 1)[0]:
+        if number not in (signal.SIGINT, signal.SIGTERM):
+            continue
+        if not first:
+            first, came = number, time.monotonic()
+        elif first != signal.SIGTERM or number != signal.SIGTERM or time.monotonic() - came > ONE_SIGTERM:
+            os._exit(128 + number)
+    os.close(reader)
 
 
 def prepare_folder(folder: Path, keep: bool, replace: bool) -> None:
@@ -74,7 +99,9 @@ def prepare_folder(folder: Path, keep: bool, replace: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"--out {folder}: not a folder")
-    there = [name for name in FILES if (folder / name).exists()] + [path.name for path in folder.glob(NUMBERED)]
+    patterns = (NUMBERED, "*.pt.part", "*.json.part")  # and what a kill amid a write has left
+    there = [name for name in FILES if (folder / name).exists()]
+    there += [path.name for pattern in patterns for path in folder.glob(pattern)]
     if there and not keep and not replace:
         raise FileExistsError(f"--out {folder}: holds a run ({there[0]}); choose another folder, or give --overwrite")
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,11 +111,13 @@ def prepare_folder(folder: Path, keep: bool, replace: bool) -> None:
         print(f"{folder}: the run that was here is replaced")
         for name in there:
             (folder / name).unlink()
+        shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
 
 
-def is_run_of(folder: Path, settings: dict[str, Any]) -> bool:
-    """Whether a folder holds a run of just these settings."""
-    return (folder / CONFIG).is_file() and read_json(folder / CONFIG) == settings
+def is_of_this_launch(folder: Path) -> bool:
+    """Whether the torchrun that has started this process has begun the run in a folder: it goes on after a restart."""
+    path, launch = folder / LAUNCH, distributed.launch()
+    return bool(launch) and path.is_file() and path.read_text() == launch
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
@@ -106,8 +135,9 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         os.replace(beside, path)
     except BaseException as error:
         beside.unlink(missing_ok=True)
-        if isinstance(error, OSError | RuntimeError):  # torch.save raises the latter while it handles the former
-            raise NotWritten(f"{path}: could not be written ({error.__context__ or error})") from error
+        for reason in (error, error.__context__):  # torch.save raises a RuntimeError while it handles an OSError
+            if isinstance(reason, OSError):
+                raise NotWritten(f"{path}: could not be written ({reason})") from error
         raise
 
 
@@ -167,6 +197,8 @@ def use_device(name: str, workers: int, amp: str = "off") -> torch.device:
     if (name == "cuda" and not torch.cuda.is_available()) or (name == "mps" and not torch.backends.mps.is_available()):
         raise ValueError(f"--device {name}: there is none here; wanted is cpu or auto")
     process, processes = distributed.on_this_machine()
+    if name == "mps" and processes > 1:
+        raise ValueError("--device mps: processes cannot share it; wanted is cpu, or a single process")
     if name == "cuda" and processes > max(torch.cuda.device_count(), 1):
         raise ValueError(f"--nproc_per_node {processes}: there are {torch.cuda.device_count()} GPUs here")
     if name == "cpu":

@@ -1,7 +1,8 @@
 """The unlabeled stream from tar shards, for more photographs than can be files on a disk.
 
 Shards are read from their first byte on, through the webdataset library (the extra `shards`). Which pictures a process
-and a worker of it read is settled beforehand, by numbers of pictures: the tars' headers are read once to count them.
+and a worker of it read is settled beforehand, by numbers of pictures: each process begins with reading the tars'
+headers to count them.
 """
 
 import glob

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -98,10 +99,9 @@ def goes_on(arguments: list[str], out: Path, whole: Path) -> None:
     train_joint.main([*arguments, "--resume"])
     for name in PARTS:
         ours, theirs = load(out / name), load(whole / name)
-        del (
-            ours["settings" if name != "encoder.pt" else "format"],
-            theirs["settings" if name != "encoder.pt" else "format"],
-        )
+        for state in (ours, theirs):
+            state.pop("settings", None)  # of workers and of saving, which change nothing else
+            state.pop("minutes", None)
         assert same(ours, theirs), name
     assert timeless(out) == timeless(whole)
 
@@ -168,6 +168,37 @@ def test_a_second_signal_ends_a_run_at_once(joint_arguments: Arguments, tmp_path
     assert load(tmp_path / "last.pt")["progress"]["step"] == 1  # the fourth step was not ended
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_two_sigterms_at_once_are_one(joint_arguments: Arguments, tmp_path: Path, workers: int) -> None:
+    """A scheduler's to all processes, and the one that torchrun hands on."""
+    done = ended("SIGTERM+SIGTERM", "step 3", joint_arguments(out=tmp_path, workers=workers))
+    assert done.returncode == runs.STOPPED, done.stderr
+    assert str(Progress(**load(tmp_path / "last.pt")["progress"])) == "epoch 2, step 1"
+
+
+LONG = """
+import os, signal, sys, threading, time
+import torch
+from ssl_iqa import runs
+
+def kill():
+    for _ in range(2):
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+with runs.stop_signals():
+    threading.Thread(target=kill).start()
+    x = torch.rand(6000, 6000, dtype=torch.float64)
+    torch.linalg.svd(x)  # half a minute or more in which Python's handlers do not run
+"""
+
+
+def test_a_second_signal_ends_a_long_computation() -> None:
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", LONG], cwd=Path(__file__).parents[1], capture_output=True, timeout=120)
+    assert done.returncode == 128 + signal.SIGINT and time.perf_counter() - began < 15
+
+
 def test_signals_mean_again_what_they_did_before(joint_arguments: Arguments, tmp_path: Path) -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     train_joint.main(joint_arguments(out=tmp_path, epochs=1))
@@ -215,12 +246,14 @@ def test_the_last_epochs_checkpoints_are_kept_and_older_ones_removed(
     train_joint.main(joint_arguments(out=tmp_path, epochs=4, keep=2, save_every=1))
     assert sorted(path.name for path in tmp_path.glob("epoch-*")) == ["epoch-00003.pt", "epoch-00004.pt"]
     assert [load(tmp_path / f"epoch-0000{epoch}.pt")["progress"]["epochs"] for epoch in (3, 4)] == [3, 4]
-    assert same(load(tmp_path / "epoch-00004.pt"), load(tmp_path / "last.pt"))
+    before = load(tmp_path / "last.pt")
+    assert same(load(tmp_path / "epoch-00004.pt"), before)
     shutil.copy(tmp_path / "epoch-00003.pt", tmp_path / "last.pt")  # back to an earlier epoch
     train_joint.main(joint_arguments(out=tmp_path, epochs=4, keep=2, save_every=1, resume=True))
-    assert same(load(tmp_path / "epoch-00004.pt"), load(tmp_path / "last.pt"))
+    assert all(same(before[part], load(tmp_path / "epoch-00004.pt")[part]) for part in before if part != "minutes")
+    (tmp_path / "best.pt.part").write_bytes(b"half")  # as a kill amid a write leaves it
     train_joint.main(joint_arguments(out=tmp_path, epochs=1, overwrite=True))
-    assert not list(tmp_path.glob("epoch-*"))
+    assert not list(tmp_path.glob("epoch-*")) and not list(tmp_path.glob("*.part"))
 
 
 # --- what may change ---
@@ -245,12 +278,12 @@ def test_a_run_is_not_resumed_with_other_pictures(
     table = tmp_path / "scored" / "scores.csv"
     before = table.read_text()
     table.write_text(before.replace("70.0,", "69.0,"))
-    assert "splits.json: the pictures have changed since: sha256 labeled was" in error()
+    assert error().endswith("splits.json: the pictures have changed since: the labeled names or scores are others\n")
     table.write_text("\n".join(before.splitlines()[:-4]))
     assert "labeled train was 6 names, is " in error()
     table.write_text(before)
     (tmp_path / "photographs" / "new.png").write_bytes((photographs / "0.png").read_bytes())
-    assert "unlabeled train was 8, is 9" in error()
+    assert "unlabeled train was 8, is 9" in (told := error()) and "names or scores" not in told
     (tmp_path / "photographs" / "new.png").rename(tmp_path / "photographs" / "0.png")
     train_joint.main([*arguments, "--resume"])
 
@@ -276,6 +309,33 @@ def test_what_changes_a_run_is_refused_and_the_rest_allowed(
     assert caught.value.code == 2 and message in capsys.readouterr().err
 
 
+def test_a_run_stopped_in_validation_says_nothing_of_its_rates(
+    joint_arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its last epoch had no step after it went on."""
+    arguments = joint_arguments(out=tmp_path, epochs=2)
+    assert ended("SIGTERM", "validation", arguments).returncode == runs.STOPPED
+    first = load(tmp_path / "last.pt")
+    torch.save(first | {"minutes": 2.0}, tmp_path / "last.pt")
+    train_joint.main([*arguments, "--resume"])
+    shown = capsys.readouterr()
+    assert "going on after epoch 2, step 2" in shown.out and "waiting" not in shown.out + shown.err
+    second = log(tmp_path)[1]
+    assert "data_wait" not in second and second["minutes"] >= 2 and second["L_cont"] > 0
+
+
+def test_files_that_were_skipped_stay_so_in_the_log(
+    joint_arguments: Arguments, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(photographs, tmp_path / "pictures")
+    (tmp_path / "pictures" / "5.png").write_text("no picture")
+    own = {"out": tmp_path / "run", "unlabeled": tmp_path / "pictures", "epochs": 6}
+    assert ended("SIGTERM", "step 11", joint_arguments(**own)).returncode == runs.STOPPED
+    assert log(tmp_path / "run")[-1]["skipped"] == 1
+    train_joint.main(joint_arguments(**own, resume=True))
+    assert log(tmp_path / "run")[-1]["skipped"] == 1 and "5.png: cannot be read" not in capsys.readouterr().err
+
+
 def test_a_checkpoint_of_an_older_version_goes_on(joint_arguments: Arguments, tmp_path: Path) -> None:
     """Without what this version has added: steps, their sums, the scale of fp16, settings and digests."""
     arguments = joint_arguments(out=tmp_path / "run")
@@ -284,9 +344,10 @@ def test_a_checkpoint_of_an_older_version_goes_on(joint_arguments: Arguments, tm
     state["settings"]["epochs"] = 2
     for name in ("accumulate", "amp", "compile", "save_every", "keep"):
         del state["settings"][name]
-    for name in ("step", "sums"):
+    for name in ("step", "sums", "counts"):
         del state["progress"][name]
-    del state["scaler"]
+    for name in ("scaler", "skipped", "minutes", "processes"):
+        del state[name]
     torch.save(state, tmp_path / "run" / "last.pt")
     splits = json.loads((tmp_path / "run" / "splits.json").read_text())
     del splits["sha256"]

@@ -43,13 +43,14 @@ CASES = {  # arch, is batch normalization training, what differs from SETTINGS, 
 }
 
 
-def three_steps(case: str, process: int, processes: int) -> dict[str, Any]:
-    """What three steps in float64 leave, with this process's part of each batch."""
+def three_steps(case: str, process: int, processes: int, amp: str = "off") -> dict[str, Any]:
+    """What three steps, in float64 without `amp`, leave, with this process's part of each batch."""
     arch, is_training, changes, has_labels = CASES[case]
-    settings = replace(SETTINGS, arch=arch, **changes)
+    settings = replace(SETTINGS, arch=arch, amp=amp, **changes)
+    dtype = torch.float64 if amp == "off" else torch.float32
     device = torch.device("cpu")
     torch.manual_seed(0)
-    nets = Networks(load_encoder("random", arch), mean_score=5.5).double()
+    nets = Networks(load_encoder("random", arch), mean_score=5.5).to(dtype)
     for module in nets.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):  # so that eval mode differs from training mode
             nn.init.uniform_(module.running_mean), nn.init.uniform_(module.running_var, 0.5, 2)
@@ -59,8 +60,9 @@ def three_steps(case: str, process: int, processes: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(1)
     losses, gradients = [], []
     for _ in range(3):
-        x_d, x = (torch.rand(n, 3, 32, 32, generator=generator, dtype=torch.float64) for n in (12, 8))
+        x_d, x = (torch.rand(n, 3, 32, 32, generator=generator, dtype=torch.float64).to(dtype) for n in (12, 8))
         classes, y = torch.tensor([7, 9, 99, 7, 8, 9] * 2), torch.rand(8, generator=generator, dtype=torch.float64)
+        y = y.to(dtype)
 
         def part(tensor: Tensor) -> Tensor:
             return tensor.tensor_split(processes)[process]
@@ -82,6 +84,8 @@ from tests.test_distributed import CASES, three_steps
 torch.set_num_threads(1)
 with distributed.processes(torch.device("cpu")):
     found = {case: three_steps(case, distributed.rank(), distributed.size()) for case in CASES}
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        found["in half precision"] = three_steps("both losses", distributed.rank(), distributed.size(), amp="bf16")
     assert distributed.every(distributed.rank()) == [0, 1]
     assert [distributed.any_process(distributed.rank() == one, torch.device("cpu")) for one in (0, 1, 2)] == [1, 1, 0]
     torch.save(found, f"{sys.argv[1]}/{distributed.rank()}.pt")
@@ -111,6 +115,14 @@ def test_two_processes_take_the_steps_of_one(of_two: list[dict[str, Any]], case:
         torch.testing.assert_close(found["weights"], expected["weights"], rtol=1e-10, atol=1e-10)
     first, second = (process[case]["weights"] for process in of_two)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16 arithmetic")
+def test_two_processes_in_half_precision_are_near_one_in_float32(of_two: list[dict[str, Any]]) -> None:
+    expected = three_steps("both losses", 0, 1)
+    for process in of_two:
+        for ours, theirs in zip(process["in half precision"]["losses"], expected["losses"], strict=True):
+            assert ours == pytest.approx(theirs, rel=0.05)
 
 
 def test_a_single_process_runs_nothing_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,3 +256,15 @@ def test_torchrun_restarts_a_run_that_lost_a_process(
             ours_part, theirs_part = (state[part].get("weights", state[part]) for state in (ours, theirs))
             assert all(torch.equal(ours_part[key], theirs_part[key]) for key in theirs_part), (name, part)
         assert ours["progress"] == theirs["progress"]
+
+
+def test_a_restart_does_not_go_on_with_a_run_that_was_there_before(
+    whole: tuple[Path, str], arguments: dict[str, Any]
+) -> None:
+    folder, _ = whole
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    given = flags(arguments | {"out": folder})
+    done = torchrun(folder.parent / "train.py", "whole", *given, options=("--max-restarts", "1"))
+    assert done.returncode != 0 and done.stdout == ""
+    assert done.stderr.count(f"error: --out {folder}: holds a run") == 2 and "Gloo" not in done.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -92,7 +92,7 @@ def test_the_gradient_is_that_of_eq_8_in_one_graph(nets: Networks) -> None:
     expected = eq_8(copied := copy.deepcopy(nets), unlabeled, labeled, 0.7, 0.4)
     expected[0].backward()
     losses = joint_step(nets, unlabeled, labeled, settings)
-    assert list(losses) == ["L_cont", "L_r", "L"]
+    assert set(losses) == {"L_cont", "L_r", "L"}
     values = [losses["L"], losses["L_cont"], losses["L_r"]]
     assert values == pytest.approx([loss.item() for loss in expected], rel=1e-12)
     names = [name for name, _ in nets.named_parameters()]
@@ -146,7 +146,7 @@ def test_both_batches_pass_one_encoder_before_one_optimizer_step(nets: Networks)
     optimizer = make_optimizer(nets, SETTINGS)
     optimizer.register_step_post_hook(lambda *_: events.append("step"))
     train_epoch(nets, optimizer, Fixed([batches()] * 3), 0, SETTINGS)
-    assert events == [6, 4, "step"] * 3
+    assert events == [4, 6, "step"] * 3
 
 
 def test_a_step_uses_its_own_gradient_only(nets: Networks) -> None:
@@ -526,7 +526,9 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(
         file.write('{"epoch": 2}\n')  # logged, then killed before it was saved
     train_joint.main([*part, "--resume"])
     for name in ("last.pt", "best.pt", "encoder.pt"):
-        assert same(load(tmp_path / "whole" / name), load(tmp_path / "part" / name)), name
+        ours, theirs = (load(tmp_path / run / name) for run in ("part", "whole"))
+        ours.pop("minutes", None), theirs.pop("minutes", None)
+        assert same(ours, theirs), name
     assert timeless(tmp_path / "whole") == timeless(tmp_path / "part")
 
 
@@ -743,7 +745,7 @@ def test_a_compiled_encoder_trains_and_is_saved_as_any_other(
     [
         (3, {}, "--batch-size 4: with 3 processes a multiple of 3 is wanted"),
         (2, {"labeled_batch_size": 5}, "--labeled-batch-size 5: with 2 processes"),
-        (2, {"accumulate": 5}, "--accumulate 5: more than the 4 views"),
+        (2, {"accumulate": 3}, "--accumulate 3: at least two views in each part"),
     ],
 )
 def test_batches_that_do_not_divide_are_an_error(
@@ -785,6 +787,8 @@ def test_tensorboard_has_what_the_log_has(joint_arguments: Arguments, tmp_path: 
     for name in ("L_cont", "val_SROCC", "lr", "grad_norm", "data_wait"):
         found = [(event.step, event.value) for event in events.Scalars(name)]
         assert found == [(record["epoch"], pytest.approx(record[name])) for record in log(tmp_path)]
+    train_joint.main(joint_arguments(out=tmp_path, overwrite=True))
+    assert not (tmp_path / "tensorboard").exists()
 
 
 def test_without_tensorboard_the_flag_is_an_error(

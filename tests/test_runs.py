@@ -251,7 +251,15 @@ def test_only_the_first_process_of_a_machine_names_bad_input(
     assert caught.value.code == 2 and capsys.readouterr().err == ""
 
 
-def test_a_folder_is_a_run_of_its_own_settings_only(tmp_path: Path) -> None:
-    assert not runs.is_run_of(tmp_path, {"lr": 0.1})
-    runs.write_json({"lr": 0.1}, tmp_path / runs.CONFIG)
-    assert runs.is_run_of(tmp_path, {"lr": 0.1}) and not runs.is_run_of(tmp_path, {"lr": 0.2})
+def test_a_folder_is_known_by_the_torchrun_that_began_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not runs.is_of_this_launch(tmp_path)
+    (tmp_path / runs.LAUNCH).write_text("")
+    assert not runs.is_of_this_launch(tmp_path)  # a single process is started by none
+    environment = {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2, "TORCHELASTIC_RUN_ID": "one"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, str(value))
+    (tmp_path / runs.LAUNCH).write_text(f"one {os.getppid()}")
+    assert runs.is_of_this_launch(tmp_path)
+    for other in (f"two {os.getppid()}", f"one {os.getppid() + 1}"):
+        (tmp_path / runs.LAUNCH).write_text(other)
+        assert not runs.is_of_this_launch(tmp_path)
