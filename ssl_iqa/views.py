@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from ssl_iqa import distributed
 from ssl_iqa.data import LabeledSet, UnreadableImage, read_image
 from ssl_iqa.distortions import KADIS, DistortionClass, distort_as, distort_batch, on_cpu_only
 
@@ -211,7 +212,8 @@ def make_demo_pictures(labeled: LabeledSet, indices: Sequence[int], workers: int
         return {}
     pictures = LabeledPictures(labeled, indices)
     batches = DataLoader(pictures, batch_size=25, num_workers=workers, collate_fn=list)
-    bar = tqdm(batches, "distorting the demo's labeled photographs", leave=False, disable=None)
+    quiet = None if distributed.is_main() else True  # None: on a terminal only
+    bar = tqdm(batches, "distorting the demo's labeled photographs", leave=False, disable=quiet)
     return {index: picture.clone() for batch in bar for index, picture in batch}  # clones: shared memory is scarce
 
 

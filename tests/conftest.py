@@ -78,10 +78,9 @@ def flags(values: dict[str, Any]) -> list[str]:
     return arguments
 
 
-@pytest.fixture
-def joint_arguments(photographs: Path, scored: Path, one_thread: None) -> Callable[..., list[str]]:
-    """joint_arguments(out=.., name=value ..): train_joint's, at two epochs of two steps but for what is named."""
-    smallest = {
+def smallest_joint(photographs: Path, scored: Path) -> dict[str, Any]:
+    """train_joint's settings for two epochs of two steps."""
+    return {
         "preset": "paper",
         "unlabeled": photographs,
         "labeled": f"csv:{scored}",
@@ -97,13 +96,11 @@ def joint_arguments(photographs: Path, scored: Path, one_thread: None) -> Callab
         "workers": 0,
         "device": "cpu",
     }
-    return lambda **changes: flags(smallest | changes)
 
 
-@pytest.fixture
-def finetune_arguments(scored: Path, one_thread: None) -> Callable[..., list[str]]:
-    """finetune_arguments(out=.., name=value ..): finetune's, LP of two epochs from random weights but for .."""
-    smallest = {
+def smallest_finetune(scored: Path) -> dict[str, Any]:
+    """finetune's settings for LP of two epochs from random weights."""
+    return {
         "preset": "paper",
         "mode": "lp",
         "encoder": "random",
@@ -118,7 +115,18 @@ def finetune_arguments(scored: Path, one_thread: None) -> Callable[..., list[str
         "workers": 0,
         "device": "cpu",
     }
-    return lambda **changes: flags(smallest | changes)
+
+
+@pytest.fixture
+def joint_arguments(photographs: Path, scored: Path, one_thread: None) -> Callable[..., list[str]]:
+    """joint_arguments(out=.., name=value ..): train_joint's smallest ones but for what is named."""
+    return lambda **changes: flags(smallest_joint(photographs, scored) | changes)
+
+
+@pytest.fixture
+def finetune_arguments(scored: Path, one_thread: None) -> Callable[..., list[str]]:
+    """finetune_arguments(out=.., name=value ..): finetune's smallest ones but for what is named."""
+    return lambda **changes: flags(smallest_finetune(scored) | changes)
 
 
 def load(path: Path) -> dict[str, Any]:

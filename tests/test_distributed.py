@@ -17,7 +17,7 @@ import finetune
 import train_joint
 from ssl_iqa import distributed
 from ssl_iqa.model import Networks, load_encoder
-from tests.conftest import flags
+from tests.conftest import flags, load, smallest_finetune, smallest_joint
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = replace(train_joint.PRESETS["paper"], init="random", alpha=0.7, lr=0.5, regressor_lr=1e-2)
@@ -167,22 +167,7 @@ train_joint.main(arguments)
 
 @pytest.fixture(scope="module")
 def arguments(photographs: Path, scored: Path) -> dict[str, Any]:
-    return {
-        "preset": "paper",
-        "unlabeled": photographs,
-        "labeled": f"csv:{scored}",
-        "crop": 32,
-        "arch": "dct-mlp",
-        "init": "random",
-        "batch_size": 4,
-        "labeled_batch_size": 4,
-        "images_per_class": 2,
-        "epochs": 2,
-        "lr": 0.1,
-        "workers": 1,
-        "device": "cpu",
-        "save_every": 1,
-    }
+    return smallest_joint(photographs, scored) | {"workers": 1, "save_every": 1}
 
 
 @pytest.fixture(scope="module")
@@ -193,10 +178,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory, arguments: dict[str, Any]) -
     done = torchrun(folder / "train.py", "whole", *flags(arguments | {"out": folder / "run"}))
     assert done.returncode == 0, done.stderr
     return folder / "run", done.stdout
-
-
-def load(path: Path) -> dict[str, Any]:
-    return torch.load(path, weights_only=True)
 
 
 def test_a_run_of_two_processes_is_that_of_one(
@@ -215,19 +196,7 @@ def test_a_run_of_two_processes_is_that_of_one(
 
 
 def test_finetuning_by_two_processes_is_that_by_one(scored: Path, tmp_path: Path, one_thread: None) -> None:
-    settings = {
-        "preset": "paper",
-        "encoder": "random",
-        "arch": "dct-mlp",
-        "data": f"csv:{scored}",
-        "crop": 32,
-        "epochs": 2,
-        "batch_size": 8,
-        "lr": 1e-3,
-        "ft_lr": 1e-4,
-        "workers": 0,
-        "device": "cpu",
-    }
+    settings = smallest_finetune(scored) | {"mode": "lp-ft", "crops": "five"}
     done = torchrun(ROOT / "finetune.py", *flags(settings | {"out": tmp_path / "two"}))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("LP epoch 1/2") == done.stdout.count("LP-FT from random") == 1
