@@ -126,7 +126,7 @@ def _write(run: Run, record: dict[str, Any] | None, is_best: bool, keep: int) ->
         runs.save(state["encoder"], run.out / runs.ENCODER)
         runs.save(state, run.out / runs.BEST)
     runs.save(state, last)
-    if keep and record is not None:
+    if keep:
         numbered = run.out / runs.NUMBERED.replace("*", f"{run.progress.epochs:05}")
         with open(last, "rb") as source:
             runs.write_atomic(numbered, lambda file: shutil.copyfileobj(source, file))

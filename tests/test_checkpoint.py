@@ -22,7 +22,7 @@ import torch
 import train_joint
 from ssl_iqa import checkpoint, probe, runs
 from ssl_iqa.checkpoint import Progress
-from ssl_iqa.model import load_encoder
+from ssl_iqa.model import Networks, load_encoder
 from tests.conftest import load, log, same, timeless
 
 Arguments = Callable[..., list[str]]
@@ -184,8 +184,9 @@ from ssl_iqa import runs
 def kill():
     for _ in range(2):
         time.sleep(0.5)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
 
+runs.ONE_SIGTERM = 0.1
 with runs.stop_signals():
     threading.Thread(target=kill).start()
     x = torch.rand(6000, 6000, dtype=torch.float64)
@@ -193,16 +194,21 @@ with runs.stop_signals():
 """
 
 
-def test_a_second_signal_ends_a_long_computation() -> None:
-    began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", LONG], cwd=Path(__file__).parents[1], capture_output=True, timeout=120)
-    assert done.returncode == 128 + signal.SIGINT and time.perf_counter() - began < 15
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_second_signal_ends_a_long_computation(name: str) -> None:
+    """Also a second SIGTERM, when it comes later than what tells a scheduler's from torchrun's."""
+    began, command = time.perf_counter(), [sys.executable, "-c", LONG, name]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, timeout=120)
+    assert done.returncode == 128 + getattr(signal, name) and time.perf_counter() - began < 15
 
 
 def test_signals_mean_again_what_they_did_before(joint_arguments: Arguments, tmp_path: Path) -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    descriptor = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(descriptor)
     train_joint.main(joint_arguments(out=tmp_path, epochs=1))
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert signal.set_wakeup_fd(descriptor) == descriptor
 
 
 # --- a disk that is full ---
@@ -392,3 +398,15 @@ def test_from_shards_a_run_goes_on_amid_an_epoch(
     assert caught.value.code == 2
     assert "amid an epoch, shards are read on with --workers 2 and 1 processes" in capsys.readouterr().err
     goes_on(arguments, out, whole)
+
+
+def test_the_scale_of_fp16_is_kept(tmp_path: Path) -> None:
+    def run_with(scale: float) -> checkpoint.Run:
+        nets = Networks(load_encoder("random", "dct-mlp"), 5.5)
+        optimizer = train_joint.make_optimizer(nets, train_joint.PRESETS["demo"])
+        return checkpoint.Run(tmp_path, {}, [], nets, optimizer, torch.amp.GradScaler("cpu", init_scale=scale))
+
+    checkpoint.save_run(run_with(64.0))
+    again = run_with(2.0)
+    checkpoint.restore(again, load(tmp_path / "last.pt"))
+    assert again.scaler.get_scale() == 64.0

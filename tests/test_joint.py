@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 import train_joint
-from ssl_iqa import data, probe, views
+from ssl_iqa import data, probe, report, views
 from ssl_iqa.checkpoint import Progress, Run
 from ssl_iqa.distortions import load_distortions
 from ssl_iqa.model import Networks, load_encoder
@@ -687,6 +687,34 @@ def test_a_step_whose_gradient_fp16_cannot_hold_is_left_out(nets: Networks, monk
     assert weights == [True]
 
 
+@pytest.mark.parametrize("scale", [None, 1.0])
+def test_a_gradient_that_is_not_finite_ends_the_run(
+    nets: Networks, monkeypatch: pytest.MonkeyPatch, scale: float | None
+) -> None:
+    """In float32 at once, in fp16 when its scale has come down to 1."""
+
+    def overflowing(*args: Any) -> dict[str, float]:
+        values = joint_step(*args)
+        nets.projector[0].weight.grad[0, 0] = math.inf
+        return values
+
+    monkeypatch.setattr(train_joint, "joint_step", overflowing)
+    scaler = torch.amp.GradScaler("cpu", enabled=scale is not None, init_scale=scale or 1.0)
+    run = Run(Path(), {}, [], nets, make_optimizer(nets, SETTINGS), scaler)
+    with pytest.raises(FloatingPointError, match="the loss or its gradient is not finite at step 1"):
+        train_joint.train_epoch(run, nets, Fixed([batches()]), SETTINGS, never)
+
+
+def test_the_norm_in_the_log_is_without_fp16s_scale(nets: Networks) -> None:
+    copied = copy.deepcopy(nets)
+    norms = []
+    for networks, scaler in ((nets, torch.amp.GradScaler("cpu", init_scale=256.0)), (copied, None)):
+        scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
+        run = Run(Path(), {}, [], networks, make_optimizer(networks, SETTINGS), scaler)
+        norms.append(train_joint.train_epoch(run, networks, Fixed([batches()]), SETTINGS, never)["grad_norm"])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3)
+
+
 needs_bf16 = pytest.mark.skipif(
     not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16 arithmetic"
 )
@@ -777,6 +805,15 @@ def test_waiting_for_data_is_measured_and_warned_of_once(
     assert all(record["pictures_per_second"] < 16 / 0.6 for record in log(tmp_path))
     warnings = [line for line in capsys.readouterr().err.splitlines() if "waiting for pictures" in line]
     assert len(warnings) == 1 and "what helps is more --workers (now 0, of " in warnings[0]
+
+
+def test_what_helps_against_waiting_depends_on_what_is_left_to_change() -> None:
+    settings = {"workers": 2, "distort_on": "worker"}
+    assert report.advice(0.49, settings, 8) == "" and "more --workers (now 2, of 8 cores)" in report.advice(
+        0.5, settings, 8
+    )
+    assert "--distort-on device" in report.advice(0.5, settings, 2)
+    assert "smaller pictures, or more cores" in report.advice(0.9, settings | {"distort_on": "device"}, 2)
 
 
 def test_tensorboard_has_what_the_log_has(joint_arguments: Arguments, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import IO
 import pytest
 import torch
 
-from ssl_iqa import runs
+from ssl_iqa import distributed, runs
 
 
 class Stopped(Exception):
@@ -54,7 +54,7 @@ def test_a_write_replaces_the_old_file_and_leaves_nothing_beside_it(tmp_path: Pa
 KILLED_IN_SAVE = """
 import os, signal, sys, torch
 from pathlib import Path
-from ssl_iqa import runs
+from ssl_iqa import distributed, runs
 
 def half(state, file):
     file.write(b"half")
@@ -258,6 +258,7 @@ def test_a_folder_is_known_by_the_torchrun_that_began_it(tmp_path: Path, monkeyp
     environment = {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2, "TORCHELASTIC_RUN_ID": "one"}
     for name, value in environment.items():
         monkeypatch.setenv(name, str(value))
+    assert distributed.launch() == f"one {os.getppid()}"
     (tmp_path / runs.LAUNCH).write_text(f"one {os.getppid()}")
     assert runs.is_of_this_launch(tmp_path)
     for other in (f"two {os.getppid()}", f"one {os.getppid() + 1}"):

@@ -1,14 +1,19 @@
 """Both streams side by side: batches, their parts, where they start, and files that cannot be read."""
 
+import multiprocessing
+import os
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from ssl_iqa.data import load_labeled
-from ssl_iqa.streams import Streams
+from ssl_iqa.streams import Streams, leave_signals_to_the_loop
 from ssl_iqa.views import LabeledCrops, UnlabeledViews
 
 
@@ -89,7 +94,12 @@ def test_a_batch_made_in_parts_is_the_same(streams: Callable[..., Streams], monk
         assert all(torch.equal(one, two) for one, two in zip(whole, flat(both.batches(0)), strict=True))
 
 
-def test_processes_have_their_parts_of_each_batch(photographs: Path, scored: Path) -> None:
+@pytest.mark.parametrize("part", [64, 1])
+def test_processes_have_their_parts_of_each_batch(
+    photographs: Path, scored: Path, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    monkeypatch.setattr("ssl_iqa.streams.PART", part)
+
     def batches(process: int, processes: int) -> list:
         labeled = LabeledCrops(load_labeled(f"csv:{scored}"), range(12), size=32, made={})
         unlabeled, device = UnlabeledViews(sorted_paths(photographs), size=32), torch.device("cpu")
@@ -109,3 +119,28 @@ def test_other_processes_skip_files_without_a_word(
     for epoch in range(8):
         list(both.batches(epoch))
     assert both.skipped == set(damaged[:4]) and capsys.readouterr().err == ""
+
+
+class Slow(Dataset):
+    """The number of the process that made an item."""
+
+    def __len__(self) -> int:
+        return 9
+
+    def __getitem__(self, index: int) -> int:
+        time.sleep(0.05)
+        return os.getpid()
+
+
+def test_workers_leave_signals_to_the_run_but_for_its_own() -> None:
+    items = iter(DataLoader(Slow(), batch_size=None, num_workers=1, worker_init_fn=leave_signals_to_the_loop))
+    worker = int(next(items))
+    for name in ("-TERM", "-INT"):
+        subprocess.run(["kill", name, str(worker)], check=True)  # from another process, as a scheduler's
+    assert [int(item) for item in items] == [worker] * 8
+    items = iter(DataLoader(Slow(), batch_size=None, num_workers=1, worker_init_fn=leave_signals_to_the_loop))
+    worker = int(next(items))
+    (child,) = [child for child in multiprocessing.active_children() if child.pid == worker]
+    child.terminate()  # SIGTERM from the run
+    child.join(5)
+    assert child.exitcode == 0
