@@ -42,10 +42,12 @@ CASES = {  # arch, is batch normalization training, what differs from SETTINGS, 
     "in chunks without labels": ("dct-mlp", False, {"accumulate": 2, "alpha": 1.0}, False),
 }
 
+IN_TRAINING = "in chunks with their own statistics"  # which are not those of one process's chunks
+
 
 def three_steps(case: str, process: int, processes: int, amp: str = "off") -> dict[str, Any]:
     """What three steps, in float64 without `amp`, leave, with this process's part of each batch."""
-    arch, is_training, changes, has_labels = CASES[case]
+    arch, is_training, changes, has_labels = (CASES | {IN_TRAINING: ("dct-mlp", True, {"accumulate": 2}, True)})[case]
     settings = replace(SETTINGS, arch=arch, amp=amp, **changes)
     dtype = torch.float64 if amp == "off" else torch.float32
     device = torch.device("cpu")
@@ -79,11 +81,11 @@ STEPS = """
 import sys
 import torch
 from ssl_iqa import distributed
-from tests.test_distributed import CASES, three_steps
+from tests.test_distributed import CASES, IN_TRAINING, three_steps
 
 torch.set_num_threads(1)
 with distributed.processes(torch.device("cpu")):
-    found = {case: three_steps(case, distributed.rank(), distributed.size()) for case in CASES}
+    found = {case: three_steps(case, distributed.rank(), distributed.size()) for case in (*CASES, IN_TRAINING)}
     if torch.ops.mkldnn._is_mkldnn_bf16_supported():
         found["in half precision"] = three_steps("both losses", distributed.rank(), distributed.size(), amp="bf16")
     assert distributed.every(distributed.rank()) == [0, 1]
@@ -115,6 +117,12 @@ def test_two_processes_take_the_steps_of_one(of_two: list[dict[str, Any]], case:
         torch.testing.assert_close(found["weights"], expected["weights"], rtol=1e-10, atol=1e-10)
     first, second = (process[case]["weights"] for process in of_two)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_running_statistics_count_each_chunk_once(of_two: list[dict[str, Any]]) -> None:
+    first, second = (process[IN_TRAINING]["weights"] for process in of_two)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert first["encoder.network.norm.num_batches_tracked"] == 3 * (2 + 1)  # steps of two chunks and a labeled batch
 
 
 @pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16 arithmetic")
