@@ -245,3 +245,39 @@ def test_a_restart_does_not_go_on_with_a_run_that_was_there_before(
     assert done.returncode != 0 and done.stdout == ""
     assert done.stderr.count(f"error: --out {folder}: holds a run") == 2 and "Gloo" not in done.stderr
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+ERRORS = """
+import sys
+from pathlib import Path
+import torch
+from ssl_iqa import checkpoint, distributed, runs
+
+def full(run, *others):
+    raise runs.NotWritten("last.pt: could not be written")
+
+def told(act):
+    try:
+        act()
+    except (ValueError, OSError) as error:
+        return f"{type(error).__name__}: {error}"
+
+def read():
+    with distributed.together():
+        if distributed.rank() == 1:
+            raise FileNotFoundError("a.csv: no such file")
+
+with distributed.processes(torch.device("cpu")):
+    checkpoint._write = full
+    run = checkpoint.Run(Path(), {}, [], None, None, None)
+    Path(sys.argv[1], str(distributed.rank())).write_text(f"{told(read)}; {told(lambda: checkpoint.save_run(run))}")
+"""
+
+
+def test_an_error_of_one_process_is_raised_by_all(tmp_path: Path) -> None:
+    (tmp_path / "errors.py").write_text(ERRORS)
+    done = torchrun(tmp_path / "errors.py", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    full = "NotWritten: last.pt: could not be written"
+    assert (tmp_path / "0").read_text() == f"ValueError: a.csv: no such file; {full}"
+    assert (tmp_path / "1").read_text() == f"FileNotFoundError: a.csv: no such file; {full}"

@@ -54,7 +54,7 @@ def test_a_write_replaces_the_old_file_and_leaves_nothing_beside_it(tmp_path: Pa
 KILLED_IN_SAVE = """
 import os, signal, sys, torch
 from pathlib import Path
-from ssl_iqa import distributed, runs
+from ssl_iqa import runs
 
 def half(state, file):
     file.write(b"half")
