@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from ssl_iqa import data, distributed, report, runs, views
 from ssl_iqa.cli import add_flags, setting, settings_from
@@ -91,7 +90,7 @@ def train_epoch(
     encoder.train(phase == "ft")
     losses = []
     for x, y, unreadable in batches:
-        views.name_skipped(unreadable, skipped, distributed.is_main())
+        views.name_skipped(unreadable, skipped)
         x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
         with runs.autocast(device, amp):
             if phase == "lp":
@@ -150,8 +149,7 @@ def fit(
     for epoch in range(settings.epochs):
         train.batch_sampler.epoch = epoch
         desc = f"{phase.upper()} epoch {epoch + 1}/{settings.epochs}"
-        bar = tqdm(train, desc, leave=False, disable=None if distributed.is_main() else True)
-        loss = train_epoch(encoder, trained, optimizer, bar, phase, settings.amp, skipped)
+        loss = train_epoch(encoder, trained, optimizer, runs.bar(train, desc), phase, settings.amp, skipped)
         if encoded is None or phase == "ft":
             encoded = validate(encoder)
         indices, z = encoded
@@ -302,7 +300,7 @@ def train_and_test(
         indices, z = encode(encoder, batches, crop, settings.amp)
         shares = distributed.every((indices, z.cpu()))
         indices = sum((share[0] for share in shares), [])
-        views.name_skipped((labeled.paths[i] for i in {*parts[part]} - {*indices}), skipped, distributed.is_main())
+        views.name_skipped((labeled.paths[i] for i in {*parts[part]} - {*indices}), skipped)
         return indices, torch.cat([share[1].to(device) for share in shares if share[0]])
 
     torch.manual_seed(settings.seed)  # of the fresh head

@@ -195,6 +195,7 @@ def lr_factor(step: int, total_steps: int, plateaus: int, settings: Settings) ->
 
 
 def gradient_norm(nets: Networks) -> float:
+    """The length of all gradients as one vector."""
     return torch.stack(torch._foreach_norm([w.grad for w in nets.parameters() if w.grad is not None])).norm().item()
 
 
@@ -211,7 +212,7 @@ def train_epoch(
     epoch, steps = progress.epochs, len(streams)
     clock = report.Clock(settings.batch_size + (settings.labeled_batch_size if streams.labeled else 0))
     batches = clock.waiting(streams.batches(epoch, progress.step))
-    bar = report.bar(batches, f"epoch {epoch + 1}/{settings.epochs}", progress.step, steps)
+    bar = runs.bar(batches, f"epoch {epoch + 1}/{settings.epochs}", steps, done=progress.step)
     for unlabeled, labeled in bar:
         factor = lr_factor(epoch * steps + progress.step, settings.epochs * steps, progress.plateaus, settings)
         for group, lr in zip(optimizer.param_groups, (settings.lr, settings.regressor_lr), strict=True):
@@ -220,10 +221,9 @@ def train_epoch(
         values = joint_step(nets, unlabeled, labeled, settings, scaler.scale)
         scaler.unscale_(optimizer)
         values["grad_norm"] = gradient_norm(run.nets)
-        can_scale_down = (
-            scaler.is_enabled() and scaler.get_scale() > 1
-        )  # fp16: a step is left out, the next one smaller
-        if not math.isfinite(values["L"]) or not (math.isfinite(values["grad_norm"]) or can_scale_down):
+        # a gradient that fp16 cannot hold is left out, and the next one scaled down, as far as that goes
+        is_finite = math.isfinite(values["grad_norm"]) or (scaler.is_enabled() and scaler.get_scale() > 1)
+        if not (math.isfinite(values["L"]) and is_finite):
             where = f"step {epoch * steps + progress.step + 1}, epoch {epoch + 1}"
             raise FloatingPointError(f"the loss or its gradient is not finite at {where}: {values}")
         scaler.step(optimizer)
@@ -385,7 +385,7 @@ def main(arguments: list[str] | None = None) -> None:
                 record |= validate(run.nets, val_streams, settings, is_stopped)
                 is_best = progress.update(record["val_L"], settings.patience)
                 skipped = set().union(*distributed.every(run.skipped))
-                views.name_skipped(skipped, run.skipped, distributed.is_main())
+                views.name_skipped(skipped, run.skipped)
                 record |= {"epoch": progress.epochs, "minutes": round(run.minutes(), 2), "skipped": len(skipped)}
                 checkpoint.save_run(run, record, is_best, settings.keep)
                 report.print_epoch(run, record, is_best)

@@ -147,9 +147,9 @@ def bench_device(args: argparse.Namespace) -> None:
     targets = torch.tensor(classes, device=device).repeat(2)
 
     def step() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with runs.autocast(device, "bf16" if device.type == "cuda" else "off"):
             p = nets.projector(nets.encoder(x_d))
-        supervised_nt_xent(p.float(), targets, 0.5).backward()
+        supervised_nt_xent(p, targets, 0.5).backward()
         nets.zero_grad()
 
     encoding = seconds(step, args.repeats, device)

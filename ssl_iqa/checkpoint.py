@@ -187,16 +187,19 @@ def check_splits(out: Path, splits: dict[str, Any]) -> None:
     """Raises ValueError where the pictures of a run, or their split, are no longer those of its splits.json."""
     path = out / runs.SPLITS
     was = runs.read_json(path)
+    digests = was.pop("sha256", {})
     differing = []
     for stream, parts in was.items():
         for part, before in parts.items():
             after = splits.get(stream, {}).get(part)
-            if before == after or (stream == "sha256" and differing):
-                continue
-            words = [f"{len(value)} names" if isinstance(value, list) else value for value in (before, after)]
-            other = words[0] == words[1] or stream == "sha256"
-            name = f"{part} names or scores" if stream == "sha256" else f"{stream} {part}"
-            differing.append(f"the {name} are others" if other else f"{name} was {words[0]}, is {words[1]}")
+            if before != after:
+                words = [f"{len(value)} names" if isinstance(value, list) else value for value in (before, after)]
+                are_as_many = words[0] == words[1]
+                name = f"{stream} {part}"
+                differing.append(f"the {name} are others" if are_as_many else f"{name} was {words[0]}, is {words[1]}")
+    if not differing:  # what was counted is the same: is it the same pictures?
+        now = splits["sha256"]
+        differing = [f"the {name} names or scores are others" for name in digests if digests[name] != now.get(name)]
     if differing:
         raise ValueError(f"{path}: the pictures have changed since: {'; '.join(differing)}")
 
@@ -207,7 +210,8 @@ def restore(run: Run, state: dict[str, Any]) -> None:
     run.nets.projector.load_state_dict(state["projector"])
     run.nets.regressor.load_state_dict(state["regressor"])
     run.optimizer.load_state_dict(state["optimizer"])
-    run.scaler.load_state_dict(state.get("scaler") or run.scaler.state_dict())
+    if state.get("scaler"):  # of fp16 only
+        run.scaler.load_state_dict(state["scaler"])
     run.progress = Progress(**state["progress"])
     run.skipped.update(state.get("skipped", ()))
     run.earlier_minutes = state.get("minutes", 0.0)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from tqdm import tqdm
 
 from ssl_iqa import distributed, runs
 from ssl_iqa.checkpoint import Run
@@ -47,11 +46,6 @@ class Clock:
             "pictures_per_second": round(self.batches * self.pictures / taken, 1),
             "data_wait": round(self.waited / taken, 3),
         }
-
-
-def bar(batches: Iterable[Batch], title: str, done: int, total: int) -> tqdm:
-    """The batches, `done` of `total` having come before, with a progress bar on a terminal."""
-    return tqdm(batches, title, total, initial=done, leave=False, disable=None if distributed.is_main() else True)
 
 
 def shown(values: dict[str, float]) -> dict[str, str]:

@@ -8,12 +8,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import torch
+from tqdm import tqdm
 
 from ssl_iqa import distributed
 
@@ -22,8 +23,11 @@ LAST, BEST, ENCODER, MODEL = "last.pt", "best.pt", "encoder.pt", "model.pt"
 FILES = (CONFIG, SPLITS, LOG, RESULTS, LAUNCH, LAST, BEST, ENCODER, MODEL)
 NUMBERED = "epoch-*.pt"  # the checkpoints that --keep keeps
 TENSORBOARD = "tensorboard"  # a folder
-ONE_SIGTERM = 5.0
+ONE_SIGTERM = 5.0  # seconds, see stop_signals
 STOPPED = 75  # the exit code of a run that a signal has ended; sysexits.h calls it "temporary failure, try again"
+
+
+Item = TypeVar("Item")
 
 
 class NotWritten(OSError):
@@ -32,6 +36,11 @@ class NotWritten(OSError):
 
 class Stopped(Exception):
     """The run was told to end."""
+
+
+def bar(items: Iterable[Item], title: str, total: int | None = None, done: int = 0) -> tqdm:
+    """The items, `done` of `total` having come before, with a progress bar of the main process on a terminal."""
+    return tqdm(items, title, total, initial=done, leave=False, disable=None if distributed.is_main() else True)
 
 
 @contextmanager

@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
-from tqdm import tqdm
 
+from ssl_iqa import runs
 from ssl_iqa.data import PICTURE_SUFFIXES, UnreadableImage, decode_image, split_pictures
 from ssl_iqa.distortions import KADIS, DistortionClass
 from ssl_iqa.samplers import draw_classes, part_of
@@ -79,7 +79,7 @@ def list_shards(spec: str, workers: int = 0) -> list[Shard]:
     if not workers:
         return list(map(count_pictures, paths))
     with ProcessPoolExecutor(min(workers, len(paths))) as pool:  # not threads: parsing headers is Python's work
-        return list(tqdm(pool.map(count_pictures, paths), "counting pictures", len(paths), leave=False, disable=None))
+        return list(runs.bar(pool.map(count_pictures, paths), "counting pictures", len(paths)))
 
 
 def count_pictures(path: str) -> Shard:

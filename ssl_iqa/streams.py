@@ -163,7 +163,6 @@ class Streams:
             self.labeled = loader(labeled, labeled_workers, batch_sampler=batches, collate_fn=collate_crops)
         self.device = device
         self.skipped: set[str] = set()
-        self.aloud = process == 0  # the main process names what the others have skipped at the end of an epoch
 
     def __len__(self) -> int:
         return len(self.samplers[0])
@@ -181,7 +180,7 @@ class Streams:
         for _ in range(start, len(self)):
             parts = []
             for part in islice(unlabeled, self.parts):
-                name_skipped(part.skipped, self.skipped, self.aloud)
+                name_skipped(part.skipped, self.skipped)
                 parts.append(finish_views(part, self.dataset, self.device))
             views, classes = zip(*parts, strict=True)  # [2, b, 3, s, s] and [b] each
             pair = torch.cat(views, dim=1).flatten(0, 1), torch.cat(classes).repeat(2)
@@ -189,5 +188,5 @@ class Streams:
                 yield pair, None
             else:
                 x, y, skipped = next(labeled)
-                name_skipped(skipped, self.skipped, self.aloud)
+                name_skipped(skipped, self.skipped)
                 yield pair, (x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True))

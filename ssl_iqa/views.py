@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
-from ssl_iqa import distributed
+from ssl_iqa import distributed, runs
 from ssl_iqa.data import LabeledSet, UnreadableImage, read_image
 from ssl_iqa.distortions import KADIS, DistortionClass, distort_as, distort_batch, on_cpu_only
 
@@ -104,10 +103,10 @@ def first_readable(read: Callable[[int], Tensor], paths: Sequence[str], start: i
     raise ValueError(f"{paths[start]}: not a usable picture, nor is any of the other {len(paths) - 1}")
 
 
-def name_skipped(paths: Iterable[str], named: set[str], aloud: bool = True) -> None:
-    """Says of each file once that it cannot be read, if `aloud`; `named` gathers them."""
+def name_skipped(paths: Iterable[str], named: set[str]) -> None:
+    """Says of each file once that it cannot be read, of several processes the main one; `named` gathers them."""
     for path in sorted(set(paths) - named):
-        if aloud:
+        if distributed.is_main():
             print(f"warning: {path}: cannot be read, skipped", file=sys.stderr)
         named.add(path)
 
@@ -212,8 +211,7 @@ def make_demo_pictures(labeled: LabeledSet, indices: Sequence[int], workers: int
         return {}
     pictures = LabeledPictures(labeled, indices)
     batches = DataLoader(pictures, batch_size=25, num_workers=workers, collate_fn=list)
-    quiet = None if distributed.is_main() else True  # None: on a terminal only
-    bar = tqdm(batches, "distorting the demo's labeled photographs", leave=False, disable=quiet)
+    bar = runs.bar(batches, "distorting the demo's labeled photographs")
     return {index: picture.clone() for batch in bar for index, picture in batch}  # clones: shared memory is scarce
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ssl_iqa import distributed
 from ssl_iqa.data import load_labeled
 from ssl_iqa.streams import Streams, leave_signals_to_the_loop
 from ssl_iqa.views import LabeledCrops, UnlabeledViews
@@ -113,8 +114,9 @@ def test_processes_have_their_parts_of_each_batch(
 
 
 def test_other_processes_skip_files_without_a_word(
-    photographs: Path, damaged: list[str], capsys: pytest.CaptureFixture[str]
+    damaged: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(distributed, "is_main", lambda: False)
     both = Streams(UnlabeledViews(damaged, 32), None, 4, 0, 0, 8, 0, 0, torch.device("cpu"), process=1, processes=2)
     for epoch in range(8):
         list(both.batches(epoch))
