@@ -49,7 +49,11 @@ class Settings:
     batch_size: int = setting(1000, "loss", "unlabeled pictures a step; the loss sees twice as many views", low=2)
     labeled_batch_size: int = setting(32, "loss", "labeled pictures a step", low=2)
     images_per_class: int = setting(0, "loss", "M pictures of each class drawn; 0: classes at random", low=0)
+    views: int = setting(2, "loss", "of each distorted picture; 1: positives are other pictures only", low=1, high=2)
     epochs: int = setting(100, "optimization", "at most", low=1)
+    optimizer: str = setting(
+        "lars", "optimization", "the paper's, or what it is compared with", choices=("lars", "sgd", "adam")
+    )
     lr: float = setting(1e-2, "optimization", "learning rate of encoder and projection head", above=0)
     regressor_lr: float = setting(1e-4, "optimization", "learning rate of the regressor", above=0)
     weight_decay: float = setting(1e-6, "optimization", "of all but one-dimensional parameters", low=0)
@@ -111,7 +115,7 @@ def nt_xent(p: Tensor, classes: Tensor, settings: Settings) -> Tensor:
 
 
 def contrastive_loss(nets: Networks, x_d: Tensor, classes: Tensor, settings: Settings) -> Tensor:
-    """L_cont of Section 3.1: views x_d [2B, 3, s, s] of distorted pictures and their distortion classes [2B]."""
+    """L_cont of Section 3.1: views x_d [N_U, 3, s, s] of distorted pictures and their distortion classes [N_U]."""
     return nt_xent(embed(nets, x_d, settings), classes, settings)
 
 
@@ -161,7 +165,7 @@ def backward_in_chunks(
     """
     chunks = x_d.tensor_split(settings.accumulate)
     with torch.no_grad(), running_statistics_kept(nets):
-        p = torch.cat([nets(embed, chunk, settings) for chunk in chunks])  # [2B, 128]
+        p = torch.cat([nets(embed, chunk, settings) for chunk in chunks])  # [N_U, 128]
     p.requires_grad_()
     loss_cont = nt_xent(p, classes, settings)
     scale(settings.alpha * loss_cont).backward()
@@ -173,13 +177,19 @@ def backward_in_chunks(
     return loss_cont
 
 
-def make_optimizer(nets: Networks, settings: Settings) -> LARS:
-    """LARS with Section 4.2's learning rates. The regressor, which only Eq. 7 reaches, is not adapted."""
+def make_optimizer(nets: Networks, settings: Settings) -> torch.optim.Optimizer:
+    """LARS with Section 4.2's learning rates. The regressor, which only Eq. 7 reaches, is not adapted.
+
+    SGD, with LARS's momentum, and Adam are what docs/study.md compares it with.
+    """
+    adapted = {"params": [*nets.encoder.parameters(), *nets.projector.parameters()], "lr": settings.lr}
+    regressor = {"params": [*nets.regressor.parameters()], "lr": settings.regressor_lr}
+    if settings.optimizer == "adam":
+        return torch.optim.Adam([adapted, regressor], weight_decay=settings.weight_decay)
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD([adapted, regressor], momentum=0.9, weight_decay=settings.weight_decay)
     return LARS(
-        [
-            {"params": [*nets.encoder.parameters(), *nets.projector.parameters()], "lr": settings.lr},
-            {"params": [*nets.regressor.parameters()], "lr": settings.regressor_lr, "adapt": False},
-        ],
+        [adapted, regressor | {"adapt": False}],
         lr=settings.lr,
         weight_decay=settings.weight_decay,
         trust_coefficient=settings.trust_coefficient,
@@ -283,6 +293,7 @@ def make_streams(pictures: Pictures, device: torch.device, settings: Settings) -
                 batch_size=settings.batch_size,
                 labeled_batch_size=settings.labeled_batch_size,
                 images_per_class=settings.images_per_class,
+                views=settings.views,
                 epoch_size=settings.epoch_size if part == "train" else settings.validation_size,
                 workers=settings.workers,
                 seed=settings.seed if part == "train" else settings.seed + 1,
@@ -319,7 +330,7 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
             if size % processes:
                 wanted = f"with {processes} processes a multiple of {processes} is wanted"
                 raise ValueError(f"{flag(name)} {size}: {wanted}")
-        if settings.accumulate > settings.batch_size // processes:
+        if 2 * settings.accumulate > settings.views * settings.batch_size // processes:
             raise ValueError(f"--accumulate {settings.accumulate}: at least two views in each part are wanted")
         if args.tensorboard:
             report.summary_writer()

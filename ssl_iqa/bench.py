@@ -302,9 +302,9 @@ def step_times(script: ModuleType, settings: Any, device: torch.device, repeats:
     if settings.compile:
         nets.encoder.compile()
     optimizer = script.make_optimizer(nets.train(), settings)
-    sizes = (2 * settings.batch_size, settings.labeled_batch_size)
+    sizes = (settings.views * settings.batch_size, settings.labeled_batch_size)
     x_d, x = (torch.rand(n, 3, settings.crop, settings.crop, device=device) for n in sizes)
-    classes = torch.arange(settings.batch_size, device=device).remainder(len(KADIS)).repeat(2)
+    classes = torch.arange(settings.batch_size, device=device).remainder(len(KADIS)).repeat(settings.views)
     y = torch.rand(len(x), device=device)
     p = script.embed(nets, x_d, settings).detach().requires_grad_()  # [2B, 128]
     gradient = torch.randn_like(p)

@@ -114,7 +114,7 @@ def print_start(run: Run, splits: dict, steps: int, device: torch.device) -> Non
     if "labeled" in splits:
         counts = ", ".join(f"{len(splits['labeled'][part])} {part}" for part in ("train", "val", "test"))
         print(f"labeled: {settings['labeled']}, by reference image: {counts}")
-    chance = math.log(2 * settings["batch_size"] - 1)
+    chance = math.log(settings["views"] * settings["batch_size"] - 1)
     places = f"{device.type}, {distributed.size()} processes" if distributed.size() > 1 else str(device)
     print(f"{steps} steps an epoch on {places}; L_cont is about {chance:.2f} where features say nothing")
     going_on = f", going on after {run.progress}" if run.saved else ""

@@ -116,8 +116,9 @@ class Streams:
         device: torch.device,
         process: int = 0,
         processes: int = 1,
+        views: int = 2,
     ) -> None:
-        self.dataset = unlabeled
+        self.dataset, self.views = unlabeled, views
         self.parts = -(-batch_size // processes // PART)  # of this process's part of a batch
 
         def loader(
@@ -170,9 +171,10 @@ class Streams:
     def batches(
         self, epoch: int, start: int = 0
     ) -> Iterator[tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]]:
-        """((views [2B, 3, s, s], classes [2B]), (x [N_L, 3, s, s], y [N_L]) or None), on the device, from step `start`.
+        """((views [N_U, 3, s, s], classes [N_U]), (x [N_L, 3, s, s], y [N_L]) or None), on the device, from `start`.
 
-        The views are the first ones of all pictures, then the second ones. B and N_L are this process's part.
+        The views are the first ones of all pictures, then the second ones, unless `views` is 1. N_U and N_L are this
+        process's part.
         """
         for sampler in self.samplers:
             sampler.epoch, sampler.start = epoch, start
@@ -183,7 +185,8 @@ class Streams:
                 name_skipped(part.skipped, self.skipped)
                 parts.append(finish_views(part, self.dataset, self.device))
             views, classes = zip(*parts, strict=True)  # [2, b, 3, s, s] and [b] each
-            pair = torch.cat(views, dim=1).flatten(0, 1), torch.cat(classes).repeat(2)
+            x_d = torch.cat(views, dim=1)[: self.views].flatten(0, 1)
+            pair = x_d, torch.cat(classes).repeat(self.views)
             if self.labeled is None:
                 yield pair, None
             else:
