@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ssl_iqa import data, distributed, report, runs, views
+from ssl_iqa import data, distributed, report, runs, sets, views
 from ssl_iqa.cli import add_flags, setting, settings_from
 from ssl_iqa.metrics import plcc, plcc_logistic, srocc, srocc_by_type
 from ssl_iqa.model import ARCHS, Encoder, Regressor, encoder_state, load_encoder
@@ -169,7 +169,7 @@ def fit(
     regressor.load_state_dict(best.weights["regressor"])
 
 
-def split_of(encoder: str, labeled: data.LabeledSet, seed: int) -> dict[str, list[str]]:
+def split_of(encoder: str, labeled: sets.LabeledSet, seed: int) -> dict[str, list[str]]:
     """The split that joint training made of the same references, so that the test part is new to the encoder.
 
     A new one where there is none.
@@ -182,7 +182,7 @@ def split_of(encoder: str, labeled: data.LabeledSet, seed: int) -> dict[str, lis
     return data.split_references(labeled.references, seed)
 
 
-def check_parts(labeled: data.LabeledSet, parts: dict[str, list[int]]) -> None:
+def check_parts(labeled: sets.LabeledSet, parts: dict[str, list[int]]) -> None:
     """Raises ValueError where a part has fewer than two usable pictures: SROCC takes two."""
     for part, indices in parts.items():
         crops = views.LabeledCrops(labeled, indices, 0, {})
@@ -192,7 +192,7 @@ def check_parts(labeled: data.LabeledSet, parts: dict[str, list[int]]) -> None:
             raise ValueError(f"{labeled.name}: its {part} part has a single usable picture; two or more are wanted")
 
 
-def measure(predicted: np.ndarray, labeled: data.LabeledSet, indices: list[int]) -> dict:
+def measure(predicted: np.ndarray, labeled: sets.LabeledSet, indices: list[int]) -> dict:
     """Table 1's numbers, and Table 2's where the set names its distortions."""
     true = [labeled.scores[i] for i in indices]
     by_type = None
@@ -235,7 +235,7 @@ def main(arguments: list[str] | None = None) -> None:
             is_named = settings.encoder in ("imagenet", "random")
             encoder = load_encoder(settings.encoder, settings.arch if is_named else args.arch, settings.seed)
             settings = replace(settings, arch=encoder.arch)
-            labeled = data.load_labeled(settings.data)
+            labeled = sets.load_labeled(settings.data)
             split = split_of(settings.encoder, labeled, settings.seed)
             parts = {part: data.part_indices(labeled.references, names) for part, names in split.items()}
             check_parts(labeled, parts)
@@ -270,7 +270,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def train_and_test(
     encoder: Encoder,
-    labeled: data.LabeledSet,
+    labeled: sets.LabeledSet,
     parts: dict[str, list[int]],
     device: torch.device,
     settings: Settings,

@@ -36,7 +36,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from ssl_iqa import data, runs, views
+from ssl_iqa import data, runs, sets, views
 from ssl_iqa.cli import flag
 from ssl_iqa.distortions import KADIS, distort_as, load_distortions
 from ssl_iqa.losses import supervised_nt_xent
@@ -73,7 +73,7 @@ def in_turns(works: dict[str, Callable[[], object]], repeats: int, device: torch
 def photographs(folder: Path, count: int) -> list[str]:
     """Demo photographs as JPEG files of KADIS-700k's size."""
     paths = []
-    for i, path in enumerate(list(data.demo_sources())[:count]):
+    for i, path in enumerate(list(sets.demo_sources())[:count]):
         with Image.open(path) as photograph:
             photograph.resize(SIZE, Image.Resampling.BICUBIC).save(folder / f"{i}.jpg", quality=90)
         paths.append(str(folder / f"{i}.jpg"))

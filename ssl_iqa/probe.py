@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_iqa import data, runs, views
+from ssl_iqa import runs, sets, views
 from ssl_iqa.model import Encoder, load_encoder
 from ssl_iqa.shards import ShardViews
 
@@ -92,12 +92,12 @@ def main(arguments: list[str] | None = None) -> None:
         if splits.get("labeled", {}).get("spec") != "demo":
             raise ValueError(f"{args.encoder}: of a run without the demo's photographs; this probe needs them held out")
         runs.use_device("cpu", workers=0)
-        sources = data.demo_sources()
+        sources = sets.demo_sources()
         train, test = (
             views.UnlabeledViews(
                 [path for path, source in sources.items() if source in splits["labeled"][part]],
                 config["crop"],
-                data.DEMO_REDUCE,
+                sets.DEMO_REDUCE,
             )
             for part in ("train", args.part)
         )

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ssl_iqa import data
-from ssl_iqa.data import LabeledSet
+from ssl_iqa import data, sets
 from ssl_iqa.distortions import DistortionClass
 from ssl_iqa.samplers import InParts, LabeledBatches, UnlabeledBatches
+from ssl_iqa.sets import LabeledSet
 from ssl_iqa.shards import ShardBatches, ShardViews, is_shards, list_shards, split_shards
 from ssl_iqa.views import (
     LabeledCrops,
@@ -71,7 +71,7 @@ def find_pictures(
     Labeled pictures are split 60/20/20 by reference, unlabeled ones 80/20, shards as wholes. The demo's photographs
     serve both streams and are split by source, alike in both, so that none of the labeled test part is met in training.
     """
-    scored = data.load_labeled(labeled) if labeled else None
+    scored = sets.load_labeled(labeled) if labeled else None
     if is_shards(unlabeled):
         shards = split_shards(list_shards(unlabeled, workers), seed)
         train, val = (ShardViews(part, size, distortions, on_device, part is shards[1]) for part in shards)
@@ -79,12 +79,12 @@ def find_pictures(
         counts = [sum(shard.pictures for shard in part) for part in shards]
     else:
         if unlabeled == "demo":
-            sources = data.demo_sources()
+            sources = sets.demo_sources()
             parts = data.split_references(list(sources.values()), seed)
             names = [[path for path in sources if sources[path] in parts[part]] for part in ("train", "val")]
         else:
             names = list(data.split_pictures(data.list_pictures(unlabeled), seed))
-        reduce = data.DEMO_REDUCE if unlabeled == "demo" else 1
+        reduce = sets.DEMO_REDUCE if unlabeled == "demo" else 1
         train, val = (UnlabeledViews(paths, size, reduce, distortions, on_device) for paths in names)
         names = [[*map(os.path.basename, paths)] for paths in names]
         counts = [*map(len, names)]

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ssl_iqa import distributed, runs
-from ssl_iqa.data import LabeledSet, UnreadableImage, read_image
+from ssl_iqa.data import UnreadableImage, read_image
 from ssl_iqa.distortions import KADIS, DistortionClass, distort_as, distort_batch, on_cpu_only
+from ssl_iqa.sets import LabeledSet
 
 
 class Draw(NamedTuple):

@@ -1,4 +1,4 @@
-"""What the tests of several modules share: small photographs, a scored set of them, the scripts' smallest settings."""
+"""What the tests of several modules share: small photographs, scored sets, the scripts' smallest settings, helpers."""
 
 import csv
 import json
@@ -127,6 +127,26 @@ def joint_arguments(photographs: Path, scored: Path, one_thread: None) -> Callab
 def finetune_arguments(scored: Path, one_thread: None) -> Callable[..., list[str]]:
     """finetune_arguments(out=.., name=value ..): finetune's smallest ones but for what is named."""
     return lambda **changes: flags(smallest_finetune(scored) | changes)
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def picture(path: Path) -> None:
+    """A picture of 4 x 3 pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 3)).save(path)
+
+
+def error_of(error_type: type[Exception], call: Callable, *args: Any) -> str:
+    """The message of the error that a call raises: always one line."""
+    with pytest.raises(error_type) as caught:
+        call(*args)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def load(path: Path) -> dict[str, Any]:

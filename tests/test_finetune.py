@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import finetune
 import train_joint
-from ssl_iqa import data, runs, views
+from ssl_iqa import data, runs, sets, views
 from ssl_iqa.model import Encoder, Regressor, encoder_from_state, encoder_state, load_encoder
 
 ARCH = "dct-mlp"
@@ -170,7 +170,7 @@ def test_adam_takes_the_learning_rate_and_mse_is_reported(
     )
     assert moved.abs().max().item() == pytest.approx(3e-4, rel=1e-2) and moved.abs().median().item() > 2.9e-4
     # the fresh head predicts about the mean of the scores, so that MSE is about their variance
-    labeled = data.load_labeled(f"csv:{scored}")
+    labeled = sets.load_labeled(f"csv:{scored}")
     train = data.part_indices(labeled.references, data.split_references(labeled.references, 0)["train"])
     loss = float(capsys.readouterr().out.split("L_r ")[1].split()[0])
     assert loss == pytest.approx(np.var([labeled.scores[i] for i in train]), rel=0.2)
@@ -230,7 +230,7 @@ def test_training_reads_training_pictures_and_the_test_part_is_encoded_once_at_t
     monkeypatch.setattr(finetune, "encode", encode)
     finetune.main(finetune_arguments(out=tmp_path, mode="lp-ft", epochs=2))
 
-    labeled = data.load_labeled(f"csv:{scored}")
+    labeled = sets.load_labeled(f"csv:{scored}")
     split = results_of(tmp_path)["split"]
     assert split == data.split_references(labeled.references, 0)
     train, val, test = (data.part_indices(labeled.references, split[part]) for part in ("train", "val", "test"))
@@ -280,7 +280,7 @@ def test_the_split_of_the_encoders_run_is_used(
     finetune_arguments: Arguments, encoder_file: Path, scored: Path, tmp_path: Path
 ) -> None:
     spec = f"csv:{scored}"
-    split = data.split_references(data.load_labeled(spec).references, seed=9)
+    split = data.split_references(sets.load_labeled(spec).references, seed=9)
     runs.write_json({"labeled": {"spec": spec, **split}}, tmp_path / "splits.json")
     finetune.main(finetune_arguments(out=tmp_path / "run", encoder=encoder_file, seed=0))
     assert results_of(tmp_path / "run")["split"] == split
@@ -293,7 +293,7 @@ OTHER_SPLIT = {"labeled": {"spec": "demo", "train": ["a"], "val": ["b"], "test":
 def test_without_one_of_the_same_set_the_split_is_the_seeds(
     encoder_file: Path, scored: Path, splits: dict | None
 ) -> None:
-    labeled = data.load_labeled(f"csv:{scored}")
+    labeled = sets.load_labeled(f"csv:{scored}")
     if splits is not None:
         runs.write_json(splits, encoder_file.parent / "splits.json")
     assert finetune.split_of(str(encoder_file), labeled, 5) == data.split_references(labeled.references, 5)
@@ -301,7 +301,7 @@ def test_without_one_of_the_same_set_the_split_is_the_seeds(
 
 def test_the_same_pictures_under_another_name_keep_the_split(encoder_file: Path, scored: Path) -> None:
     """A path written in another way would otherwise bring pictures of the joint run's training to the test part."""
-    labeled = data.load_labeled(f"csv:{scored}")
+    labeled = sets.load_labeled(f"csv:{scored}")
     split = data.split_references(labeled.references, 9)
     runs.write_json({"labeled": {"spec": "csv:../scored/scores.csv", **split}}, encoder_file.parent / "splits.json")
     assert finetune.split_of(str(encoder_file), labeled, 0) == split
@@ -311,7 +311,7 @@ def test_named_encoders_take_no_split_from_the_folder(
     scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    labeled = data.load_labeled(f"csv:{scored}")
+    labeled = sets.load_labeled(f"csv:{scored}")
     split = data.split_references(labeled.references, 9)
     runs.write_json({"labeled": {"spec": labeled.name, **split}}, tmp_path / "splits.json")
     assert finetune.split_of("random", labeled, 0) == data.split_references(labeled.references, 0) != split
@@ -330,7 +330,7 @@ def test_the_numbers_are_those_of_scipy_on_the_saved_networks_predictions(
     regressor = Regressor(encoder.dim)
     regressor.load_state_dict(model["regressor"])
 
-    labeled = data.load_labeled(f"csv:{scored}")
+    labeled = sets.load_labeled(f"csv:{scored}")
     indices = data.part_indices(labeled.references, data.split_references(labeled.references, 4)["test"])
     predicted = []
     for i in indices:

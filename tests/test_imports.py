@@ -49,7 +49,7 @@ def test_every_folder_of_modules_is_a_package() -> None:
     assert {path.parent for path in MODULES} == {path.parent for path in PACKAGE.rglob("__init__.py")}
 
 
-@pytest.mark.parametrize("module", ["model", "losses", "lars", "metrics"])
+@pytest.mark.parametrize("module", ["model", "losses", "lars", "metrics", "data"])
 def test_these_import_nothing_of_the_package(module: str) -> None:
     assert own_imports(PACKAGE / f"{module}.py") == []
 
@@ -59,9 +59,9 @@ def test_distortions_import_nothing_else_of_the_package() -> None:
         assert all(within(name, "ssl_iqa.distortions") for name in own_imports(path)), path
 
 
-def test_data_imports_the_distortions_only() -> None:
-    names = own_imports(PACKAGE / "data.py")
-    assert names and all(within(name, "ssl_iqa.distortions") for name in names)
+def test_sets_import_data_and_the_distortions_only() -> None:
+    names = own_imports(PACKAGE / "sets.py")
+    assert names and all(within(name, "ssl_iqa.data") or within(name, "ssl_iqa.distortions") for name in names)
 
 
 def test_the_package_imports_no_script_and_no_test() -> None:
@@ -84,7 +84,7 @@ def test_argparse_is_in_cli_and_the_commands_only() -> None:
     assert all(path == PACKAGE / "cli.py" or is_command(path) for path in with_argparse)
     assert all(is_command(path) for path in SCRIPTS)
     libraries = ("model", "losses", "lars", "metrics", "data", "views", "runs", "checkpoint", "report")
-    libraries += ("distributed", "samplers", "streams")
+    libraries += ("distributed", "samplers", "sets", "streams")
     assert not {PACKAGE / f"{name}.py" for name in libraries} & set(with_argparse)
 
 

@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 import train_joint
-from ssl_iqa import data, probe, report, views
+from ssl_iqa import data, probe, report, sets, views
 from ssl_iqa.checkpoint import Progress, Run
 from ssl_iqa.distortions import load_distortions
 from ssl_iqa.model import Networks, load_encoder
@@ -311,7 +311,7 @@ def pictures_of(settings: train_joint.Settings) -> Pictures:
     return find_pictures(settings.unlabeled, settings.labeled, settings.crop, classes, False, settings.seed, 0)
 
 
-def streams_of(arguments: list[str]) -> tuple[train_joint.Settings, Streams, Streams, data.LabeledSet]:
+def streams_of(arguments: list[str]) -> tuple[train_joint.Settings, Streams, Streams, sets.LabeledSet]:
     settings, _ = train_joint.parse_arguments(arguments)
     pictures = pictures_of(settings)
     both = train_joint.make_streams(pictures, torch.device("cpu"), settings)
@@ -366,7 +366,7 @@ def test_a_run_leaves_its_files(joint_arguments: Arguments, tmp_path: Path, caps
     assert config == asdict(settings) == load(tmp_path / "last.pt")["settings"]
 
     splits = json.loads((tmp_path / "splits.json").read_text())
-    labeled = data.load_labeled(settings.labeled)
+    labeled = sets.load_labeled(settings.labeled)
     assert splits["labeled"] == {"spec": settings.labeled, **data.split_references(labeled.references, 3)}
     assert splits["unlabeled"]["train"] == 8 and len(splits["unlabeled"]["val"]) == 2
 
@@ -444,7 +444,7 @@ def test_no_picture_of_a_test_reference_is_ever_read(
     monkeypatch.setattr(views, "read_labeled", lambda labeled, i: read.add(i) or real(labeled, i))
     train_joint.main(joint_arguments(out=tmp_path, epochs=8))
     split = json.loads((tmp_path / "splits.json").read_text())["labeled"]
-    labeled = data.load_labeled(split["spec"])
+    labeled = sets.load_labeled(split["spec"])
     assert {labeled.references[i] for i in read} == {*split["train"], *split["val"]}
     assert len(split["test"]) == 2
 
@@ -452,7 +452,7 @@ def test_no_picture_of_a_test_reference_is_ever_read(
 def test_no_photograph_of_a_test_source_is_in_the_demos_unlabeled_stream() -> None:
     settings = replace(SETTINGS, unlabeled="demo", labeled="demo")
     splits, train, val, labeled = pictures_of(settings)
-    sources = data.demo_sources()
+    sources = sets.demo_sources()
     parts = {name: set(splits["labeled"][name]) for name in ("train", "val", "test")}
     assert {sources[path] for path in train.paths} == parts["train"]
     assert {sources[path] for path in val.paths} == parts["val"]

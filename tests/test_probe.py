@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
-from ssl_iqa import data, probe, runs
+from ssl_iqa import data, probe, runs, sets
 from ssl_iqa.distortions import distort, distortion_class, load_distortions
 from ssl_iqa.model import encoder_state, load_encoder
 from ssl_iqa.views import UnlabeledViews
@@ -77,7 +77,7 @@ def test_both_probes_are_ridge_regression_and_the_nearest_by_cosine() -> None:
 def test_the_command_names_types_on_the_part_that_the_run_kept_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sources = data.demo_sources()
+    sources = sets.demo_sources()
     splits = data.split_references(list(sources.values()), 3)
     torch.save(encoder_state(load_encoder("random", "dct-mlp", seed=1)), tmp_path / runs.ENCODER)
     (tmp_path / runs.CONFIG).write_text(json.dumps({"crop": 40, "seed": 1}))
@@ -94,5 +94,5 @@ def test_the_command_names_types_on_the_part_that_the_run_kept_out(
         train, test, seed = asked.pop()
         assert {sources[path] for path in train.paths} == set(splits["train"])
         assert {sources[path] for path in test.paths} == set(splits[part])
-        assert (train.size, train.reduce, seed) == (test.size, test.reduce, seed) == (40, data.DEMO_REDUCE, 9)
+        assert (train.size, train.reduce, seed) == (test.size, test.reduce, seed) == (40, sets.DEMO_REDUCE, 9)
     assert "linear 0.500, nearest neighbor 0.250" in capsys.readouterr().out

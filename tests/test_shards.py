@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader
 from webdataset import TarWriter
 
 from ssl_iqa import shards
-from ssl_iqa.data import load_labeled, read_image
+from ssl_iqa.data import read_image
+from ssl_iqa.sets import load_labeled
 from ssl_iqa.shards import Piece, Shard, ShardBatches, ShardViews, is_shards, list_shards, plan, split_shards
 from ssl_iqa.streams import Streams
 from ssl_iqa.views import LabeledCrops

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ssl_iqa import distributed
-from ssl_iqa.data import load_labeled
+from ssl_iqa.sets import load_labeled
 from ssl_iqa.streams import Streams, leave_signals_to_the_loop
 from ssl_iqa.views import LabeledCrops, UnlabeledViews
 

@@ -10,8 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from ssl_iqa import views
-from ssl_iqa.data import DEMO_REDUCE, LabeledSet, load_labeled, read_image
+from ssl_iqa.data import read_image
 from ssl_iqa.distortions import KADIS, NUM_CLASSES, DistortionClass, class_distortion, distort, distort_as
+from ssl_iqa.sets import DEMO_REDUCE, LabeledSet, load_labeled
 from ssl_iqa.views import Draw, LabeledCrops, UnlabeledViews, pad_to, random_view
 
 
