@@ -5,43 +5,69 @@
     python finetune.py --preset paper --encoder runs/joint/encoder.pt --data kadid10k:DIR/kadid10k
     torchrun --nproc_per_node 4 finetune.py ..            the same on four GPUs
 
+    python finetune.py --preset paper --mode all --encoders imagenet,cl=runs/cl,ssl=runs/ssl \\
+        --data kadid10k:DIR/kadid10k --data koniq10k:DIR/koniq10k                           Tables 1 and 2
+
 The epoch with the best validation SROCC is the one that is tested, once.
 """
 
 import argparse
 import copy
+import hashlib
 import math
+import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ssl_iqa import data, distributed, report, runs, sets, views
-from ssl_iqa.cli import add_flags, setting, settings_from
-from ssl_iqa.metrics import plcc, plcc_logistic, srocc, srocc_by_type
+from ssl_iqa import baselines, data, distributed, protocol, report, runs, sets, tables, views
+from ssl_iqa.cli import add_flags, flag, setting, settings_from
+from ssl_iqa.metrics import srocc
 from ssl_iqa.model import ARCHS, Encoder, Regressor, encoder_state, load_encoder
+from ssl_iqa.results import measure, predictions_csv, read_measured
 from ssl_iqa.samplers import LabeledBatches
 
 MODES = {"lp": ("lp",), "ft": ("ft",), "lp-ft": ("lp", "ft")}
-TABLE_2 = ("gaussian_blur", "jpeg2000", "jpeg", "white_noise")
+NAMED = ("imagenet", "random", *baselines.NAMES)  # what --encoders takes without a file
+Pictures = tuple[sets.LabeledSet, dict[int, Tensor]]  # a set, and those that need not be read
+MAY_DIFFER = ("workers", "device")  # of tables that are gone on with
 
 
 @dataclass(frozen=True)
 class Settings:
     """Section 4.2, BIQA; where the paper is silent, the README's decisions."""
 
-    mode: str = setting("lp-ft", "model", "linear probing, fine-tuning, or one after the other", choices=tuple(MODES))
-    encoder: str = setting("runs/joint/encoder.pt", "model", "a file, `imagenet` or `random`")
+    mode: str = setting(
+        "lp-ft",
+        "model",
+        "linear probing, fine-tuning, one after the other, or all of these, as tables",
+        choices=(*MODES, "all"),
+    )
+    encoder: str = setting(
+        "runs/joint/encoder.pt", "model", "a file, the folder of a joint run, `imagenet` or `random`"
+    )
+    encoders: str = setting(
+        "",
+        "model",
+        "several to compare, as imagenet,cl=RUN,ssl=RUN; {seed} in RUN is the split's; also `brisque`, `class-mean`",
+    )
     arch: str = setting("resnet50", "model", "of `imagenet` and `random`", choices=tuple(ARCHS))
-    data: str = setting("", "data", "scored pictures: `demo`, `kadid10k:DIR`, `koniq10k:DIR` or `csv:FILE`")
+    data: tuple[str, ...] = setting((), "data", f"scored pictures: {sets.SPECS}; several, with as many flags")
+    test: tuple[str, ...] = setting((), "data", "other sets that what was trained on --data is tested on, as a whole")
+    split: str = setting(
+        "seeded", "data", "60/20/20 by reference, or what the set publishes", choices=("seeded", "official")
+    )
+    splits: int = setting(1, "data", "so many, of the seeds from --seed on", low=1)
     crop: int = setting(224, "data", "side of the crops, pixels", low=32)
     crops: str = setting(
         "five", "data", "the test's: corners and center, center, all", choices=("five", "center", "full")
@@ -57,9 +83,37 @@ class Settings:
 
 
 PRESETS = {
-    "demo": Settings(data="demo", arch="dct-mlp", crop=96, epochs=6, lr=1e-3, ft_lr=1e-4, workers=2),
+    "demo": Settings(data=("demo",), arch="dct-mlp", crop=96, epochs=6, lr=1e-3, ft_lr=1e-4, workers=2),
     "paper": Settings(),
 }
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement of Table 1, to be made or made."""
+
+    name: str  # of the encoder, in the tables
+    settings: Settings  # with one mode, encoder file, set and split's seed
+    labeled: sets.LabeledSet
+    split: protocol.Split
+    folder: Path  # of its results
+
+
+@dataclass
+class Task:
+    """What a cell of Table 1 is measured on: a labeled set, its parts (indices of pictures), and how."""
+
+    labeled: sets.LabeledSet
+    parts: dict[str, list[int]]
+    made: dict[int, Tensor]  # pictures that need not be read, see views.make_demo_pictures
+    device: torch.device
+    settings: Settings  # of the cell: one mode, one encoder, one set, its split's seed
+    skipped: set[str]  # files that could not be read
+    verbose: bool  # a line an epoch
+
+    @property
+    def workers(self) -> int:
+        return 0 if self.made else self.settings.workers
 
 
 @dataclass
@@ -71,31 +125,29 @@ class Best:
     weights: dict = field(default_factory=dict)
 
 
+@dataclass
+class Features:
+    """z of the test crops of all of a set's pictures by a frozen encoder, [M, crops, d]; which could be read, [M]."""
+
+    z: Tensor
+    readable: Tensor
+
+
 def train_epoch(
-    encoder: Encoder,
-    trained: nn.Module,
-    optimizer: torch.optim.Adam,
-    batches: Iterable,
-    phase: str,
-    amp: str,
-    skipped: set[str],
+    trained: nn.Module, optimizer: torch.optim.Adam, batches: Iterable, amp: str, skipped: set[str]
 ) -> float:
     """One pass over the training pictures. Returns the mean of L_r, Eq. 7.
 
-    `trained` takes the pictures in FT, and in LP the features of the frozen encoder, which is in eval mode, so that its
-    batch normalization stays as it is, too. `skipped` gathers the files that could not be read.
+    `trained` takes the pictures in FT, and in LP the features that the frozen encoder gave. `skipped` gathers the files
+    that could not be read.
     """
     device = next(trained.parameters()).device
     trained.train()
-    encoder.train(phase == "ft")
     losses = []
     for x, y, unreadable in batches:
         views.name_skipped(unreadable, skipped)
         x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
         with runs.autocast(device, amp):
-            if phase == "lp":
-                with torch.no_grad():
-                    x = encoder(x)  # [B, d]
             y_hat = trained(x).to(y.dtype)  # [B], Eq. 6
         loss = nn.functional.mse_loss(y_hat, y)  # Eq. 7
         optimizer.zero_grad()
@@ -122,6 +174,86 @@ def encode(encoder: Encoder, batches: Iterable, crop: Callable[[Tensor], Tensor]
     return indices, torch.cat(z) if z else torch.empty(0)
 
 
+def encode_part(encoder: Encoder, task: Task, part: list[int]) -> tuple[list[int], Tensor]:
+    """`encode` for some pictures of the set: each process encodes its share, and all have all."""
+    process, processes = distributed.rank(), distributed.size()
+    batches = views.picture_batches(task.labeled, part[process::processes], task.made, task.workers)
+    crop = partial(views.test_crops, mode=task.settings.crops, size=task.settings.crop)
+    indices, z = encode(encoder, runs.bar(batches, "features"), crop, task.settings.amp)
+    shares = distributed.every((indices, z.cpu()))
+    indices = sum((share[0] for share in shares), [])
+    views.name_skipped((task.labeled.paths[i] for i in {*part} - {*indices}), task.skipped)
+    return indices, torch.cat([share[1].to(task.device) for share in shares if share[0]])
+
+
+def frozen_features(encoder: Encoder, task: Task, folder: Path | None) -> Features:
+    """What LP trains and is tested on: the encoder passes each picture once, and not in every epoch.
+
+    With a folder they are kept there, for other splits and modes, under a name that says what they were made of.
+    """
+    path = folder / f"{digest(encoder, task)}.pt" if folder else None
+    if path and distributed.every(path.is_file())[0]:
+        return Features(**{name: value.to(task.device) for name, value in runs.load(path).items()})
+    pictures = len(task.labeled.paths)
+    indices, z = encode_part(encoder, task, list(range(pictures)))
+    features = Features(z.new_zeros(pictures, *z.shape[1:]), torch.zeros(pictures, dtype=torch.bool, device=z.device))
+    features.z[indices], features.readable[indices] = z, True
+    if path and distributed.is_main():
+        path.parent.mkdir(exist_ok=True)
+        runs.save(vars(features), path)
+    return features
+
+
+def digest(encoder: Encoder, task: Task) -> str:
+    """Names features by all that they depend on: the encoder's weights, the files, and how these are cropped."""
+    settings, labeled = task.settings, task.labeled
+    known = hashlib.sha256(repr((encoder.arch, settings.crop, settings.crops, settings.amp, labeled.classes)).encode())
+    for path in labeled.paths:
+        stat = os.stat(path)
+        known.update(repr((path, stat.st_size, stat.st_mtime_ns)).encode())
+    for tensor in encoder.state_dict().values():
+        known.update(tensor.cpu().contiguous().numpy().tobytes())
+    return known.hexdigest()[:32]
+
+
+def probing_batches(features: Features, train: list[int], task: Task) -> Callable[[int], Iterable]:
+    """LP's batches in an epoch: z of one of its crops for each picture drawn, [B, d], and the scores [B]."""
+    sampler = make_sampler(len(train), task.settings)
+    scores = torch.tensor(task.labeled.scores, dtype=torch.float32)
+
+    def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
+        sampler.epoch = epoch
+        for draws in sampler:
+            indices = [train[draw.index] for draw in draws]
+            yield features.z[indices, [draw.seed % features.z.shape[1] for draw in draws]], scores[indices], []
+
+    return batches
+
+
+def tuning_batches(task: Task) -> Callable[[int], Iterable]:
+    """FT's batches in an epoch: random views of pictures [B, 3, s, s] and the scores [B]."""
+    sampler = make_sampler(len(task.parts["train"]), task.settings)
+    loader = DataLoader(
+        views.LabeledCrops(task.labeled, task.parts["train"], task.settings.crop, task.made),
+        batch_sampler=sampler,
+        collate_fn=views.collate_crops,
+        num_workers=task.workers,
+        persistent_workers=task.workers > 0,
+        pin_memory=task.device.type == "cuda",
+    )
+
+    def batches(epoch: int) -> Iterable:
+        sampler.epoch = epoch
+        return loader
+
+    return batches
+
+
+def make_sampler(pictures: int, settings: Settings) -> LabeledBatches:
+    steps = math.ceil(pictures / settings.batch_size)
+    return LabeledBatches(pictures, steps, settings.batch_size, settings.seed, distributed.rank(), distributed.size())
+
+
 @torch.no_grad()
 def predict(regressor: Regressor, z: Tensor) -> Tensor:
     """y_hat of a picture, the mean over its crops: z [M, crops, d] -> [M] on the CPU."""
@@ -133,26 +265,20 @@ def fit(
     encoder: Encoder,
     regressor: Regressor,
     phase: str,
-    train: DataLoader,
-    validate: Callable[[Encoder], tuple[list[int], Tensor]],
-    scores: np.ndarray,
+    batches: Callable[[int], Iterable],
+    validate: Callable[[], tuple[list[int], Tensor]],
     best: Best,
-    skipped: set[str],
-    settings: Settings,
+    task: Task,
 ) -> None:
     """One phase, LP or FT: leaves both networks with the weights of the best epoch so far, of this phase or before."""
-    frozen = copy.deepcopy(encoder.state_dict()) if phase == "lp" else None
+    settings, scores = task.settings, np.array(task.labeled.scores)
     trained = regressor if phase == "lp" else nn.Sequential(encoder, regressor)
     optimizer = torch.optim.Adam(trained.parameters(), lr=settings.ft_lr if phase == "ft" else settings.lr)
-    trained = distributed.parallel(trained, next(regressor.parameters()).device)
-    encoded = None
+    trained = distributed.parallel(trained, task.device)
     for epoch in range(settings.epochs):
-        train.batch_sampler.epoch = epoch
         desc = f"{phase.upper()} epoch {epoch + 1}/{settings.epochs}"
-        loss = train_epoch(encoder, trained, optimizer, runs.bar(train, desc), phase, settings.amp, skipped)
-        if encoded is None or phase == "ft":
-            encoded = validate(encoder)
-        indices, z = encoded
+        loss = train_epoch(trained, optimizer, runs.bar(batches(epoch), desc), settings.amp, task.skipped)
+        indices, z = validate()
         y_hat = predict(regressor, z)
         if not math.isfinite(loss) or not y_hat.isfinite().all():
             sys.exit(f"error: the loss or a prediction is not finite in {desc}; a lower learning rate may help")
@@ -162,24 +288,101 @@ def fit(
         if is_best:
             weights = {"encoder": encoder_state(encoder), "regressor": regressor.state_dict()}
             best.srocc, best.epoch, best.weights = val_srocc, f"{phase} {epoch + 1}", copy.deepcopy(weights)
-        print(f"{desc}  L_r {loss:.3f} | validation SROCC {val_srocc:.3f}{' *' if is_best else ''}", flush=True)
-    if frozen is not None and not all(torch.equal(frozen[name], now) for name, now in encoder.state_dict().items()):
-        raise AssertionError("linear probing has changed the encoder")
+        if task.verbose:
+            print(f"{desc}  L_r {loss:.3f} | validation SROCC {val_srocc:.3f}{' *' if is_best else ''}", flush=True)
     encoder.load_state_dict(best.weights["encoder"]["weights"])
     regressor.load_state_dict(best.weights["regressor"])
 
 
-def split_of(encoder: str, labeled: sets.LabeledSet, seed: int) -> dict[str, list[str]]:
-    """The split that joint training made of the same references, so that the test part is new to the encoder.
+def train_and_test(encoder: Encoder, task: Task, folder: Path | None) -> tuple[Best, Regressor, list[int], np.ndarray]:
+    """The best epoch of all phases, its regressor, the test part's pictures that can be read, and their scores [M].
 
-    A new one where there is none.
+    Both networks end as they were in the best epoch. `folder` is where features of frozen encoders are kept.
     """
-    path = Path(encoder).parent / runs.SPLITS
-    if encoder not in ("imagenet", "random") and path.is_file():
-        split = {part: names for part, names in runs.read_json(path).get("labeled", {}).items() if part != "spec"}
-        if set().union(*split.values()) == set(labeled.references):
-            return split
-    return data.split_references(labeled.references, seed)
+    settings, parts = task.settings, task.parts
+    encoder = distributed.synchronize(encoder.to(task.device, memory_format=torch.channels_last), task.device)
+    torch.manual_seed(settings.seed)  # of the fresh head
+    mean_score = float(np.mean([task.labeled.scores[i] for i in parts["train"]]))
+    regressor = Regressor(encoder.dim, mean_score).to(task.device)
+    best, phases = Best(), MODES[settings.mode]
+    if "lp" in phases:
+        encoder.eval()
+        frozen = copy.deepcopy(encoder.state_dict())
+        features = frozen_features(encoder, task, folder)
+        train, val, test = ([i for i in parts[part] if features.readable[i]] for part in ("train", "val", "test"))
+        fit(
+            encoder, regressor, "lp", probing_batches(features, train, task), lambda: (val, features.z[val]), best, task
+        )
+        if not all(torch.equal(frozen[name], now) for name, now in encoder.state_dict().items()):
+            raise AssertionError("linear probing has changed the encoder")
+    if "ft" in phases:
+        fit(
+            encoder,
+            regressor,
+            "ft",
+            tuning_batches(task),
+            partial(encode_part, encoder, task, parts["val"]),
+            best,
+            task,
+        )
+        test, z = encode_part(encoder, task, parts["test"])
+    else:
+        z = features.z[test]
+    return best, regressor, test, predict(regressor, z).numpy()
+
+
+def measure_elsewhere(
+    encoder: Encoder, regressor: Regressor, settings: Settings, other: Pictures, device: torch.device
+) -> dict[str, Any]:
+    """SROCC on another set, all of it, but for what joint training has seen of it. Its scores' scale is another one, so
+    that only the ranks of predictions mean anything there.
+    """
+    labeled, made = other
+    split = protocol.recorded_split(settings.encoder, labeled)
+    part = data.part_indices(labeled.references, split["test"]) if split else list(range(len(labeled.paths)))
+    task = Task(labeled, {"test": part}, made, device, settings, set(), verbose=False)
+    indices, z = encode_part(encoder, task, part)
+    found = measure(predict(regressor, z).numpy(), labeled, indices)
+    return {name: found[name] for name in ("srocc", "srocc_interval", "images")}
+
+
+def plan(settings: Settings, arch: str | None, out: Path) -> list[Cell]:
+    """The cells that the settings ask for: every set, split, encoder and mode.
+
+    A single one has its results in `out` itself, of several each has a folder below. Everything that can be wrong with
+    the input is found here, before the first cell is begun.
+    """
+    encoders = {"encoder": settings.encoder}
+    if settings.encoders:
+        encoders = protocol.parse_encoders(settings.encoders, NAMED)
+    modes = [*MODES] if settings.mode == "all" else [settings.mode]
+    for spec in settings.test:
+        sets.load_labeled(spec)
+    cells = []
+    for number, spec in enumerate(settings.data):
+        labeled = sets.load_labeled(spec)
+        same_kind = [tables.kind(other) for other in settings.data[:number]].count(tables.kind(spec))
+        folder = out / runs.CELLS / (tables.kind(spec) + f"-{same_kind + 1}" * (same_kind > 0))
+        if settings.splits > 1 and settings.split == "seeded":
+            protocol.check_runs(encoders, labeled, settings.seed)
+        for seed in range(settings.seed, settings.seed + settings.splits):
+            files = {name: protocol.encoder_file(place, seed) for name, place in encoders.items()}
+            split = protocol.split_of(files.values(), labeled, seed, settings.split)
+            check_parts(labeled, parts_of(labeled, split))
+            for name, file in files.items():
+                one = replace(settings, encoder=file, encoders="", data=(spec,), splits=1, seed=seed)
+                if name not in baselines.NAMES:
+                    encoder = load_encoder(file, settings.arch if file in NAMED else arch, seed)
+                    one = replace(one, arch=encoder.arch)
+                for mode in modes if name not in baselines.NAMES else [tables.NO_MODE]:
+                    place = folder / name / mode / f"split-{seed}"
+                    cells.append(Cell(name, replace(one, mode=mode), labeled, split, place))
+    is_single = len(cells) == 1 and not settings.encoders
+    return [replace(cells[0], folder=out)] if is_single else cells
+
+
+def parts_of(labeled: sets.LabeledSet, split: protocol.Split) -> dict[str, list[int]]:
+    return {part: data.part_indices(labeled.references, names) for part, names in split.items()}
 
 
 def check_parts(labeled: sets.LabeledSet, parts: dict[str, list[int]]) -> None:
@@ -192,20 +395,46 @@ def check_parts(labeled: sets.LabeledSet, parts: dict[str, list[int]]) -> None:
             raise ValueError(f"{labeled.name}: its {part} part has a single usable picture; two or more are wanted")
 
 
-def measure(predicted: np.ndarray, labeled: sets.LabeledSet, indices: list[int]) -> dict:
-    """Table 1's numbers, and Table 2's where the set names its distortions."""
-    true = [labeled.scores[i] for i in indices]
-    by_type = None
-    if labeled.distortions:
-        types = [labeled.distortions[i] for i in indices]  # "" where a CSV file leaves the cell empty
-        by_type = {name: value for name, value in srocc_by_type(predicted, true, types).items() if name}
-    return {
-        "srocc": srocc(predicted, true),
-        "plcc": plcc(predicted, true),
-        "plcc_logistic": plcc_logistic(predicted, true),
-        "srocc_by_type": by_type,
-        "images": len(indices),
+def run_cell(
+    cell: Cell, made: dict[int, Tensor], others: dict[str, Pictures], device: torch.device, out: Path
+) -> dict[str, Any]:
+    """Measures a cell and writes what it gave: results.json, predictions.csv and, of a single one, model.pt."""
+    began = time.perf_counter()
+    settings, labeled, is_single = cell.settings, cell.labeled, cell.folder == out
+    parts, best, elsewhere = parts_of(labeled, cell.split), Best(), {}
+    if cell.name in baselines.NAMES:
+        indices, predicted = baselines.predictions(cell.name, labeled, parts, made, settings.workers, settings.seed)
+    else:
+        encoder = load_encoder(settings.encoder, settings.arch, settings.seed)
+        task = Task(labeled, parts, made, device, settings, set(), verbose=is_single)
+        features = None if is_single else out / runs.FEATURES
+        best, regressor, indices, predicted = train_and_test(encoder, task, features)
+        for spec, other in others.items():
+            elsewhere[spec] = measure_elsewhere(encoder, regressor, settings, other, device)
+    plain = as_plain(settings) | {"data": settings.data[0]}
+    results = measure(predicted, labeled, indices) | {
+        "tests": elsewhere,
+        "unreadable": len(parts["test"]) - len(indices),
+        "name": cell.name,
+        "mode": settings.mode,
+        "encoder": settings.encoder,
+        "data": settings.data[0],
+        "seed": settings.seed,
+        "best_epoch": best.epoch,
+        "val_srocc": best.srocc,
+        "minutes": round((time.perf_counter() - began) / 60, 2),
+        "settings": plain,
+        "split": cell.split,
     }
+    if distributed.is_main():
+        cell.folder.mkdir(parents=True, exist_ok=True)
+        if is_single:
+            model = {**best.weights, "score_range": list(labeled.score_range), "settings": plain}
+            runs.save(model, cell.folder / runs.MODEL)
+        rows = predictions_csv(predicted, labeled, indices)
+        runs.write_atomic(cell.folder / runs.PREDICTIONS, lambda file: file.write(rows.encode()))
+        runs.write_json(results, cell.folder / runs.RESULTS)  # the last one: where it is, the cell is done
+    return results
 
 
 def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace]:
@@ -213,126 +442,128 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
     add_flags(parser, PRESETS)
     parser.add_argument("--out", type=Path, help="the run's folder (runs/finetune)")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that --out holds")
+    parser.add_argument("--resume", action="store_true", help="go on with the tables in --out: measure what is left")
     args = parser.parse_args(arguments)
     with runs.clear_errors():
         settings = settings_from(args, PRESETS)
         if not settings.data:
-            raise ValueError("--data: a labeled set is wanted: demo, kadid10k:DIR, koniq10k:DIR or csv:FILE")
+            raise ValueError(f"--data: a labeled set is wanted: {sets.SPECS}")
+        if len({*settings.data}) < len(settings.data):
+            raise ValueError(f"--data {' '.join(settings.data)}: a set comes twice")
+        if args.encoder and args.encoders:
+            raise ValueError(f"--encoder {args.encoder}: not beside --encoders, which takes it as NAME={args.encoder}")
         if settings.batch_size % distributed.launched():
             wanted = f"with {distributed.launched()} processes a multiple of them is wanted"
             raise ValueError(f"--batch-size {settings.batch_size}: {wanted}")
     return settings, args
 
 
+def as_plain(settings: Settings) -> dict[str, Any]:
+    """As JSON and `torch.load(weights_only=True)` give it back."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()}
+
+
+def begin(plain: dict[str, Any], out: Path, args: argparse.Namespace) -> None:
+    """Makes the run's folder. Raises ValueError for a run to go on with that had other settings."""
+    if args.resume and (out / runs.CONFIG).is_file():
+        was = runs.read_json(out / runs.CONFIG)
+        differing = [name for name in plain if name not in MAY_DIFFER and was.get(name) != plain[name]]
+        if differing:
+            words = "; ".join(f"{flag(name)} was {was.get(name)!r}, is {plain[name]!r}" for name in differing)
+            raise ValueError(f"--resume {out}: a run of other settings: {words}")
+    is_default_demo = args.out is None and plain["data"] in ("demo", ["demo"])
+    runs.prepare_folder(out, keep=args.resume, replace=args.overwrite or is_default_demo)
+    runs.write_json(plain, out / runs.CONFIG)
+
+
 def main(arguments: list[str] | None = None) -> None:
-    began = time.perf_counter()
     settings, args = parse_arguments(arguments)
     out = args.out or Path("runs/finetune")
     with runs.clear_errors():
-        device = runs.use_device(settings.device, 0 if settings.data == "demo" else settings.workers, settings.amp)
+        needs_no_workers = settings.data == ("demo",)
+        device = runs.use_device(settings.device, 0 if needs_no_workers else settings.workers, settings.amp)
     with distributed.processes(device), report.one_voice(distributed.is_main()):
         with runs.clear_errors(), distributed.together():
-            is_named = settings.encoder in ("imagenet", "random")
-            encoder = load_encoder(settings.encoder, settings.arch if is_named else args.arch, settings.seed)
-            settings = replace(settings, arch=encoder.arch)
-            labeled = sets.load_labeled(settings.data)
-            split = split_of(settings.encoder, labeled, settings.seed)
-            parts = {part: data.part_indices(labeled.references, names) for part, names in split.items()}
-            check_parts(labeled, parts)
+            cells = plan(settings, args.arch, out)
             if distributed.is_main():
-                is_default_demo = args.out is None and settings.data == "demo"
-                runs.prepare_folder(out, keep=False, replace=args.overwrite or is_default_demo)
-                runs.write_json(asdict(settings), out / runs.CONFIG)
-        print_start(settings, parts, split)
-        best, predicted, indices = train_and_test(encoder, labeled, parts, device, settings)
-        if distributed.is_main():
-            results = measure(predicted, labeled, indices)
-            results |= {
-                "unreadable": len(parts["test"]) - len(indices),
-                "mode": settings.mode,
-                "encoder": settings.encoder,
-                "data": settings.data,
-                "seed": settings.seed,
-                "best_epoch": best.epoch,
-                "val_srocc": best.srocc,
-                "minutes": round((time.perf_counter() - began) / 60, 2),
-                "settings": asdict(settings),
-                "split": split,
-            }
-            model = {**best.weights, "score_range": list(labeled.score_range), "settings": asdict(settings)}
-            try:
-                runs.save(model, out / runs.MODEL)
-                runs.write_json(results, out / runs.RESULTS)
-            except runs.NotWritten as error:
-                sys.exit(f"error: {error}")
-            print_results(results, out)
+                is_single = cells[0].folder == out
+                plain = as_plain(cells[0].settings) | {"data": settings.data[0]} if is_single else as_plain(settings)
+                begin(plain, out, args)
+        print_start(settings, cells)
+        left = [cell for cell in cells if not (cell.folder / runs.RESULTS).is_file()]
+        distributed.every(len(left))  # all have looked before the first cell is done
+        try:
+            measure_cells(left, cells, device, out)
+        except runs.NotWritten as error:
+            sys.exit(f"error: {error}")
+        if distributed.is_main() and cells[0].folder != out:
+            write_tables(cells, out)
 
 
-def train_and_test(
-    encoder: Encoder,
-    labeled: sets.LabeledSet,
-    parts: dict[str, list[int]],
-    device: torch.device,
-    settings: Settings,
-) -> tuple[Best, np.ndarray, list[int]]:
-    """The best epoch of all phases, what it predicts for the test part's pictures [M], and these pictures' indices."""
-    scores = np.array(labeled.scores)
-    made = views.make_demo_pictures(labeled, sum(parts.values(), []), settings.workers and runs.cpu_cores())
-    crops = views.LabeledCrops(labeled, parts["train"], settings.crop, made)
-    steps = math.ceil(len(parts["train"]) / settings.batch_size)
-    process, processes = distributed.rank(), distributed.size()
-    sampler = LabeledBatches(len(parts["train"]), steps, settings.batch_size, settings.seed, process, processes)
-    workers = 0 if made else settings.workers
-    train = DataLoader(
-        crops,
-        batch_sampler=sampler,
-        collate_fn=views.collate_crops,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=device.type == "cuda",
+def measure_cells(left: list[Cell], cells: list[Cell], device: torch.device, out: Path) -> None:
+    """One after the other; what is needed of a set is made when its first cell comes, and kept until its last."""
+    done = len(cells) - len(left)
+    others = {spec: pictures_of(sets.load_labeled(spec), cells[0].settings) for spec in cells[0].settings.test if left}
+    for _, of_set in groupby(left, key=lambda cell: cell.settings.data):
+        of_set = list(of_set)
+        _, made = pictures_of(of_set[0].labeled, of_set[0].settings)
+        for cell in of_set:
+            results = run_cell(cell, made, others, device, out)
+            done += 1
+            if cell.folder == out:
+                print_results(results, out)
+            else:
+                where = f"{results['data']}, split {results['seed']}: {results['mode'].upper()} from {results['name']}"
+                numbers = f"SROCC {results['srocc']:.3f}  PLCC {results['plcc']:.3f}  {results['minutes']:.1f} min"
+                print(f"[{done}/{len(cells)}] {where}  {numbers}", flush=True)
+
+
+def pictures_of(labeled: sets.LabeledSet, settings: Settings) -> Pictures:
+    workers = settings.workers and runs.cpu_cores()
+    return labeled, views.make_demo_pictures(labeled, range(len(labeled.paths)), workers)
+
+
+def write_tables(cells: list[Cell], out: Path) -> None:
+    measured = [read_measured(cell.folder) for cell in cells]
+    rows, pairs = tables.summarize(measured), tables.differences(measured)
+    text = tables.markdown(rows, pairs)
+    contents = (text, tables.comma_separated(measured))
+    for name, content in zip(runs.TABLES, contents, strict=False):
+        runs.write_atomic(out / name, lambda file, content=content: file.write(content.encode()))
+    runs.write_json({"rows": rows, "differences": pairs}, out / runs.TABLES[-1])
+    print(
+        f"\n{text}\nThese tables: {', '.join(str(out / name) for name in runs.TABLES)}; each cell: {out / runs.CELLS}"
     )
-    skipped: set[str] = set()
-
-    def encode_part(part: str, encoder: Encoder) -> tuple[list[int], Tensor]:
-        """Each process encodes its share, and all have all."""
-        batches = views.picture_batches(labeled, parts[part][process::processes], made, workers)
-        crop = partial(views.test_crops, mode=settings.crops, size=settings.crop)
-        indices, z = encode(encoder, batches, crop, settings.amp)
-        shares = distributed.every((indices, z.cpu()))
-        indices = sum((share[0] for share in shares), [])
-        views.name_skipped((labeled.paths[i] for i in {*parts[part]} - {*indices}), skipped)
-        return indices, torch.cat([share[1].to(device) for share in shares if share[0]])
-
-    torch.manual_seed(settings.seed)  # of the fresh head
-    encoder = distributed.synchronize(encoder.to(device, memory_format=torch.channels_last), device)
-    regressor = Regressor(encoder.dim, float(scores[parts["train"]].mean())).to(device)
-    best = Best()
-    for phase in MODES[settings.mode]:
-        fit(encoder, regressor, phase, train, partial(encode_part, "val"), scores, best, skipped, settings)
-    indices, z = encode_part("test", encoder)
-    return best, predict(regressor, z).numpy(), indices
 
 
-def print_start(settings: Settings, parts: dict[str, list[int]], split: dict[str, list[str]]) -> None:
-    for name, value in sorted(asdict(settings).items()):
-        print(f"  {name:<12} {value}")
-    if settings.data == "demo":
+def print_start(settings: Settings, cells: list[Cell]) -> None:
+    shown = asdict(settings) if len(cells) > 1 else asdict(cells[0].settings)
+    for name, value in sorted(shown.items()):
+        print(f"  {name:<12} {' '.join(value) if isinstance(value, tuple) else value}")
+    if "demo" in settings.data:
         print("Demo scores are the mean opinions of KADID-10k's 125 classes, not opinions of these very pictures.")
-    counts = ", ".join(f"{len(parts[part])} of {len(split[part])} references {part}" for part in split)
-    print(f"{settings.data}: pictures {counts}", flush=True)
+    for spec, of_set in groupby(cells, key=lambda cell: cell.settings.data[0]):
+        first = next(of_set)
+        parts = parts_of(first.labeled, first.split)
+        counts = ", ".join(f"{len(parts[part])} of {len(first.split[part])} references {part}" for part in parts)
+        print(f"{spec}: pictures {counts}", flush=True)
 
 
 def print_results(results: dict, out: Path) -> None:
     unreadable = f" ({results['unreadable']} could not be read)" if results["unreadable"] else ""
     print(f"\n{results['mode'].upper()} from {results['encoder']}, best epoch {results['best_epoch']},", end=" ")
     print(f"on {results['images']} held-out pictures of {len(results['split']['test'])} references{unreadable}:")
+    low, high = results["srocc_interval"]
     print(
         f"  SROCC {results['srocc']:.3f}   PLCC {results['plcc']:.3f}   after logistic {results['plcc_logistic']:.3f}"
     )
+    print(f"  95 % interval of SROCC over references: {low:.3f} to {high:.3f}")
     by_type = results["srocc_by_type"]
     if by_type:
-        shown = {name: by_type[name] for name in TABLE_2 if name in by_type} or by_type
+        shown = {name: by_type[name] for name in tables.TYPES if name in by_type} or by_type
         print("  SROCC by type (Table 2):", ", ".join(f"{name} {value:.3f}" for name, value in shown.items()))
+    for spec, elsewhere in results["tests"].items():
+        print(f"  on {elsewhere['images']} pictures of {spec}: SROCC {elsewhere['srocc']:.3f}")
     print(f"{results['minutes']:.1f} minutes. All numbers: {out / runs.RESULTS}; networks: {out / runs.MODEL}")
 
 

@@ -16,7 +16,10 @@ def setting(
     above: float | None = None,
     choices: Sequence[str] | None = None,
 ) -> Any:
-    """A field of a settings dataclass: low <= value <= high, value > above, or one of `choices`."""
+    """A field of a settings dataclass: low <= value <= high, value > above, or one of `choices`.
+
+    One whose default is a tuple takes its flag several times.
+    """
     metadata = {"group": group, "help": text, "low": low, "high": high, "above": above, "choices": choices}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -33,6 +36,8 @@ def add_flags(parser: argparse.ArgumentParser, presets: dict[str, Any]) -> None:
         text = f"{field.metadata['help']} ({defaults})".replace("%", "%%")
         if field.type is bool:
             group.add_argument(flag(field.name), action="store_true", default=None, help=text)
+        elif isinstance(field.default, tuple):
+            group.add_argument(flag(field.name), action="append", metavar=field.name.upper(), help=text)
         else:
             metavar = "|".join(choices) if choices else field.name.upper()
             group.add_argument(flag(field.name), type=field.type, choices=choices, metavar=metavar, help=text)
@@ -42,7 +47,8 @@ def settings_from(args: argparse.Namespace, presets: dict[str, Any], **forced: A
     """The preset with what was given in its place. Raises ValueError, naming the flag, for a value out of range."""
     preset = presets[args.preset]
     given = {field.name: getattr(args, field.name) for field in dataclasses.fields(preset)}
-    settings = dataclasses.replace(preset, **forced | {name: v for name, v in given.items() if v is not None})
+    given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items() if v is not None}
+    settings = dataclasses.replace(preset, **forced | given)
     for field in dataclasses.fields(settings):
         value, limits = getattr(settings, field.name), field.metadata
         if isinstance(value, float) and math.isinf(value):

@@ -19,10 +19,12 @@ from tqdm import tqdm
 from ssl_iqa import distributed
 
 CONFIG, SPLITS, LOG, RESULTS, LAUNCH = "config.json", "splits.json", "log.jsonl", "results.json", "launch.txt"
+TENSORBOARD, CELLS, FEATURES = "tensorboard", "cells", "features"  # folders
 LAST, BEST, ENCODER, MODEL = "last.pt", "best.pt", "encoder.pt", "model.pt"
-FILES = (CONFIG, SPLITS, LOG, RESULTS, LAUNCH, LAST, BEST, ENCODER, MODEL)
+PREDICTIONS, TABLES = "predictions.csv", ("tables.md", "tables.csv", "tables.json")
+FILES = (CONFIG, SPLITS, LOG, RESULTS, PREDICTIONS, *TABLES, LAUNCH, LAST, BEST, ENCODER, MODEL)
+FOLDERS = (TENSORBOARD, CELLS, FEATURES)
 NUMBERED = "epoch-*.pt"  # the checkpoints that --keep keeps
-TENSORBOARD = "tensorboard"  # a folder
 ONE_SIGTERM = 5.0  # seconds, see stop_signals
 STOPPED = 75  # the exit code of a run that a signal has ended; sysexits.h calls it "temporary failure, try again"
 
@@ -120,7 +122,8 @@ def prepare_folder(folder: Path, keep: bool, replace: bool) -> None:
         print(f"{folder}: the run that was here is replaced")
         for name in there:
             (folder / name).unlink()
-        shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
+        for name in FOLDERS:
+            shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def is_of_this_launch(folder: Path) -> bool:

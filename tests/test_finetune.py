@@ -20,6 +20,7 @@ import finetune
 import train_joint
 from ssl_iqa import data, runs, sets, views
 from ssl_iqa.model import Encoder, Regressor, encoder_from_state, encoder_state, load_encoder
+from ssl_iqa.protocol import split_of
 
 ARCH = "dct-mlp"
 Arguments = Callable[..., list[str]]
@@ -54,16 +55,20 @@ class Epochs:
         self.before: list[dict[str, Tensor]] = []
         self.after: list[dict[str, Tensor]] = []
         self.rates: list[float] = []
-        self.real = finetune.train_epoch
+        self.real, self.real_fit = finetune.train_epoch, finetune.fit
         monkeypatch.setattr(finetune, "train_epoch", self)
+        monkeypatch.setattr(finetune, "fit", self.fit)
 
-    def __call__(self, encoder: Encoder, trained: nn.Module, optimizer: Any, batches: Any, phase: str, *rest) -> float:
-        both = nn.ModuleDict({"encoder": encoder, "regressor": trained if phase == "lp" else trained[1]})
-        self.phases.append(phase)
+    def fit(self, encoder: Encoder, regressor: Regressor, phase: str, *rest: Any) -> None:
+        self.both, self.phase = nn.ModuleDict({"encoder": encoder, "regressor": regressor}), phase
+        self.real_fit(encoder, regressor, phase, *rest)
+
+    def __call__(self, trained: nn.Module, optimizer: Any, *rest: Any) -> float:
+        self.phases.append(self.phase)
         self.rates.append(optimizer.param_groups[0]["lr"])
-        self.before.append(copy.deepcopy(both.state_dict()))
-        loss = self.real(encoder, trained, optimizer, batches, phase, *rest)
-        self.after.append(copy.deepcopy(both.state_dict()))
+        self.before.append(copy.deepcopy(self.both.state_dict()))
+        loss = self.real(trained, optimizer, *rest)
+        self.after.append(copy.deepcopy(self.both.state_dict()))
         return loss
 
 
@@ -107,11 +112,13 @@ def test_lp_trains_the_head_and_leaves_the_encoder_to_the_bit(
 def test_an_encoder_that_changes_in_lp_is_noticed(
     finetune_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def careless(encoder: Encoder, *_: Any) -> float:
-        encoder.network.norm.running_mean += 1e-3
-        return 1.0
+    real = finetune.fit
 
-    monkeypatch.setattr(finetune, "train_epoch", careless)
+    def careless(encoder: Encoder, *rest: Any) -> None:
+        real(encoder, *rest)
+        encoder.network.norm.running_mean += 1e-3
+
+    monkeypatch.setattr(finetune, "fit", careless)
     with pytest.raises(AssertionError, match="linear probing has changed the encoder"):
         finetune.main(finetune_arguments(out=tmp_path, mode="lp"))
 
@@ -178,15 +185,13 @@ def test_adam_takes_the_learning_rate_and_mse_is_reported(
 
 def test_an_epoch_of_mse_on_given_batches() -> None:
     """At learning rate 0: the mean over batches of the mean of (y_hat - y)^2."""
-    encoder, regressor = load_encoder("random", ARCH), Regressor(256)
-    generator = torch.Generator().manual_seed(0)
-    pictures, scores = torch.rand(2, 4, 3, 32, 32, generator=generator), 10 * torch.rand(2, 4, generator=generator)
-    batches = [(x, y, []) for x, y in zip(pictures, scores, strict=True)]
+    regressor, generator = Regressor(256), torch.Generator().manual_seed(0)
+    features, scores = torch.rand(2, 4, 256, generator=generator), 10 * torch.rand(2, 4, generator=generator)
+    batches = [(z, y, []) for z, y in zip(features, scores, strict=True)]
     optimizer = torch.optim.Adam(regressor.parameters(), lr=0.0)
-    loss = finetune.train_epoch(encoder, regressor, optimizer, batches, "lp", "off", set())
-    encoder.eval()
+    loss = finetune.train_epoch(regressor, optimizer, batches, "off", set())
     with torch.no_grad():
-        expected = [((regressor(encoder(x)) - y) ** 2).mean().item() for x, y, _ in batches]
+        expected = [((regressor(z) - y) ** 2).mean().item() for z, y, _ in batches]
     assert loss == pytest.approx(np.mean(expected), rel=1e-5)
 
 
@@ -235,7 +240,8 @@ def test_training_reads_training_pictures_and_the_test_part_is_encoded_once_at_t
     assert split == data.split_references(labeled.references, 0)
     train, val, test = (data.part_indices(labeled.references, split[part]) for part in ("train", "val", "test"))
     assert drawn == set(train) and (len(train), len(val), len(test)) == (24, 8, 8)
-    assert encoded == [val] * 3 + [test]  # in LP z of the validation part stays as it is
+    # the frozen encoder passes every picture once; in FT the validation part each epoch, and at last the test part
+    assert encoded == [list(range(40)), val, val, test]
 
 
 def test_every_training_picture_comes_in_every_round(
@@ -249,7 +255,7 @@ def test_every_training_picture_comes_in_every_round(
         return real(self, draw)
 
     monkeypatch.setattr(views.LabeledCrops, "__getitem__", getitem)
-    finetune.main(finetune_arguments(out=tmp_path, epochs=3, batch_size=8))  # 24 pictures: three steps
+    finetune.main(finetune_arguments(out=tmp_path, mode="ft", epochs=3, batch_size=8))  # 24 pictures: three steps
     assert counts == dict.fromkeys(range(24), 3)
 
 
@@ -296,7 +302,7 @@ def test_without_one_of_the_same_set_the_split_is_the_seeds(
     labeled = sets.load_labeled(f"csv:{scored}")
     if splits is not None:
         runs.write_json(splits, encoder_file.parent / "splits.json")
-    assert finetune.split_of(str(encoder_file), labeled, 5) == data.split_references(labeled.references, 5)
+    assert split_of([str(encoder_file)], labeled, 5) == data.split_references(labeled.references, 5)
 
 
 def test_the_same_pictures_under_another_name_keep_the_split(encoder_file: Path, scored: Path) -> None:
@@ -304,7 +310,7 @@ def test_the_same_pictures_under_another_name_keep_the_split(encoder_file: Path,
     labeled = sets.load_labeled(f"csv:{scored}")
     split = data.split_references(labeled.references, 9)
     runs.write_json({"labeled": {"spec": "csv:../scored/scores.csv", **split}}, encoder_file.parent / "splits.json")
-    assert finetune.split_of(str(encoder_file), labeled, 0) == split
+    assert split_of([str(encoder_file)], labeled, 0) == split
 
 
 def test_named_encoders_take_no_split_from_the_folder(
@@ -314,7 +320,7 @@ def test_named_encoders_take_no_split_from_the_folder(
     labeled = sets.load_labeled(f"csv:{scored}")
     split = data.split_references(labeled.references, 9)
     runs.write_json({"labeled": {"spec": labeled.name, **split}}, tmp_path / "splits.json")
-    assert finetune.split_of("random", labeled, 0) == data.split_references(labeled.references, 0) != split
+    assert split_of(["random"], labeled, 0) == data.split_references(labeled.references, 0) != split
 
 
 # --- results ---
@@ -419,7 +425,7 @@ def test_the_encoder_is_random_a_file_or_imagenets(
     monkeypatch.setattr(finetune, "load_encoder", recording)
     spec, arch = (str(encoder_file), None) if encoder == "file" else (encoder, ARCH)
     finetune.main(finetune_arguments(out=tmp_path / "run", encoder=spec, arch=arch, seed=6))
-    assert asked == [(spec, arch, 6)]
+    assert asked == [(spec, arch, 6), (spec, ARCH, 6)]  # looked at, then used
     wanted = load(encoder_file)["weights"] if encoder == "file" else load_encoder("random", ARCH, 6).state_dict()
     assert same(load(tmp_path / "run" / "model.pt")["encoder"]["weights"], wanted)
     assert results_of(tmp_path / "run")["settings"]["arch"] == ARCH and results_of(tmp_path / "run")["encoder"] == spec
@@ -430,7 +436,7 @@ def test_a_run_is_not_overwritten_unasked(
 ) -> None:
     finetune.main(finetune_arguments(out=tmp_path, epochs=1))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert sorted(before) == ["config.json", "model.pt", "results.json"]
+    assert sorted(before) == ["config.json", "model.pt", "predictions.csv", "results.json"]
     capsys.readouterr()
     with pytest.raises(SystemExit) as caught:
         finetune.main(finetune_arguments(out=tmp_path, epochs=1, seed=4))
