@@ -41,7 +41,7 @@ class Settings:
     mode: str = setting("lp-ft", "model", "linear probing, fine-tuning, or one after the other", choices=tuple(MODES))
     encoder: str = setting("runs/joint/encoder.pt", "model", "a file, `imagenet` or `random`")
     arch: str = setting("resnet50", "model", "of `imagenet` and `random`", choices=tuple(ARCHS))
-    data: str = setting("", "data", "scored pictures: `demo`, `kadid10k:DIR`, `koniq10k:DIR` or `csv:FILE`")
+    data: str = setting("", "data", f"scored pictures: {sets.SPECS}")
     crop: int = setting(224, "data", "side of the crops, pixels", low=32)
     crops: str = setting(
         "five", "data", "the test's: corners and center, center, all", choices=("five", "center", "full")
@@ -217,7 +217,7 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
     with runs.clear_errors():
         settings = settings_from(args, PRESETS)
         if not settings.data:
-            raise ValueError("--data: a labeled set is wanted: demo, kadid10k:DIR, koniq10k:DIR or csv:FILE")
+            raise ValueError(f"--data: a labeled set is wanted: {sets.SPECS}")
         if settings.batch_size % distributed.launched():
             wanted = f"with {distributed.launched()} processes a multiple of them is wanted"
             raise ValueError(f"--batch-size {settings.batch_size}: {wanted}")

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ssl_iqa import checkpoint, data, distributed, probe, report, runs, views
+from ssl_iqa import checkpoint, data, distributed, probe, report, runs, sets, views
 from ssl_iqa.cli import add_flags, flag, setting, settings_from
 from ssl_iqa.distortions import as_plain, load_distortions
 from ssl_iqa.lars import LARS
@@ -33,7 +33,7 @@ class Settings:
     unlabeled: str = setting(
         "", "data", "pristine pictures: `demo`, KADIS-700k's folder, any folder, or tars: `photos-{0000..1399}.tar`"
     )
-    labeled: str = setting("", "data", "scored pictures: `demo`, `kadid10k:DIR`, `koniq10k:DIR` or `csv:FILE`")
+    labeled: str = setting("", "data", f"scored pictures: {sets.SPECS}")
     distortions: str = setting(
         "kadis", "data", "types and levels: `kadis`, `distinct`, `imgaug` or a TOML or JSON file (docs/distortions.md)"
     )
