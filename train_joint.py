@@ -349,7 +349,10 @@ def set_up(
 
     encoder = load_encoder(settings.init, settings.arch, settings.seed)
     torch.manual_seed(settings.seed)  # of the heads
-    mean_score = sum(pictures.labeled.scores) / len(pictures.labeled.scores) if pictures.labeled else 5.5
+    mean_score = 5.5
+    if pictures.labeled:  # of the training part: the test part must not have any influence
+        train = data.part_indices(pictures.labeled.references, pictures.splits["labeled"]["train"])
+        mean_score = sum(pictures.labeled.scores[i] for i in train) / len(train)
     nets = Networks(encoder, mean_score).to(device, memory_format=torch.channels_last)
     distributed.synchronize(nets, device)
     if settings.compile:
