@@ -102,7 +102,7 @@ def load_labeled(spec: str) -> LabeledSet:
       `MOS`, 0 to 100, higher is better. Needs the extra `[sets]`.
     - `csv:FILE`: own scores, higher is better, in the columns `image` (a path from the file's folder) and `score`;
       optional are `reference` and `distortion`, where a cell may be empty. The file's lowest score becomes 1 and its
-      highest 10.
+      highest 10, whichever part they fall into.
 
     Raises ValueError for an unknown spec, for a file whose content is not as said and where an extra is missing,
     FileNotFoundError for files that are missing; each names the file, and the place in it where there is one.
