@@ -210,6 +210,8 @@ def _load_tid2013(spec: str, folder: Path) -> LabeledSet:
         references.append(f"I{match[3]}")
         types.append(TID2013_TYPES[int(match[4]) - 1])
         levels.append(int(match[5]))
+    if not rows:
+        raise ValueError(f"{table}: no rows; wanted is one for each picture")
     images = _folder(folder / "distorted_images", "TID2013")
     return LabeledSet(
         name=spec,

@@ -292,6 +292,10 @@ def test_tid2013_row_that_is_wrong_is_named(tmp_path, line, said):
     assert f"{tmp_path / 'mos_with_names.txt'}, line 2" in message and said in message
 
 
+def test_tid2013_file_without_rows_is_named(tmp_path):
+    assert "mos_with_names.txt: no rows" in error_of(ValueError, load_labeled, layouts.tid2013(tmp_path, {}))
+
+
 # --- LIVE ---
 
 
