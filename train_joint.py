@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ssl_iqa import checkpoint, data, distributed, probe, report, runs, views
+from ssl_iqa import checkpoint, data, distributed, probe, report, runs, sets, views
 from ssl_iqa.cli import add_flags, flag, setting, settings_from
 from ssl_iqa.distortions import as_plain, load_distortions
 from ssl_iqa.lars import LARS
@@ -33,7 +33,7 @@ class Settings:
     unlabeled: str = setting(
         "", "data", "pristine pictures: `demo`, KADIS-700k's folder, any folder, or tars: `photos-{0000..1399}.tar`"
     )
-    labeled: str = setting("", "data", "scored pictures: `demo`, `kadid10k:DIR`, `koniq10k:DIR` or `csv:FILE`")
+    labeled: str = setting("", "data", f"scored pictures: {sets.SPECS}")
     distortions: str = setting(
         "kadis", "data", "types and levels: `kadis`, `distinct`, `imgaug` or a TOML or JSON file (docs/distortions.md)"
     )
@@ -360,7 +360,10 @@ def set_up(
 
     encoder = load_encoder(settings.init, settings.arch, settings.seed)
     torch.manual_seed(settings.seed)  # of the heads
-    mean_score = sum(pictures.labeled.scores) / len(pictures.labeled.scores) if pictures.labeled else 5.5
+    mean_score = 5.5
+    if pictures.labeled:  # of the training part: the test part must not have any influence
+        train = data.part_indices(pictures.labeled.references, pictures.splits["labeled"]["train"])
+        mean_score = sum(pictures.labeled.scores[i] for i in train) / len(train)
     nets = Networks(encoder, mean_score).to(device, memory_format=torch.channels_last)
     distributed.synchronize(nets, device)
     if settings.compile:

@@ -73,7 +73,7 @@ def names(error: str, *wanted: object) -> bool:
         ({"lr": -1}, ("--lr -1", "more than 0")),
         ({"seed": -3}, ("--seed -3", "0 or more")),
         ({"color": "red"}, ("--color",)),
-        ({"labeled": "live:DIR"}, ("'live:DIR'", "kadid10k:DIR")),
+        ({"labeled": "tid2008:DIR"}, ("'tid2008:DIR'", "kadid10k:DIR")),
         ({"labeled": "kadid10k:"}, ("'kadid10k:'", "DIR")),
     ],
 )

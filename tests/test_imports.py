@@ -12,7 +12,11 @@ PACKAGE = ROOT / "ssl_iqa"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = [path for path in sorted(ROOT.glob("*.py")) if path.name != "setup.py"]
 DEPENDENCIES = {"torch", "torchvision", "numpy", "scipy", "PIL", "tqdm", "tomli"}  # setup.py's install_requires
-EXTRAS = {"matplotlib", "webdataset"}  # its extras: imported where they are used, so that the rest goes without
+EXTRAS = {
+    "matplotlib",
+    "openpyxl",
+    "webdataset",
+}  # its extras: imported where they are used, so that the rest goes without
 
 
 def parse(path: Path) -> ast.Module:

@@ -1,24 +1,34 @@
 """ssl_iqa.sets: the labeled sets' files and their errors, the demo."""
 
 import csv
+import shutil
+import sys
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 
+import numpy as np
+import openpyxl
 import pytest
+from scipy.io import savemat
 
+from ssl_iqa import sets
 from ssl_iqa.data import read_image
+from ssl_iqa.distortions import DISTORTIONS
 from ssl_iqa.sets import DEMO_FOLDER, demo_sources, load_labeled
+from tests import layouts
 from tests.conftest import error_of, picture, write
 
 # --- load_labeled: the spec ---
 
 
-@pytest.mark.parametrize("spec", ["kadid", "", "kadid10k", "tid2013:x", "demo:", "demo:x", "Demo", "scores.csv"])
-def test_unknown_spec_lists_the_four_forms(spec):
+@pytest.mark.parametrize("spec", ["kadid", "", "kadid10k", "tid2008:x", "demo:", "demo:x", "Demo", "scores.csv"])
+def test_unknown_spec_lists_all_forms(spec):
     message = error_of(ValueError, load_labeled, spec)
-    assert all(form in message for form in (repr(spec), "demo", "kadid10k:DIR", "koniq10k:DIR", "csv:FILE"))
+    folders = ("kadid10k", "koniq10k", "tid2013", "live", "csiq", "clive", "spaq")
+    assert all(form in message for form in (repr(spec), "demo", *(f"{name}:DIR" for name in folders), "csv:FILE"))
 
 
-@pytest.mark.parametrize(("spec", "form"), [("kadid10k:", ":DIR"), ("koniq10k:", ":DIR"), ("csv:", ":FILE")])
+@pytest.mark.parametrize(("spec", "form"), [("kadid10k:", ":DIR"), ("live:", ":DIR"), ("csv:", ":FILE")])
 def test_spec_without_a_path_is_an_error(spec, form):
     assert form in error_of(ValueError, load_labeled, spec)
 
@@ -186,6 +196,254 @@ def test_koniq_without_its_parts_says_which(tmp_path):
     write(tmp_path / "koniq10k_scores_and_distributions.csv", "image_name,score\n1.jpg,3\n")
     message = error_of(ValueError, load_labeled, spec)
     assert "line 1" in message and "MOS_zscore" in message and "image_name, score" in message
+
+
+SETS_TEXT = {
+    "1.jpg": (77.4, "training"),
+    "2.jpg": (7.99, "validation"),
+    "3.jpg": (50, "test"),
+    "0.jpg": (1, "training"),
+}
+
+
+def test_koniq_official_split_is_read_beside_the_scores(tmp_path):
+    spec = layouts.koniq10k(tmp_path, {"2.jpg": 8, "1.jpg": 77, "3.jpg": 50, "0.jpg": 0})
+    assert load_labeled(spec).official_split is None
+    layouts.koniq_sets(tmp_path, SETS_TEXT | {"4.jpg": (60, "test")})  # one more than there are scores
+    labeled = load_labeled(spec)
+    assert labeled.official_split == {"train": ["0.jpg", "1.jpg"], "val": ["2.jpg"], "test": ["3.jpg"]}
+    assert labeled.scores == pytest.approx([1.72, 7.93, 5.5, 1]) and labeled.score_range == (0, 100)  # from the scores
+
+
+def test_koniq_file_of_the_official_split_alone_has_the_scores_from_0_to_100(tmp_path):
+    layouts.koniq10k(tmp_path, dict.fromkeys(SETS_TEXT, 50.0))
+    (tmp_path / "koniq10k_scores_and_distributions.csv").unlink()
+    layouts.koniq_sets(tmp_path, SETS_TEXT)
+    labeled = load_labeled(f"koniq10k:{tmp_path}")
+    assert labeled.scores == pytest.approx([7.966, 1.7191, 5.5, 1.09]) and labeled.score_range == (0, 100)
+    assert labeled.references == ["1.jpg", "2.jpg", "3.jpg", "0.jpg"]
+    assert labeled.official_split == {"train": ["0.jpg", "1.jpg"], "val": ["2.jpg"], "test": ["3.jpg"]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"2.jpg": (8, "val")}, ", line 3: the set is 'val', wanted is one of training, validation, test"),
+        ({"2.jpg": (8, "test")}, ": none of the pictures with a score is in the set validation"),
+        ({"2.jpg": None}, ": no row for 2.jpg"),
+    ],
+)
+def test_koniq_official_split_that_is_wrong_is_named(tmp_path, changed, said):
+    spec = layouts.koniq10k(tmp_path, dict.fromkeys(SETS_TEXT, 50.0))
+    rows = {name: row for name, row in (SETS_TEXT | changed).items() if row}
+    layouts.koniq_sets(tmp_path, rows)
+    assert f"{tmp_path / 'koniq10k_distributions_sets.csv'}{said}" in error_of(ValueError, load_labeled, spec)
+
+
+# --- TID2013 ---
+
+
+def test_tid2013_is_read_whatever_the_case_of_its_names(tmp_path):
+    names = ["i01_01_1.bmp", "I01_08_5.BMP", "i25_10_3.bmp", "I25_11_2.bmp", "i02_24_4.bmp", "i02_02_1.bmp"]
+    spec = layouts.tid2013(tmp_path, dict(zip(names, [9, 0, 4.5, 5.51429, 1, 7], strict=True)))
+    labeled = load_labeled(spec)
+    assert labeled.paths == [str(tmp_path / "distorted_images" / name.upper()) for name in names]
+    assert labeled.scores == pytest.approx([10, 1, 5.5, 6.51429, 2, 8]) and labeled.score_range == (0, 9)
+    assert labeled.references == ["I01", "I01", "I25", "I25", "I02", "I02"]
+    types = ["white_noise", "gaussian_blur", "jpeg", "jpeg2000"]
+    assert labeled.distortions == [*types, "sparse_sampling_and_reconstruction", "white_noise_color_component"]
+    assert labeled.levels == [1, 5, 3, 2, 4, 1] and labeled.classes is None and labeled.official_split is None
+
+
+def test_tid2013_types_are_those_of_its_readme():
+    """By Table I's numbers: Appendix A's name where it has the type, otherwise the readme's words."""
+    names = {
+        **{1: "white_noise", 2: "white_noise_color_component", 6: "impulse_noise", 8: "gaussian_blur", 9: "denoise"},
+        **{10: "jpeg", 11: "jpeg2000", 14: "non_eccentricity_patch", 16: "mean_shift", 17: "contrast_change"},
+        **{19: "multiplicative_noise", 22: "color_quantization"},
+    }
+    words = {
+        **{3: "Spatially correlated noise", 4: "Masked noise", 5: "High frequency noise", 7: "Quantization noise"},
+        **{12: "JPEG transmission errors", 13: "JPEG2000 transmission errors", 15: "Local block-wise distortions"},
+        **{18: "Change of color saturation", 20: "Comfort noise", 21: "Lossy compression of noisy images"},
+        **{23: "Chromatic aberrations", 24: "Sparse sampling and reconstruction"},
+    }
+    own = {number: text.lower().replace(" ", "_").replace("-", "_") for number, text in words.items()}
+    assert set(names.values()) <= set(DISTORTIONS) and not set(own.values()) & set(DISTORTIONS)
+    assert dict(enumerate(sets.TID2013_TYPES, 1)) == names | own
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("5.1 i01_25_1.bmp", "i01_25_1.bmp"),
+        ("5.1 i01_00_1.bmp", "i01_00_1.bmp"),
+        ("5.1 i01_01_6.bmp", "i01_01_6.bmp"),
+        ("5.1 photo.bmp", "photo.bmp"),
+        ("5.1", "no row of TID2013"),
+        ("9.1 i01_01_1.bmp", "MOS is 9.1, wanted is 0 to 9"),
+        ("good i01_01_1.bmp", "'good'"),
+    ],
+)
+def test_tid2013_row_that_is_wrong_is_named(tmp_path, line, said):
+    spec = layouts.tid2013(tmp_path, {"i01_01_1.bmp": 5})
+    write(tmp_path / "mos_with_names.txt", f"5.0 i01_01_1.bmp\n{line}\n")
+    message = error_of(ValueError, load_labeled, spec)
+    assert f"{tmp_path / 'mos_with_names.txt'}, line 2" in message and said in message
+
+
+def test_tid2013_file_without_rows_is_named(tmp_path):
+    assert "mos_with_names.txt: no rows" in error_of(ValueError, load_labeled, layouts.tid2013(tmp_path, {}))
+
+
+# --- LIVE ---
+
+
+def test_live_is_turned_and_goes_without_the_copies_of_references(tmp_path):
+    scores = {"jp2k/img1.bmp": 112, "jp2k/img227.bmp": -3, "jpeg/img1.bmp": 54.5}
+    scores |= {"wn/img1.bmp": 111.7746935263145, "gblur/img174.bmp": -2.640015016409613, "fastfading/img174.bmp": 0}
+    references = {name: f"{i}.bmp" for i, name in enumerate(scores)}
+    labeled = load_labeled(layouts.live(tmp_path, scores, references))
+    assert labeled.paths == [str(tmp_path / name) for name in scores]
+    assert labeled.scores == pytest.approx([1, 10, 5.5, 1.0176328, 9.9718262, 9.7652174])  # 1 + 9 * (112 - 0) / 115
+    assert labeled.score_range == (112, -3)
+    assert labeled.references == ["0.bmp", "1.bmp", "2.bmp", "3.bmp", "4.bmp", "5.bmp"]
+    assert labeled.distortions == ["jpeg2000", "jpeg2000", "jpeg", "white_noise", "gaussian_blur", "fast_fading"]
+    assert labeled.levels is None and labeled.official_split is None
+
+
+def test_live_that_is_wrong_is_named(tmp_path):
+    spec = layouts.live(tmp_path, {"wn/img2.bmp": 112.5}, {})
+    message = error_of(ValueError, load_labeled, spec)
+    assert f"{tmp_path / 'dmos_realigned.mat'}, entry 462: dmos_new is 112.5, wanted is -3 to 112" in message
+
+    layouts.live(tmp_path, {"wn/img2.bmp": 50}, {})
+    (tmp_path / "wn" / "img2.bmp").unlink()
+    assert "entry 462: no picture" in error_of(FileNotFoundError, load_labeled, spec)
+
+    savemat(tmp_path / "refnames_all.mat", {"refnames_all": np.array([["a.bmp", "b.bmp"]], dtype=object)})
+    assert "2 names of references; LIVE's release 2 has 982" in error_of(ValueError, load_labeled, spec)
+    savemat(tmp_path / "dmos_realigned.mat", {"dmos": np.ones((1, 982))})
+    assert "no variable dmos_new" in error_of(ValueError, load_labeled, spec)
+    write(tmp_path / "dmos_realigned.mat", "no MATLAB file")
+    assert f"{tmp_path / 'dmos_realigned.mat'}: no readable" in error_of(ValueError, load_labeled, spec)
+    (tmp_path / "refnames_all.mat").unlink()
+    layouts.live(tmp_path / "other", {}, {})
+    (tmp_path / "other" / "refnames_all.mat").unlink()
+    assert "refnames_all.mat: no such file" in error_of(FileNotFoundError, load_labeled, f"live:{tmp_path / 'other'}")
+
+
+# --- CSIQ ---
+
+CSIQ = [(1600, "noise", 1, 0), ("aerial_city", "jpeg 2000", 5, 1), ("aerial_city", "blur", 2, 0.25)]
+CSIQ += [("boston", "contrast", 4, 0.061989), ("boston", "fnoise", 3, 0.5), ("boston", "jpeg", 1, 0.75)]
+
+
+def test_csiq_is_turned(tmp_path):
+    labeled = load_labeled(layouts.csiq(tmp_path, CSIQ))
+    assert labeled.scores == pytest.approx([10, 1, 7.75, 9.442099, 5.5, 3.25])  # 1 + 9 * (1 - dmos)
+    assert labeled.score_range == (1, 0)
+    assert [Path(path).relative_to(tmp_path / "dst_imgs").as_posix() for path in labeled.paths] == [
+        *("awgn/1600.AWGN.1.png", "jpeg2000/aerial_city.jpeg2000.5.png", "blur/aerial_city.BLUR.2.png"),
+        *("contrast/boston.contrast.4.png", "fnoise/boston.fnoise.3.png", "jpeg/boston.JPEG.1.png"),
+    ]
+    assert labeled.references == ["1600.png", "aerial_city.png", "aerial_city.png", *["boston.png"] * 3]
+    assert labeled.distortions == ["white_noise", "jpeg2000", "gaussian_blur", "contrast", "fnoise", "jpeg"]
+    assert labeled.levels == [1, 5, 2, 4, 3, 1] and labeled.official_split is None
+
+
+def test_csiq_pictures_may_lie_in_one_folder(tmp_path):
+    spec = layouts.csiq(tmp_path, CSIQ[:1])
+    (tmp_path / "dst_imgs" / "awgn" / "1600.AWGN.1.png").rename(tmp_path / "dst_imgs" / "1600.awgn.1.png")
+    assert load_labeled(spec).paths == [str(tmp_path / "dst_imgs" / "1600.awgn.1.png")]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (("boston", "jpeg", 2, 1.01), "dmos is 1.01, wanted is 0 to 1"),
+        (("boston", "jpeg", 2, None), "the score is ''"),
+        (("boston", "jpeg", 6, 0.5), "'jpeg' at level '6'"),
+        (("boston", "jpeg", None, 0.5), "'jpeg' at level ''"),
+    ],
+)
+def test_csiq_row_that_is_wrong_is_named_as_a_spreadsheet_counts(tmp_path, row, said):
+    message = error_of(ValueError, load_labeled, layouts.csiq(tmp_path, [CSIQ[0], row]))
+    assert f"{tmp_path / 'csiq.DMOS.xlsx'}, row 6: " in message and said in message  # its table begins in row 4
+
+
+def test_csiq_file_that_is_wrong_is_named(tmp_path, monkeypatch):
+    spec = layouts.csiq(tmp_path, CSIQ)
+    table = tmp_path / "csiq.DMOS.xlsx"
+    shutil.move(tmp_path / "dst_imgs" / "jpeg", tmp_path / "jpeg")
+    message = error_of(FileNotFoundError, load_labeled, spec)
+    assert "row 10: no picture" in message and "boston.JPEG.1.png; 1 of the 6" in message
+
+    book = openpyxl.Workbook()
+    book.save(table)
+    assert f"{table}: no .xlsx file with a sheet all_by_image" in error_of(ValueError, load_labeled, spec)
+    book.create_sheet("all_by_image").append(["image", "dmos"])
+    book.save(table)
+    assert "wanted are image, dst_type, dst_lev, dmos" in error_of(ValueError, load_labeled, spec)
+    book["all_by_image"].append(["image", "dst_type", "dst_lev", "dmos"])
+    book.save(table)
+    assert "no rows below the header" in error_of(ValueError, load_labeled, spec)
+    table.write_text("no spreadsheet")
+    assert f"{table}: no .xlsx file" in error_of(ValueError, load_labeled, spec)
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    assert f"{table}: " in (message := error_of(ValueError, load_labeled, spec)) and "'ssl_iqa[sets]'" in message
+    table.unlink()
+    assert f"{table}: no such file" in error_of(FileNotFoundError, load_labeled, spec)
+
+
+# --- LIVE In the Wild ---
+
+
+def test_clive_goes_without_the_pictures_for_practice(tmp_path):
+    labeled = load_labeled(layouts.clive(tmp_path, {"3.bmp": 0, "10.bmp": 100, "1001.JPG": 25}))
+    assert labeled.paths == [str(tmp_path / "Images" / name) for name in ("3.bmp", "10.bmp", "1001.JPG")]
+    assert labeled.scores == [1, 10, 3.25] and labeled.score_range == (0, 100)
+    assert labeled.references == ["3.bmp", "10.bmp", "1001.JPG"]
+    assert labeled.distortions is None and labeled.levels is None and labeled.official_split is None
+
+
+def test_clive_that_is_wrong_is_named(tmp_path):
+    spec = layouts.clive(tmp_path, {"3.bmp": 50, "4.bmp": 100.5})
+    table = tmp_path / "Data" / "AllMOS_release.mat"
+    assert f"{table}, entry 9: MOS is 100.5, wanted is 0 to 100" in error_of(ValueError, load_labeled, spec)
+    savemat(table, {"AllMOS_release": np.full((1, 9), np.nan)})
+    assert f"{table}, entry 8: the score is 'nan'" in error_of(ValueError, load_labeled, spec)
+    savemat(table, {"AllMOS_release": np.ones((1, 8))})
+    assert f"{table}: 8 scores of 9 pictures" in error_of(ValueError, load_labeled, spec)
+    layouts.clive(tmp_path, {})
+    assert f"{table}: 7 scores of 7 pictures" in error_of(ValueError, load_labeled, spec)
+    layouts.clive(tmp_path / "other", {"3.bmp": 50})
+    shutil.rmtree(tmp_path / "other" / "Images")
+    assert "Images: no such folder" in error_of(FileNotFoundError, load_labeled, f"clive:{tmp_path / 'other'}")
+
+
+# --- SPAQ ---
+
+
+def test_spaq_is_read(tmp_path):
+    spec = layouts.spaq(tmp_path, {"00001.jpg": 48.86, "00002.jpg": 100, "11125.jpg": 0})
+    labeled = load_labeled(spec)
+    assert labeled.paths == [str(tmp_path / "TestImage" / name) for name in ("00001.jpg", "00002.jpg", "11125.jpg")]
+    assert labeled.scores == pytest.approx([5.3974, 10, 1]) and labeled.score_range == (0, 100)
+    assert labeled.references == ["00001.jpg", "00002.jpg", "11125.jpg"]
+    assert labeled.distortions is None and labeled.levels is None and labeled.official_split is None
+
+    table = tmp_path / "Annotations" / "MOS and Image attribute scores.xlsx"
+    table.rename(tmp_path / table.name)
+    assert load_labeled(spec) == labeled
+    (tmp_path / table.name).unlink()
+    assert f"{table}: no such file" in error_of(FileNotFoundError, load_labeled, spec)
+
+
+def test_spaq_that_is_wrong_is_named(tmp_path):
+    spec = layouts.spaq(tmp_path, {"00001.jpg": 50, "00002.jpg": 101})
+    message = error_of(ValueError, load_labeled, spec)
+    assert "MOS and Image attribute scores.xlsx, row 3: MOS is 101, wanted is 0 to 100" in message
 
 
 # --- an own CSV file ---
