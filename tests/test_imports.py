@@ -12,7 +12,7 @@ PACKAGE = ROOT / "ssl_iqa"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = [path for path in sorted(ROOT.glob("*.py")) if path.name != "setup.py"]
 DEPENDENCIES = {"torch", "torchvision", "numpy", "scipy", "PIL", "tqdm", "tomli"}  # setup.py's install_requires
-EXTRAS = {"matplotlib", "webdataset"}  # its extras: imported where they are used, so that the rest goes without
+EXTRAS = {"matplotlib", "webdataset", "sklearn"}  # imported where they are used, so that the rest goes without
 
 
 def parse(path: Path) -> ast.Module:
@@ -49,7 +49,7 @@ def test_every_folder_of_modules_is_a_package() -> None:
     assert {path.parent for path in MODULES} == {path.parent for path in PACKAGE.rglob("__init__.py")}
 
 
-@pytest.mark.parametrize("module", ["model", "losses", "lars", "metrics"])
+@pytest.mark.parametrize("module", ["model", "losses", "lars", "metrics", "brisque"])
 def test_these_import_nothing_of_the_package(module: str) -> None:
     assert own_imports(PACKAGE / f"{module}.py") == []
 
@@ -84,7 +84,7 @@ def test_argparse_is_in_cli_and_the_commands_only() -> None:
     assert all(path == PACKAGE / "cli.py" or is_command(path) for path in with_argparse)
     assert all(is_command(path) for path in SCRIPTS)
     libraries = ("model", "losses", "lars", "metrics", "data", "views", "runs", "checkpoint", "report")
-    libraries += ("distributed", "samplers", "streams")
+    libraries += ("distributed", "samplers", "streams", "brisque", "baselines")
     assert not {PACKAGE / f"{name}.py" for name in libraries} & set(with_argparse)
 
 
