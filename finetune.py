@@ -370,6 +370,8 @@ def plan(settings: Settings, arch: str | None, out: Path) -> list[Cell]:
             split = protocol.split_of(files.values(), labeled, seed, settings.split)
             check_parts(labeled, parts_of(labeled, split))
             for name, file in files.items():
+                if name in baselines.NAMES:
+                    baselines.check(name, labeled)
                 one = replace(settings, encoder=file, encoders="", data=(spec,), splits=1, seed=seed)
                 if name not in baselines.NAMES:
                     encoder = load_encoder(file, settings.arch if file in NAMED else arch, seed)
@@ -403,7 +405,7 @@ def run_cell(
     settings, labeled, is_single = cell.settings, cell.labeled, cell.folder == out
     parts, best, elsewhere = parts_of(labeled, cell.split), Best(), {}
     if cell.name in baselines.NAMES:
-        indices, predicted = baselines.predictions(cell.name, labeled, parts, made, settings.workers, settings.seed)
+        indices, predicted = baseline(cell, parts, out / runs.FEATURES)
     else:
         encoder = load_encoder(settings.encoder, settings.arch, settings.seed)
         task = Task(labeled, parts, made, device, settings, set(), verbose=is_single)
@@ -456,6 +458,27 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
             wanted = f"with {distributed.launched()} processes a multiple of them is wanted"
             raise ValueError(f"--batch-size {settings.batch_size}: {wanted}")
     return settings, args
+
+
+def baseline(cell: Cell, parts: dict[str, list[int]], folder: Path) -> tuple[list[int], np.ndarray]:
+    """What needs no encoder: the test part's pictures that can be used, and their predicted scores [M].
+
+    BRISQUE's features, the same for each split, are kept in `folder`.
+    """
+    labeled = cell.labeled
+    if cell.name == baselines.CLASS_MEAN:
+        return parts["test"], baselines.class_mean_predictions(labeled, parts)
+    path = folder / f"brisque-{tables.kind(labeled.name)}-{data.digest(labeled.paths)[:16]}.pt"
+    if path.is_file():
+        features = runs.load(path)["features"].numpy()
+    else:
+        features = baselines.brisque_of(labeled, cell.settings.workers)
+        if distributed.is_main():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            runs.save({"features": torch.from_numpy(features)}, path)
+    predicted = baselines.svr_predictions(features, labeled.scores, parts)
+    usable = np.isfinite(predicted)
+    return [index for index, is_usable in zip(parts["test"], usable, strict=True) if is_usable], predicted[usable]
 
 
 def as_plain(settings: Settings) -> dict[str, Any]:

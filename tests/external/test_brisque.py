@@ -1,0 +1,55 @@
+"""BRISQUE's features against piq's, which follow the same MATLAB code.
+
+piq's own function ends in a score, by a regressor that it downloads; its features are compared. What differs there:
+
+- what rounding leaves in flat parts of a picture is kept, and its products, of some 1e-28, are counted as samples on
+  one side of 0 or the other; here they are 0, of neither side. A picture with a little noise has no flat parts;
+- where two gray levels are equally near, the even one is taken, or the one that rounding errors favor, not the upper;
+- the picture at half size is made in float32, and half an odd side is rounded down; here, as in MATLAB, it is up.
+"""
+
+import pytest
+import torch
+from torch import Tensor
+
+from ssl_iqa import sets
+from ssl_iqa.brisque import brisque_features, half_size, to_gray
+
+piq = pytest.importorskip("piq.brisque")
+
+PATHS = [sets.DEMO_FOLDER / name for name in ("drop_1.jpg", "sunset_2.jpg", "chelsea.jpg", "kleiber_2.jpg")]
+
+
+def statistics(gray: Tensor, half: Tensor) -> Tensor:
+    """piq's 36 features of gray levels [1, H, W] and of their half size."""
+    return torch.cat([piq._natural_scene_statistics(x[None])[0] for x in (gray, half)])
+
+
+def piq_half(gray: Tensor) -> Tensor:
+    return piq.imresize(gray[None], sizes=(gray.shape[1] // 2, gray.shape[2] // 2))[0]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_features_of_photographs(path: data.Path) -> None:
+    photograph = data.read_image(path)
+    noise = torch.randint(-5, 6, photograph.shape[1:], generator=torch.Generator().manual_seed(0))
+    noisy = (photograph.int().clamp(5, 250) + noise) / 255
+    features, gray = brisque_features(noisy), to_gray(noisy[None])
+    torch.testing.assert_close(features, statistics(gray, half_size(gray)), rtol=0, atol=1e-11)
+    torch.testing.assert_close(features, statistics(gray, piq_half(gray)), rtol=0, atol=1e-7)
+
+    whole = photograph / 255  # all that piq does, with flat parts: the largest difference in the demo's 67 is 0.0014
+    gray = torch.round(piq.rgb2yiq(whole[None].double() * 255)[:, 0])
+    torch.testing.assert_close(brisque_features(whole), statistics(gray, piq_half(gray)), rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (33, 50), (45, 37)])
+def test_half_size(size: tuple[int, int]) -> None:
+    gray = torch.randint(256, (2, 1, *size), generator=torch.Generator().manual_seed(0)).double()
+    torch.testing.assert_close(half_size(gray[:, 0]), piq.imresize(gray, scale=0.5)[:, 0], rtol=0, atol=4e-5)
+
+
+def test_gray_levels() -> None:
+    image = torch.randint(256, (1, 3, 300, 300), generator=torch.Generator().manual_seed(0)) / 255
+    differs = to_gray(image) != torch.round(piq.rgb2yiq(image.double() * 255)[:, 0])
+    assert differs.double().mean() < 1e-3  # where two levels are equally near
