@@ -1,7 +1,7 @@
 """The baselines: what may influence a prediction and what may not, and class means by hand."""
 
 import csv
-import sys
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,9 +112,12 @@ def test_features_that_never_differ_are_no_obstacle() -> None:
 
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.svm", None)
+    baselines.check("brisque", labeled_set())
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "sklearn" else find_spec(name))
     with pytest.raises(ValueError, match=r"pip install 'ssl_iqa\[baselines\]'"):
-        svr_predictions(*set_of(), PARTS)
+        baselines.check("brisque", labeled_set())
+    baselines.check("class-mean", labeled_set())
 
 
 def labeled_set() -> sets.LabeledSet:
@@ -139,11 +142,10 @@ def test_class_means_by_hand() -> None:
 
 @pytest.mark.parametrize("unknown", ["distortions", "levels"])
 def test_class_means_need_classes(unknown: str) -> None:
-    parts = {"train": [0], "val": [1], "test": [2]}
+    unclassed = replace(labeled_set(), **{unknown: None})
     with pytest.raises(ValueError, match="^some: its pictures' distortions and levels are not known"):
-        class_mean_predictions(replace(labeled_set(), **{unknown: None}), parts)
-    with pytest.raises(ValueError, match="^some: its training part is empty"):
-        class_mean_predictions(labeled_set(), {**parts, "train": []})
+        baselines.check("class-mean", unclassed)
+    baselines.check("brisque", unclassed)
 
 
 def test_class_means_of_the_demo_are_its_scores() -> None:

@@ -8,11 +8,13 @@ piq's own function ends in a score, by a regressor that it downloads; its featur
 - the picture at half size is made in float32, and half an odd side is rounded down; here, as in MATLAB, it is up.
 """
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
-from ssl_iqa import sets
+from ssl_iqa import data, sets
 from ssl_iqa.brisque import brisque_features, half_size, to_gray
 
 piq = pytest.importorskip("piq.brisque")
@@ -30,7 +32,7 @@ def piq_half(gray: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_features_of_photographs(path: data.Path) -> None:
+def test_features_of_photographs(path: Path) -> None:
     photograph = data.read_image(path)
     noise = torch.randint(-5, 6, photograph.shape[1:], generator=torch.Generator().manual_seed(0))
     noisy = (photograph.int().clamp(5, 250) + noise) / 255
