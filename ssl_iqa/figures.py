@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ssl_iqa import curves, data, runs
+from ssl_iqa import curves, data, plots, runs
 from ssl_iqa.distortions import DistortionClass, distort_as, load_distortions
 from ssl_iqa.distortions.compression import to_bytes, to_pil
 from ssl_iqa.views import to_float
@@ -199,8 +199,8 @@ def draw_distortions(args: argparse.Namespace) -> tuple[bytes, str]:
 def draw_curves(args: argparse.Namespace) -> tuple[bytes, str]:
     """The figure that `curves` asks for, encoded, and its size. Raises OSError or ValueError for bad input."""
     logs = [curves.read_log(folder) for folder in args.runs]
-    figure = curves.draw(dict(zip(curves.run_names(args.runs), logs, strict=True)))
-    return curves.encode(figure, args.out.suffix.lower())
+    figure = curves.draw(dict(zip(plots.run_names(args.runs), logs, strict=True)))
+    return plots.encode(figure, args.out.suffix.lower())
 
 
 def check_out(path: Path, formats: Iterable[str]) -> None:
@@ -228,7 +228,7 @@ def main(arguments: list[str] | None = None) -> None:
     one.add_argument("--quality", type=int, default=90, help="of a .jpg or .webp, 1 to 100 (90)")
     one.add_argument("--seed", type=int, default=0, help="of the distortions (0)")
     one = figures.add_parser("curves", help="losses, SROCC, learning rates and speed of train_joint.py runs, by epoch")
-    one.set_defaults(draw=draw_curves, formats=curves.FORMATS)
+    one.set_defaults(draw=draw_curves, formats=plots.FORMATS)
     one.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a folder that train_joint.py wrote")
     one.add_argument("-o", "--out", type=Path, default=Path("curves.png"), help="a .png, .pdf or .svg (curves.png)")
     args = parser.parse_args(arguments)
