@@ -13,7 +13,6 @@ small blurs: each cell holds the central part of the photograph that was distort
 import argparse
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from io import BytesIO
 from math import ceil
 from pathlib import Path
 
@@ -22,18 +21,17 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ssl_iqa import curves, data, plots, runs
+from ssl_iqa import curves, data, pages, plots, runs
 from ssl_iqa.distortions import DistortionClass, distort_as, load_distortions
 from ssl_iqa.distortions.compression import to_bytes, to_pil
+from ssl_iqa.pages import DARK, HEAD, MARGIN, new_page, put_cell
 from ssl_iqa.views import to_float
 
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 SMALLEST = 16  # pixels a side, what `distort` takes
-WIDTH, MARGIN, HEAD = 1900, 24, 104  # of a page: a screen's width, the white around it, where its cells begin
+WIDTH = 1900  # of a page: a screen's
 CELL, CELL_GAP, BLOCK_GAP = (112, 84), 6, 28  # of a gallery: its cells, the gaps between these and between columns
 NAME_SIZE, CAPTION_SIZE, ROW_GAP, ROW = 15, 13, 10, 84 + 17 + 10 + 19  # a row: cell, caption, gap, the next one's name
 LARGE_CELL, LARGE_GAP, LARGE_COLUMNS = (384, 288), 18, 3  # of one type's page
-DARK, GRAY, OUTLINE = "#1a1a1a", "#6b6b6b", "#d0d0d0"
 
 VALUES = {
     "gaussian_blur": "sigma {:g} px",
@@ -106,26 +104,6 @@ def crop_note(cell: Image.Image) -> str:
     return f"Cells are the middle {cell.width} x {cell.height} pixels, none of them resized."
 
 
-def put_cell(page: Image.Image, left: int, top: int, picture: Image.Image, label: str, value: str, size: int) -> None:
-    """A picture with its upper left pixel there, a thin line around it, and below a dark label and a gray value."""
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=size)
-    draw.rectangle((left - 1, top - 1, left + picture.width, top + picture.height), outline=OUTLINE)
-    page.paste(picture, (left, top))
-    baseline = top + picture.height + round(1.15 * size)
-    draw.text((left, baseline), label, DARK, font, anchor="ls")
-    draw.text((left + font.getlength(label + "  "), baseline), value, GRAY, font, anchor="ls")
-
-
-def new_page(width: int, height: int, title: str, note: str) -> Image.Image:
-    """A white page with a title and a gray note, and from HEAD on room for `width` x `height` pixels."""
-    lines = ((title, DARK, ImageFont.load_default(22), 20), (note, GRAY, ImageFont.load_default(15), 46))
-    width = max(width, *(ceil(font.getlength(text)) for text, _, font, _ in lines))
-    page = Image.new("RGB", (width + 2 * MARGIN, HEAD + height + MARGIN), "white")
-    for text, color, font, baseline in lines:
-        ImageDraw.Draw(page).text((MARGIN, MARGIN + baseline), text, color, font, anchor="ls")
-    return page
-
-
 def gallery(image: Tensor, distortions: Sequence[DistortionClass], seed: int, title: str) -> Image.Image:
     """All classes of a set: a row of cells for each type, a cell's place in it its level, rows below one another.
 
@@ -191,9 +169,7 @@ def draw_distortions(args: argparse.Namespace) -> tuple[bytes, str]:
     else:
         chosen = [distortion for distortion in distortions if distortion.name == args.type]
         page = type_page(image, chosen, args.seed, f"{args.type} {shown}")
-    encoded = BytesIO()
-    page.save(encoded, FORMATS[args.out.suffix.lower()], quality=args.quality, method=6)  # of WebP: the smallest file
-    return encoded.getvalue(), f"{page.width} x {page.height} pixels"
+    return pages.encode(page, args.out.suffix.lower(), args.quality)
 
 
 def draw_curves(args: argparse.Namespace) -> tuple[bytes, str]:
@@ -217,7 +193,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     figures = parser.add_subparsers(dest="figure", metavar="FIGURE", required=True)
     one = figures.add_parser("distortions", help="a photograph in all types and levels, or in one type")
-    one.set_defaults(draw=draw_distortions, formats=FORMATS)
+    one.set_defaults(draw=draw_distortions, formats=pages.FORMATS)
     one.add_argument("photo", type=Path, metavar="PHOTO", help="a photograph, at best pristine")
     one.add_argument("-o", "--out", type=Path, default=Path("figure5.png"), help="a .png, .jpg or .webp (figure5.png)")
     one.add_argument("--type", help="one type's levels, large; without it all types")
