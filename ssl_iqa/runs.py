@@ -19,8 +19,9 @@ from tqdm import tqdm
 from ssl_iqa import distributed
 
 CONFIG, SPLITS, LOG, RESULTS, LAUNCH = "config.json", "splits.json", "log.jsonl", "results.json", "launch.txt"
+PREDICTIONS = "predictions.csv"
 LAST, BEST, ENCODER, MODEL = "last.pt", "best.pt", "encoder.pt", "model.pt"
-FILES = (CONFIG, SPLITS, LOG, RESULTS, LAUNCH, LAST, BEST, ENCODER, MODEL)
+FILES = (CONFIG, SPLITS, LOG, RESULTS, PREDICTIONS, LAUNCH, LAST, BEST, ENCODER, MODEL)
 NUMBERED = "epoch-*.pt"  # the checkpoints that --keep keeps
 TENSORBOARD = "tensorboard"  # a folder
 ONE_SIGTERM = 5.0  # seconds, see stop_signals
