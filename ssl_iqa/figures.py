@@ -222,6 +222,8 @@ def draw_ranking(args: argparse.Namespace) -> tuple[bytes, str]:
     for name in ("columns", "count"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} {getattr(args, name)}: 1 or more is wanted")
+    if not 1 <= args.quality <= 100:
+        raise ValueError(f"--quality {args.quality}: 1 to 100 is wanted")
     if (args.folder is None) == (args.data is None):
         raise ValueError("ranking: either a FOLDER or --data is wanted")
     model = score.load_model(args.model)
