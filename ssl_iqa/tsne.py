@@ -16,7 +16,7 @@ from ssl_iqa import data, probe, runs, views
 from ssl_iqa.data import LabeledSet
 from ssl_iqa.distortions import KADIS, NAMES, NUM_LEVELS
 from ssl_iqa.model import Encoder, load_encoder
-from ssl_iqa.plots import COLORS, DARK, GRAY, MARKERS, new_figure
+from ssl_iqa.plots import COLORS, GRAY, MARKERS, new_figure
 
 if TYPE_CHECKING:  # an extra: what draws imports it
     from matplotlib.axes import Axes
@@ -33,6 +33,8 @@ FAMILIES = (
 PANEL_HEIGHT, KEY_ROW, KEY_ROWS = 2.9, 0.165, 7  # inches; families with their names in a column
 SIZES = (4, 6, 8, 11, 14)  # of the dots of levels 1 to 5, square points
 PALE = 0.6  # how much white is in the color of level 1; level 5 has none
+NUMBER_ROOM = (0.065, 0.04)  # the size of a number, as parts of a panel's width and height
+COMPACT = 0.15  # half of a type's pictures are nearer to its number, as a part of a panel's side
 MOST_IN_A_ROW = 3
 
 Points = dict[str, np.ndarray]
@@ -251,18 +253,17 @@ def panels(figure: "Figure", points: Points, notes: dict[str, str]) -> list["Axe
         for spine in axes.spines.values():
             spine.set(visible=True, color="#c8c8c8")
         low, high = places.min(axis=0), places.max(axis=0)
-        edge = 0.03 * (high - low).max()
-        axes.set(xlim=(low[0] - edge, high[0] + edge), ylim=(low[1] - edge, high[1] + edge))
-        axes.set_aspect("equal", adjustable="datalim")
+        edge = 0.03 * (high - low)
+        axes.set(xlim=(low[0] - edge[0], high[0] + edge[0]), ylim=(low[1] - edge[1], high[1] + edge[1]))
         axes.set_title(name, parse_math=False, fontweight="bold")
         axes.set_title(notes[name], loc="right", color=GRAY, fontsize=7)
         found.append(axes)
     return found
 
 
-def height_of(count: int) -> float:
-    rows = -(-count // (2 if count == 4 else MOST_IN_A_ROW))
-    return rows * (PANEL_HEIGHT if count != 2 else 1.3 * PANEL_HEIGHT)
+def height_of(panels: int) -> float:
+    """Of all panels, in inches; one, two and four are larger."""
+    return PANEL_HEIGHT * {1: 1.7, 2: 1.35, 4: 2.7}.get(panels, -(-panels // MOST_IN_A_ROW))
 
 
 def shade(color: str, level: int) -> tuple[float, float, float]:
@@ -285,7 +286,7 @@ def looks() -> dict[int, tuple[str, str]]:
 
 def draw_types(points: Points, notes: dict[str, str], classes: np.ndarray) -> "Figure":
     """Figure 2: a panel an encoder, a dot a picture of class [N]. Its family gives its color, its type the marker, its
-    level shade and size; a type's number stands at the median of its pictures of level 5.
+    level shade and size; a type's number stands at the median of its pictures of level 5 where these are together.
     """
     with new_figure(height_of(len(points)) + KEY_ROWS * KEY_ROW) as figure:
         for axes, places in zip(panels(figure, points, notes), points.values(), strict=True):
@@ -293,19 +294,29 @@ def draw_types(points: Points, notes: dict[str, str], classes: np.ndarray) -> "F
                 for kind, (color, marker) in looks().items():
                     x, y = places[classes == NUM_LEVELS * kind + level - 1].T
                     axes.scatter(x, y, SIZES[level - 1], [shade(color, level)], marker, linewidths=0)
-            for kind in looks():
-                strongest = places[classes == NUM_LEVELS * kind + NUM_LEVELS - 1]
-                if len(strongest):
-                    write_number(axes, np.median(strongest, axis=0), str(kind + 1))
+            write_numbers(axes, places, classes)
         add_key(figure)
     return figure
 
 
-def write_number(axes: "Axes", place: np.ndarray, text: str) -> None:
+def write_numbers(axes: "Axes", places: np.ndarray, classes: np.ndarray) -> None:
+    """The numbers of types at the medians of their strongest level, where that is compact and there is room for it."""
     from matplotlib.patheffects import withStroke
 
+    size = places.max(axis=0) - places.min(axis=0)
+    found = []
+    for kind in looks():
+        strongest = places[classes == NUM_LEVELS * kind + NUM_LEVELS - 1]
+        middle = np.median(strongest, axis=0)
+        found.append((np.median(np.linalg.norm((strongest - middle) / size, axis=1)), kind, middle))
+    written: list[np.ndarray] = []
     halo = [withStroke(linewidth=1.6, foreground="white")]
-    axes.text(*place, text, fontsize=6.5, fontweight="bold", color=DARK, ha="center", va="center", path_effects=halo)
+    for spread, kind, middle in sorted(found, key=lambda one: one[:2]):
+        if spread < COMPACT and all(
+            (np.abs(middle - other) > np.multiply(NUMBER_ROOM, size)).any() for other in written
+        ):
+            axes.text(*middle, str(kind + 1), size=6.5, weight="bold", ha="center", va="center", path_effects=halo)
+            written.append(middle)
 
 
 def add_key(figure: "Figure") -> None:
@@ -326,7 +337,7 @@ def add_key(figure: "Figure") -> None:
                 cells.append((dot(color, marker, 4), f"{kind + 1}  {NAMES[kind].replace('_', ' ')}"))
         rows += cells + [(empty, "")] * (KEY_ROWS - len(cells))
     levels = tuple(dot(shade(GRAY, level), "o", SIZES[level - 1] ** 0.5) for level in range(1, NUM_LEVELS + 1))
-    rows[4 * KEY_ROWS - 1] = (levels, "level 1 to 5")
+    rows[4 * KEY_ROWS - 1] = (levels, " level 1 to 5")
     handles, labels = zip(*rows, strict=True)
     legend = figure.legend(
         handles,
