@@ -1,45 +1,24 @@
 """The curves of joint training, from the logs of one or several runs, drawn with matplotlib: the extra `[figures]`."""
 
 import json
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
-from itertools import count
 from math import ceil, isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from ssl_iqa import runs
+from ssl_iqa.plots import COLORS, GRAY, MARKERS, new_figure
 
 if TYPE_CHECKING:  # an extra: what draws imports it
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# By suffix, what is written beside the drawing: no date, so that the same logs give the same bytes.
-FORMATS: dict[str, dict[str, None]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-WIDTH, DPI = 8, 150  # of a figure, in inches: 1200 pixels
 COLUMNS, ROW, FOOT, LEGEND_ROW = 2, 1.8, 0.25, 0.18  # panels side by side; heights in inches
 LEGEND_LETTERS = 120  # that fit side by side
 SHORT, DOTS = 30, 12  # a curve of so few epochs has a dot on each; a longer one, where it has any, about so many
 
-# The colors of Okabe and Ito (2008), chosen to be told apart by the color-blind, without the yellow, faint on white.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-MARKERS = "os^Dv"  # of the dots: when the colors are used up they come again with another marker
-DARK, GRAY, FAINT = "#1a1a1a", "#6b6b6b", "#e4e4e4"
 FACES = {"-": None, "--": "white", ":": "white"}  # of the dots on such a line; None: its color
 RING = {"marker": "o", "markersize": 8, "markerfacecolor": "none", "linestyle": "none", "zorder": 3}
-STYLE = {
-    **{"font.size": 7.5, "axes.titlesize": 8, "axes.titlelocation": "left", "axes.titlecolor": DARK},
-    **{"axes.labelsize": 7, "axes.labelcolor": GRAY, "axes.edgecolor": GRAY, "axes.linewidth": 0.6},
-    **{"axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True},
-    **{"axes.grid": True, "grid.color": FAINT, "grid.linewidth": 0.6, "text.color": DARK},
-    **{"xtick.labelsize": 7, "xtick.color": GRAY, "ytick.labelsize": 7, "ytick.color": GRAY},
-    **{"lines.linewidth": 1.1, "lines.markersize": 2.8, "legend.fontsize": 7, "legend.frameon": False},
-    **{"pdf.fonttype": 42, "svg.hashsalt": "ssl_iqa"},  # letters as letters; the same names in each SVG
-}
 
 Log = dict[str, list[float]]
 """A run's epochs, field by field: `epoch` and what was measured, NaN where a line has no value."""
@@ -117,22 +96,6 @@ def as_float(value: float | None) -> float:
     return value if value is not None and isfinite(value) else nan
 
 
-def run_names(folders: Sequence[Path]) -> list[str]:
-    """For each folder the last parts of its path, as few as tell all apart, without an end that all share.
-
-    runs/a, runs/b: a, b; 0/joint, 1/joint: 0, 1; x/a, x/b, y/a: x/a, x/b, y/a. Raises ValueError for a folder that is
-    given twice.
-    """
-    paths = [Path(os.path.abspath(folder)).parts for folder in folders]
-    for i, parts in enumerate(paths):
-        if parts in paths[:i]:
-            raise ValueError(f"{folders[i]}: given twice")
-    while len(paths) > 1 and len({parts[-1] for parts in paths}) == 1:
-        paths = [parts[:-1] for parts in paths]
-    candidates = (["/".join(parts[-length:]) for parts in paths] for length in count(1))
-    return next(names for names in candidates if len({*names}) == len(names))
-
-
 def best_epoch(log: Log) -> int | None:
     """The index of the epoch with the lowest validation loss, the first of equal ones: encoder.pt is that epoch's."""
     measured = [i for i, loss in enumerate(log["val_L"]) if isfinite(loss)]
@@ -148,12 +111,6 @@ def draw(logs: dict[str, Log]) -> "Figure":
 
     Raises ValueError where matplotlib is not installed or there is nothing to draw.
     """
-    try:
-        from matplotlib import style
-        from matplotlib.figure import Figure
-        from matplotlib.lines import Line2D
-    except ImportError as error:
-        raise ValueError(f"curves are drawn with matplotlib: pip install 'ssl_iqa[figures]' ({error})") from error
     panels = [panel for panel in PANELS if any(has_values(log, panel) for log in logs.values())]
     if not panels:
         raise ValueError(f"{', '.join(logs)}: nothing but null in the log")
@@ -162,8 +119,9 @@ def draw(logs: dict[str, Log]) -> "Figure":
     names_in_row = max(1, LEGEND_LETTERS // (max(map(len, logs)) + 8))  # 8: a line and the space around it
     height = FOOT + rows * ROW + ceil(len(logs) / names_in_row) * LEGEND_ROW
 
-    with style.context(["default", STYLE]):  # whatever the reader's own settings are
-        figure = Figure((WIDTH, height), DPI, layout="constrained")
+    with new_figure(height) as figure:
+        from matplotlib.lines import Line2D
+
         looks = [
             {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i // len(COLORS) % len(MARKERS)]}
             for i in range(len(logs))
@@ -229,20 +187,3 @@ def finish(axes: "Axes", panel: Panel) -> None:
             handles.append(Line2D([], [], color=GRAY, **RING))
             words.append("best epoch: lowest validation $L$")
         axes.legend(handles, words)
-
-
-def encode(figure: "Figure", suffix: str) -> tuple[bytes, str]:
-    """The figure as a file of FORMATS, and its size in words."""
-    from matplotlib import style
-
-    encoded = BytesIO()
-    with style.context(["default", STYLE]):
-        figure.savefig(encoded, format=suffix[1:], metadata=FORMATS[suffix])
-    if suffix != ".png":
-        width, height = figure.get_size_inches()
-        return encoded.getvalue(), f"{width:g} x {height:.1f} inches"
-    with Image.open(encoded) as page:  # few colors: with a palette a third of the bytes
-        few = page.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    encoded = BytesIO()
-    few.save(encoded, "PNG", optimize=True, dpi=(DPI, DPI))
-    return encoded.getvalue(), f"{few.width} x {few.height} pixels"

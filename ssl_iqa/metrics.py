@@ -43,19 +43,31 @@ def plcc_logistic(predicted: Scores, true: Scores) -> float:
     nan also where the fit does not converge, and for fewer than five scores, which four parameters would fit exactly.
     """
     x, y = _checked(predicted, true)
-    if len(x) < 5 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return float("nan")
-    # b3 and b4, b1 and b2 take up any shift and scale, and the fit is better conditioned without.
-    x, y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", OptimizeWarning)  # about the covariance of the parameters, which is not used
-        try:
-            # For predictions linear in the scores the best b1, b2, b4 are infinite: scipy's 1000 steps often end before
-            # the improvement does.
-            parameters, _ = curve_fit(_logistic, x, y, p0=(y.max(), y.min(), 0.0, 1.0), maxfev=20_000)
-        except RuntimeError:  # not converged
-            return float("nan")
-    return plcc(_logistic(x, *parameters), y)
+    parameters = _fit(x, y)
+    return float("nan") if parameters is None else plcc(logistic(_standard(x), *parameters), _standard(y))
+
+
+def fit_logistic(predicted: Scores, true: Scores) -> tuple[float, float, float, float] | None:
+    """(b1, b2, b3, b4) of `plcc_logistic`'s fit, for `logistic`; None where that is nan. Arguments as in `srocc`.
+
+    b1 and b2 are on the scale of the true scores, b3 and b4, which is positive, on that of the predictions.
+    """
+    x, y = _checked(predicted, true)
+    parameters = _fit(x, y)
+    if parameters is None:
+        return None
+    b1, b2, b3, b4 = parameters.tolist()
+    return (
+        float(y.mean() + y.std() * b1),
+        float(y.mean() + y.std() * b2),
+        float(x.mean() + x.std() * b3),
+        float(x.std() * abs(b4)),
+    )
+
+
+def logistic(x: np.ndarray, b1: float, b2: float, b3: float, b4: float) -> np.ndarray:
+    """The 4-parameter logistic of `plcc_logistic`, [M] -> [M]."""
+    return (b1 - b2) * expit((x - b3) / abs(b4)) + b2
 
 
 def srocc_by_type(predicted: Scores, true: Scores, types: Sequence[str] | Sequence[int]) -> dict[str | int, float]:
@@ -79,8 +91,25 @@ def _ranks(scores: np.ndarray) -> np.ndarray:
     return (highest - (counts - 1) / 2)[which]
 
 
-def _logistic(x: np.ndarray, b1: float, b2: float, b3: float, b4: float) -> np.ndarray:
-    return (b1 - b2) * expit((x - b3) / abs(b4)) + b2
+def _standard(x: np.ndarray) -> np.ndarray:
+    return (x - x.mean()) / x.std()
+
+
+def _fit(x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
+    """The parameters of `logistic`, by least squares, from `_standard` scores x to y, [M] each; None without a fit."""
+    if len(x) < 5 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    # b3 and b4, b1 and b2 take up any shift and scale, and the fit is better conditioned without.
+    x, y = _standard(x), _standard(y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OptimizeWarning)  # about the covariance of the parameters, which is not used
+        try:
+            # For predictions linear in the scores the best b1, b2, b4 are infinite: scipy's 1000 steps often end before
+            # the improvement does.
+            parameters, _ = curve_fit(logistic, x, y, p0=(y.max(), y.min(), 0.0, 1.0), maxfev=20_000)
+        except RuntimeError:  # not converged
+            return None
+    return parameters
 
 
 def _checked(predicted: Scores, true: Scores) -> tuple[np.ndarray, np.ndarray]:

@@ -15,25 +15,41 @@ import torch
 from torch import Tensor
 
 from ssl_iqa import runs, sets, views
+from ssl_iqa.metrics import srocc
 from ssl_iqa.model import Encoder, load_encoder
 from ssl_iqa.shards import ShardViews
+
+FOLDS = 5
+PENALTIES = (10, 100, 1000, 10_000)  # of which `score_direction` chooses
 
 Crops = tuple[Tensor, Tensor]  # bytes [N, 3, size, size], and the number of each one's type [N]
 
 
-def distorted_crops(dataset: views.UnlabeledViews, per_class: int, seed: int) -> Crops:
-    """`per_class` photographs for each class of the dataset's distortions, distorted, one random view each."""
+def draw_crops(dataset: views.UnlabeledViews, per_class: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """`per_class` photographs for each class of the dataset's distortions, distorted, one random view each.
+
+    Returns bytes [N, 3, size, size], the classes [N] and the photographs [N], as places in the dataset's paths.
+    """
     dataset = copy.copy(dataset)
     dataset.on_device = False
-    names = [distortion.name for distortion in dataset.distortions]
-    types = np.array([list(dict.fromkeys(names)).index(name) for name in names])
     rng = np.random.default_rng(seed)
-    classes = np.repeat(np.arange(len(names)), per_class)
+    classes = np.repeat(np.arange(len(dataset.distortions)), per_class)
     indices = np.resize(rng.permutation(len(dataset.paths)), len(classes))
     seeds = rng.integers(2**62, size=len(classes))
-    draws = [views.Draw(*draw) for draw in zip(indices.tolist(), seeds.tolist(), classes.tolist(), strict=True)]
-    crops = [(dataset[draw][0][0] * 255).round().to(torch.uint8) for draw in draws]
-    return torch.stack(crops), torch.from_numpy(types[classes])
+    crops, photographs = [], []
+    for draw in zip(indices.tolist(), seeds.tolist(), classes.tolist(), strict=True):
+        index, picture, _ = views.first_readable(dataset.read, dataset.paths, draw[0])
+        crops.append((dataset.make(picture, views.Draw(*draw))[0] * 255).round().to(torch.uint8))
+        photographs.append(index)
+    return torch.stack(crops), torch.from_numpy(classes), torch.tensor(photographs)
+
+
+def distorted_crops(dataset: views.UnlabeledViews, per_class: int, seed: int) -> Crops:
+    """`draw_crops` with the number of each one's type, in the order of the dataset's distortions."""
+    crops, classes, _ = draw_crops(dataset, per_class, seed)
+    names = [distortion.name for distortion in dataset.distortions]
+    types = torch.tensor([list(dict.fromkeys(names)).index(name) for name in names])
+    return crops, types[classes]
 
 
 @torch.no_grad()
@@ -44,26 +60,92 @@ def features(encoder: Encoder, crops: Tensor, batch_size: int = 125) -> Tensor:
     return torch.cat([encoder(part.to(device).float() / 255).double().cpu() for part in crops.split(batch_size)])
 
 
+def ridge(z_train: Tensor, targets: Tensor, z_test: Tensor, penalty: float = 10) -> Tensor:
+    """Targets [N, k] learned by ridge regression on features [N, d], and what it says of others: [N_test, k].
+
+    Features are standardized by the training ones, and a constant one is added, which is penalized like the others.
+    """
+    mean, std = z_train.mean(0), z_train.std(0).clamp_min(1e-6)
+    train, test = (torch.cat(((z - mean) / std, z.new_ones(len(z), 1)), dim=1) for z in (z_train, z_test))  # [N, d + 1]
+    if len(train) < train.shape[1]:  # the same by the smaller system: X' (X X' + c)^-1 = (X' X + c)^-1 X'
+        gram = train @ train.T + penalty * torch.eye(len(train), dtype=train.dtype)
+        return test @ (train.T @ torch.linalg.solve(gram, targets))
+    gram = train.T @ train + penalty * torch.eye(train.shape[1], dtype=train.dtype)
+    return test @ torch.linalg.solve(gram, train.T @ targets)
+
+
+def name_types(z_train: Tensor, types_train: Tensor, z_test: Tensor) -> Tensor:
+    """The types [N_test] that `ridge` onto the types' indicators gives the largest values."""
+    indicators = torch.nn.functional.one_hot(types_train).to(z_train.dtype)  # [N, types]
+    return ridge(z_train, indicators, z_test).argmax(dim=1)
+
+
 def type_accuracy(z_train: Tensor, types_train: Tensor, z_test: Tensor, types_test: Tensor) -> dict[str, float]:
     """The share of test pictures whose type is named, from features [N, d] standardized by the training ones.
 
     `linear`: ridge regression (penalty 10) onto the types' indicators, the largest wins. `neighbor`: the type of the
     training picture with the largest cosine similarity.
     """
+    linear = name_types(z_train, types_train, z_test)
     mean, std = z_train.mean(0), z_train.std(0).clamp_min(1e-6)
-    train, test = (z_train - mean) / std, (z_test - mean) / std
-
-    with_one = [torch.cat((z, torch.ones(len(z), 1, dtype=z.dtype)), dim=1) for z in (train, test)]  # [N, d + 1]
-    indicators = torch.nn.functional.one_hot(types_train).to(train.dtype)  # [N, types]
-    gram = with_one[0].T @ with_one[0] + 10 * torch.eye(with_one[0].shape[1], dtype=train.dtype)
-    linear = (with_one[1] @ torch.linalg.solve(gram, with_one[0].T @ indicators)).argmax(dim=1)
-
-    similarity = torch.nn.functional.normalize(test) @ torch.nn.functional.normalize(train).T  # [N_test, N_train]
-    neighbor = types_train[similarity.argmax(dim=1)]
+    train, test = (torch.nn.functional.normalize((z - mean) / std) for z in (z_train, z_test))
+    neighbor = types_train[(test @ train.T).argmax(dim=1)]  # of similarities [N_test, N_train]
     return {
         name: float((named == types_test).double().mean())
         for name, named in (("linear", linear), ("neighbor", neighbor))
     }
+
+
+def make_folds(groups: Tensor, seed: int = 0) -> Tensor:
+    """Numbers [N], 0 .. 4 or as many as there are groups: pictures of one group (a photograph) [N] have the same.
+
+    Raises ValueError for fewer than three groups: to learn from, to choose a penalty with and to test.
+    """
+    names, which = groups.unique(return_inverse=True)
+    if len(names) < 3:
+        raise ValueError(f"{len(names)} photographs cannot be probed; three or more are wanted")
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))
+    return (order % min(FOLDS, len(names)))[which]
+
+
+def type_and_level(z: Tensor, types: Tensor, levels: Tensor, folds: Tensor) -> dict[str, float]:
+    """The shares of pictures whose type, and whose level, a linear probe names from features [N, d].
+
+    `type`: one of 25, by `name_types` from the pictures of the other folds. `level`: one of 5 given the type, by a
+    probe for each type that learns from the other folds' pictures of this type only. Chance is 1/25 and 1/5; since
+    four classes leave a picture as it was, no probe names more than 122/125 of the types.
+    """
+    named_types, named_levels = torch.empty_like(types), torch.empty_like(levels)
+    for fold in folds.unique():
+        test = folds == fold
+        named_types[test] = name_types(z[~test], types[~test], z[test])
+        for kind in types[test].unique():
+            train_kind, test_kind = (part & (types == kind) for part in (~test, test))
+            named_levels[test_kind] = name_types(z[train_kind], levels[train_kind], z[test_kind])
+    return {
+        "type": (named_types == types).double().mean().item(),
+        "level": (named_levels == levels).double().mean().item(),
+    }
+
+
+def score_direction(z: Tensor, scores: Tensor, folds: Tensor) -> float:
+    """The SROCC of scores [N] with the places of their pictures along the best linear direction of features [N, d].
+
+    The direction of a fold's pictures is that of ridge regression onto the scores of the other folds' pictures, with
+    the penalty that has the least squared error on the next fold when it learns from the folds that are left.
+    """
+    targets = (scores - scores.mean())[:, None]
+    places = torch.empty_like(scores)
+    for fold in folds.unique():
+        test, chooses = folds == fold, folds == (fold + 1) % (folds.max() + 1)
+        learns = ~test & ~chooses
+        errors = {
+            penalty: (ridge(z[learns], targets[learns], z[chooses], penalty) - targets[chooses]).square().sum().item()
+            for penalty in PENALTIES
+        }
+        best = min(errors, key=errors.__getitem__)
+        places[test] = ridge(z[~test], targets[~test], z[test], best)[:, 0]
+    return srocc(places, scores)
 
 
 def probe_types(

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_iqa import curves, figures
+from ssl_iqa import curves, figures, plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +60,7 @@ def write(folder: Path, lines: Records, end: str = "") -> Path:
 
 def draw(*folders: Path) -> "Figure":
     logs = map(curves.read_log, folders)
-    return curves.draw(dict(zip(curves.run_names(folders), logs, strict=True)))
+    return curves.draw(dict(zip(plots.run_names(folders), logs, strict=True)))
 
 
 def panels(figure: "Figure") -> dict[str, "Axes"]:
@@ -184,7 +184,7 @@ def test_panels_without_values_are_left_out(tmp_path: Path, logged: dict[str, fl
 
 def pixels(figure: "Figure") -> np.ndarray:
     """The figure's PNG, [H, W, 3]."""
-    encoded, _ = curves.encode(figure, ".png")
+    encoded, _ = plots.encode(figure, ".png")
     with Image.open(BytesIO(encoded)) as page:
         return np.asarray(page.convert("RGB")).astype(int)
 
@@ -235,14 +235,14 @@ def test_twenty_runs_are_told_apart(tmp_path: Path) -> None:
         for line in axes.lines:
             if line.get_marker() != "o":
                 assert len(line.get_markevery()) >= 10
-    encoded, size = curves.encode(figure, ".png")
+    encoded, size = plots.encode(figure, ".png")
     assert len(encoded) < 300_000 and size.startswith("1200 x ")
 
 
 def test_colors_are_told_apart_by_the_color_blind() -> None:
     """Seen as by people without one kind of cones (Machado et al., 2009, severity 1), any two differ in CIELAB."""
     skimage_color = pytest.importorskip("skimage.color")
-    linear = np.array([colors.to_rgb(color) for color in [*curves.COLORS, "#ffffff"]])
+    linear = np.array([colors.to_rgb(color) for color in [*plots.COLORS, "#ffffff"]])
     linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
     matrices = {
         "protanopia": [
@@ -283,7 +283,7 @@ def test_colors_are_told_apart_by_the_color_blind() -> None:
     ],
 )
 def test_names_are_the_parts_of_the_paths_that_differ(folders: list[str], names: list[str]) -> None:
-    assert curves.run_names([Path(folder) for folder in folders]) == names
+    assert plots.run_names([Path(folder) for folder in folders]) == names
 
 
 def test_a_name_is_shown_as_it_is(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_the_readers_own_settings_change_nothing(tmp_path: Path) -> None:
     encoded = []
     for settings in ({}, {"axes.facecolor": "#ffcccc"}, {"savefig.bbox": "tight"}):
         with matplotlib.rc_context(settings):
-            encoded.append(curves.encode(draw(folder), ".png"))
+            encoded.append(plots.encode(draw(folder), ".png"))
     assert encoded[0] == encoded[1] == encoded[2]
 
 
@@ -403,7 +403,7 @@ def test_without_matplotlib_a_line_says_how_to_get_it(
 ) -> None:
     folder = write(tmp_path / "run", records(2))
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert_error(tmp_path, capsys, [folder], ("curves are drawn with matplotlib: pip install 'ssl_iqa[figures]'",))
+    assert_error(tmp_path, capsys, [folder], ("figures are drawn with matplotlib: pip install 'ssl_iqa[figures]'",))
 
 
 def assert_error(folder: Path, capsys: pytest.CaptureFixture[str], arguments: list, wanted: tuple[str, ...]) -> None:
@@ -421,10 +421,10 @@ def test_matplotlib_is_loaded_only_to_draw() -> None:
     """The other figures do without it, and pyplot, which would open windows, is never used."""
     code = """
 import sys
-from ssl_iqa import curves, figures
+from ssl_iqa import curves, figures, plots
 assert "matplotlib" not in sys.modules
 log = {"epoch": [1]} | {name: [0.5] for name in curves.FIELDS}
-curves.encode(curves.draw({"run": log}), ".png")
+plots.encode(curves.draw({"run": log}), ".png")
 assert "matplotlib" in sys.modules and "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])

@@ -1,0 +1,104 @@
+"""Figure 4: pictures in the order of their predicted score."""
+
+from collections.abc import Sequence
+from math import ceil
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from ssl_iqa import data, runs, score, sets, views
+from ssl_iqa.distortions.compression import to_bytes, to_pil
+from ssl_iqa.pages import HEAD, MARGIN, new_page, put_cell
+
+CELL, GAP, CAPTION, CAPTION_SIZE = (280, 210), 16, 34, 17  # pixels: a cell's most, between cells, below them
+
+
+class Scored(NamedTuple):
+    """A picture [3, H, W] in [0, 1] with its predicted and, where it is known, its true score."""
+
+    picture: Tensor
+    predicted: float
+    true: float | None
+
+
+def rank_folder(model: score.Model, folder: Path, count: int) -> tuple[list[Scored], int]:
+    """`count` of a folder's pictures, evenly spaced along their ranking, best first, and how many were ranked.
+
+    Files that cannot be read are named and left out. Raises ValueError where none can be.
+    """
+    paths, predicted, skipped = data.list_pictures(folder), {}, []
+    for i, path in enumerate(runs.bar(paths, "pictures")):
+        try:
+            (predicted[i],) = score.score_pictures(model, [score.read_picture(model, path)])
+        except (data.UnreadableImage, OSError):
+            skipped.append(path)
+    views.name_skipped(skipped, set())
+    if not predicted:
+        raise ValueError(f"{folder}: none of its {len(paths)} pictures can be read")
+    return [Scored(score.read_picture(model, paths[i]), predicted[i], None) for i in spaced(predicted, count)], len(
+        predicted
+    )
+
+
+def rank_test_part(model: score.Model, path: Path, spec: str, count: int) -> tuple[list[Scored], int]:
+    """The same for the test part of a labeled set, whose split is that in the results.json beside the model's file.
+
+    Raises FileNotFoundError or ValueError where that run has not split this set.
+    """
+    labeled = sets.load_labeled(spec)
+    results = path.parent / runs.RESULTS
+    if not results.is_file():
+        raise FileNotFoundError(f"{results}: no such file; the split that the model was trained with is wanted")
+    split = runs.read_json(results).get("split", {})
+    if set().union(*split.values()) != set(labeled.references):
+        raise ValueError(f"{results}: the split of another set, not of {spec}")
+    pictures = views.LabeledPictures(labeled, data.part_indices(labeled.references, split["test"]))
+    predicted, skipped = {}, []
+    for place in runs.bar(range(len(pictures)), "pictures"):
+        index, picture = pictures[place]
+        if picture is None:
+            skipped.append(labeled.paths[index])
+        else:
+            (predicted[index],) = score.score_pictures(model, [views.to_float(picture)])
+    views.name_skipped(skipped, set())
+    if not predicted:
+        raise ValueError(f"{spec}: none of the test part's {len(pictures)} pictures can be read")
+    return [
+        Scored(views.read_labeled(labeled, i), predicted[i], labeled.scores[i]) for i in spaced(predicted, count)
+    ], len(predicted)
+
+
+def spaced(predicted: dict[int, float], count: int) -> list[int]:
+    """`count` of the pictures, evenly spaced from the best to the worst, both among them; all where there are no more.
+
+    A single one is the best.
+    """
+    order = sorted(predicted, key=lambda i: -predicted[i])  # of equal ones the first comes first
+    places = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)
+    return [order[place] for place in places]
+
+
+def page(shown: Sequence[Scored], ranked: int, columns: int, title: str) -> Image.Image:
+    """The pictures row by row, the best first, whole: larger ones than a cell are reduced, none is enlarged."""
+    (pictures, predicted, true) = zip(*shown, strict=True)
+    cells = []
+    for picture in pictures:
+        (pixels,) = to_bytes(picture[None])
+        cell = to_pil(pixels)
+        cell.thumbnail(CELL, Image.Resampling.LANCZOS)
+        cells.append(cell)
+    width, height = (max(sizes) for sizes in zip(*(cell.size for cell in cells), strict=True))
+    columns = min(columns, len(cells))
+    some = f"{len(shown)} of {ranked}, evenly spaced along the ranking" if len(shown) < ranked else f"all {ranked}"
+    known = " (true)" if true[0] is not None else ""
+    note = f"Best first, {some}. Below each: predicted{known} score, 1 (worst) to 10 (best)."
+    step, row = width + GAP, height + CAPTION
+    drawn = new_page(columns * step - GAP, ceil(len(cells) / columns) * row, title, note)
+    for i, (cell, y_hat, y) in enumerate(zip(cells, predicted, true, strict=True)):
+        left = MARGIN + i % columns * step + (width - cell.width) // 2
+        top = HEAD + i // columns * row + (height - cell.height) // 2
+        put_cell(drawn, left, top, cell, f"{y_hat:.2f}", "" if y is None else f"({y:.2f})", CAPTION_SIZE)
+    return drawn
