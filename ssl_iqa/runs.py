@@ -20,7 +20,8 @@ from ssl_iqa import distributed
 
 CONFIG, SPLITS, LOG, RESULTS, LAUNCH = "config.json", "splits.json", "log.jsonl", "results.json", "launch.txt"
 LAST, BEST, ENCODER, MODEL = "last.pt", "best.pt", "encoder.pt", "model.pt"
-FILES = (CONFIG, SPLITS, LOG, RESULTS, LAUNCH, LAST, BEST, ENCODER, MODEL)
+NEAR_DUPLICATES = "near_duplicates.json"
+FILES = (CONFIG, SPLITS, LOG, RESULTS, LAUNCH, LAST, BEST, ENCODER, MODEL, NEAR_DUPLICATES)
 NUMBERED = "epoch-*.pt"  # the checkpoints that --keep keeps
 TENSORBOARD = "tensorboard"  # a folder
 ONE_SIGTERM = 5.0  # seconds, see stop_signals
