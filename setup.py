@@ -27,7 +27,14 @@ setup(
         "figures": ["matplotlib>=3.7"],
         "tensorboard": ["tensorboard>=2.12"],
         "test": [
-            *("pytest>=7", "hypothesis>=6.80", "scikit-image>=0.21", "pytorch-metric-learning>=2.3", "timm>=1.0"),
+            *(
+                "pytest>=7",
+                "hypothesis>=6.80",
+                "scikit-image>=0.21",
+                "pytorch-metric-learning>=2.3",
+                "timm>=1.0",
+                "imagehash>=4.3",
+            ),
             *("imaug>=0.4.3", "webdataset>=1.0", "matplotlib>=3.7", "tensorboard>=2.12", "ruff>=0.6"),
         ],
     },

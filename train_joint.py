@@ -42,7 +42,8 @@ class Settings:
     near_duplicates: str = setting(
         "report",
         "data",
-        "what to do with photographs of a folder that the labeled set holds, too; looking for them hashes all pictures",
+        "photographs of a folder that the labeled set holds, too; to find them, all pictures are read once before"
+        " training, 150,000 PNG files in about an hour of one core, which the workers share",
         choices=("report", "remove", "ignore"),
     )
     crop: int = setting(224, "data", "side of the views, pixels", low=32)

@@ -89,9 +89,7 @@ def find_pictures(
             found = data.list_pictures(unlabeled)
             kept = [path for path in found if path not in left_out]
             if left_out and len(kept) < 2:
-                raise ValueError(
-                    f"--near-duplicates remove: {len(kept)} of {len(found)} unlabeled photographs are left"
-                )
+                raise ValueError(f"--near-duplicates remove: leaves {len(kept)} of the {len(found)} pictures there")
             names = list(data.split_pictures(kept, seed))
         reduce = data.DEMO_REDUCE if unlabeled == "demo" else 1
         train, val = (UnlabeledViews(paths, size, reduce, distortions, on_device) for paths in names)
