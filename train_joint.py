@@ -43,7 +43,7 @@ class Settings:
         "report",
         "data",
         "photographs of a folder that the labeled set holds, too; to find them, all pictures are read once before"
-        " training, 150,000 PNG files in about an hour of one core, which the workers share",
+        " training, 150,000 PNG files in half an hour of one core, which the workers share",
         choices=("report", "remove", "ignore"),
     )
     crop: int = setting(224, "data", "side of the views, pixels", low=32)

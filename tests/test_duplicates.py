@@ -123,6 +123,13 @@ NAMES = ["a re-encoded.jpg", "b resized.png", "c mirrored.jpg"]
 REFERENCES = ["reference 3", "reference 5", "reference 7"]
 
 
+def test_a_labeled_photograph_named_often_is_hashed_once(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed = []
+    monkeypatch.setattr(duplicates, "phash", lambda picture: hashed.append(picture) or phash(picture))
+    path = str(photographs / "0.png")
+    assert near_duplicates([path], [path] * 3) == ([(path, path, 0)], []) and len(hashed) == 2
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_copies_are_found_and_no_other_photograph(copies: Path, scored: Path, workers: int) -> None:
     labeled = data.load_labeled(f"csv:{scored}")
