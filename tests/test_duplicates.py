@@ -55,12 +55,10 @@ def test_a_flat_picture_has_one_bit_its_mean(gray: int) -> None:
 
 
 def test_colors_count_by_their_luma() -> None:
-    bands = np.zeros((32, 32, 3), dtype=np.uint8)
-    bands[:, 8:16, 0], bands[:, 16:24, 1], bands[:, 24:, 2] = 255, 255, 255
-    luma = np.zeros((32, 32))
-    luma[:, 8:16], luma[:, 16:24], luma[:, 24:] = 76, 150, 29  # 0.299, 0.587 and 0.114 of 255
-    low = fft.dctn(luma, type=2)[:8, :8].round(6).flatten()
-    assert np.array_equal(phash(as_bytes(Image.fromarray(bands)))[0], low > np.median(low))
+    colors = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    for weights, is_ours in (((0.299, 0.587, 0.114), True), ((1 / 3, 1 / 3, 1 / 3), False)):  # BT.601's, and others
+        low = fft.dctn((colors @ weights).round(), type=2)[:8, :8].flatten()
+        assert np.array_equal(phash(as_bytes(Image.fromarray(colors)))[0], low > np.median(low)) == is_ours
 
 
 # --- the search ---
