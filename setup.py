@@ -30,8 +30,8 @@ setup(
         "tensorboard": ["tensorboard>=2.12"],
         "test": [
             *("pytest>=7", "hypothesis>=6.80", "scikit-image>=0.21", "pytorch-metric-learning>=2.3", "timm>=1.0"),
-            *("imaug>=0.4.3", "openpyxl>=3.1", "webdataset>=1.0", "matplotlib>=3.7", "tensorboard>=2.12", "ruff>=0.6"),
-            *("scikit-learn>=1.2", "piq>=0.8"),
+            *("imagehash>=4.3", "imaug>=0.4.3", "openpyxl>=3.1", "webdataset>=1.0", "matplotlib>=3.7"),
+            *("piq>=0.8", "scikit-learn>=1.2", "tensorboard>=2.12", "ruff>=0.6"),
         ],
     },
 )

@@ -12,11 +12,12 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ssl_iqa import checkpoint, data, distributed, probe, report, runs, sets, views
+from ssl_iqa import checkpoint, data, distributed, duplicates, probe, report, runs, sets, views
 from ssl_iqa.cli import add_flags, flag, setting, settings_from
 from ssl_iqa.distortions import as_plain, load_distortions
 from ssl_iqa.lars import LARS
@@ -38,6 +39,13 @@ class Settings:
         "kadis", "data", "types and levels: `kadis`, `distinct`, `imgaug` or a TOML or JSON file (docs/distortions.md)"
     )
     distort_on: str = setting("worker", "data", "where pictures are distorted", choices=("worker", "device"))
+    near_duplicates: str = setting(
+        "report",
+        "data",
+        "photographs of a folder that the labeled set holds, too; to find them, all pictures are read once before"
+        " training, 150,000 PNG files in half an hour of one core, which the workers share",
+        choices=("report", "remove", "ignore"),
+    )
     crop: int = setting(224, "data", "side of the views, pixels", low=32)
     epoch_size: int = setting(0, "data", "unlabeled pictures an epoch; 0: each once", low=0)
     validation_size: int = setting(0, "data", "unlabeled pictures to validate with; 0: each once", low=0)
@@ -338,13 +346,22 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
 
 
 def set_up(
-    settings: Settings, args: argparse.Namespace, out: Path, device: torch.device, is_restarted: bool
+    settings: Settings,
+    args: argparse.Namespace,
+    out: Path,
+    device: torch.device,
+    is_restarted: bool,
+    near: dict[str, Any] | None,
 ) -> tuple[checkpoint.Run, Pictures, Streams, Streams]:
-    """The run, new or as it was saved, its pictures, and the batches to train and to validate with."""
+    """The run, new or as it was saved, its pictures, and the batches to train and to validate with.
+
+    `near` is the report on near-duplicates, where they were looked for.
+    """
     distortions = load_distortions(settings.distortions)
     plain_settings, plain_classes = asdict(settings), as_plain(distortions)
     has_saved = args.resume or (is_restarted and (out / runs.LAST).exists())
     saved = checkpoint.read_run(out, plain_settings, plain_classes) if has_saved else None
+    is_removed = near and settings.near_duplicates == "remove"
     pictures = find_pictures(
         settings.unlabeled,
         settings.labeled,
@@ -353,6 +370,7 @@ def set_up(
         on_device=settings.distort_on == "device",
         seed=settings.seed,
         workers=settings.workers,
+        left_out={found["unlabeled"] for found in near["found"]} if is_removed else (),
     )
     if saved:
         checkpoint.check_splits(out, pictures.splits)
@@ -377,6 +395,8 @@ def set_up(
         is_default_demo = args.out is None and settings.unlabeled == "demo"
         runs.prepare_folder(out, keep=args.resume or is_restarted, replace=args.overwrite or is_default_demo)
         checkpoint.begin(run, pictures.splits)
+        if near:
+            runs.write_json(near, out / runs.NEAR_DUPLICATES)
     return run, pictures, streams, val_streams
 
 
@@ -387,10 +407,20 @@ def main(arguments: list[str] | None = None) -> None:
         device = runs.use_device(settings.device, settings.workers, settings.amp)
     with distributed.processes(device), report.one_voice(distributed.is_main()):
         is_restarted = distributed.every(runs.is_of_this_launch(out))[0]
+        with runs.clear_errors():
+            near = duplicates.search_for_training(
+                settings.near_duplicates,
+                settings.unlabeled,
+                settings.labeled,
+                settings.workers,
+                recorded=out / runs.NEAR_DUPLICATES if args.resume or is_restarted else None,
+            )
         with runs.clear_errors(), distributed.together():
-            run, pictures, streams, val_streams = set_up(settings, args, out, device, is_restarted)
+            run, pictures, streams, val_streams = set_up(settings, args, out, device, is_restarted, near)
         progress, nets = run.progress, distributed.parallel(run.nets, device)
         write_scalars = report.tensorboard(run) if args.tensorboard and distributed.is_main() else None
+        if near:
+            duplicates.print_report(near, settings.near_duplicates, out / runs.NEAR_DUPLICATES)
         report.print_start(run, pictures.splits, len(streams), device)
 
         with runs.stop_signals() as is_stopped, checkpoint.clear_end(run):

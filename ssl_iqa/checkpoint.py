@@ -21,8 +21,19 @@ from ssl_iqa import distributed, runs
 from ssl_iqa.model import Networks, encoder_state
 from ssl_iqa.shards import is_shards
 
-# Where and how fast a run computes, and what it keeps; of `distortions` the classes are compared, not the name.
-MAY_DIFFER = ("workers", "device", "distort_on", "distortions", "amp", "compile", "save_every", "keep")
+# Where and how fast a run computes, what it keeps and reports; of `distortions` the classes are compared, not the name,
+# and of `near_duplicates` whether they are removed.
+MAY_DIFFER = (
+    "workers",
+    "device",
+    "distort_on",
+    "distortions",
+    "amp",
+    "compile",
+    "save_every",
+    "keep",
+    "near_duplicates",
+)
 
 
 @dataclass
@@ -169,6 +180,9 @@ def read_run(out: Path, settings: dict[str, Any], distortions: list[list]) -> di
         for name, was in state["settings"].items()
         if name not in MAY_DIFFER and was != settings.get(name)
     ]
+    near = [state["settings"].get("near_duplicates", "ignore"), settings["near_duplicates"]]
+    if "remove" in near and near[0] != near[1]:
+        differing.append(f"--near-duplicates was {near[0]}, is {near[1]}")
     if state["progress"].get("step") and is_shards(settings["unlabeled"]):  # who reads what depends on their numbers
         workers, processes = state["settings"]["workers"], state["processes"]
         if (workers, processes) != (settings["workers"], distributed.size()):

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -65,8 +65,11 @@ def find_pictures(
     on_device: bool,
     seed: int,
     workers: int,
+    left_out: Collection[str] = (),
 ) -> Pictures:
     """Section 4.1's parts of the pictures that `--unlabeled` and `--labeled` name; `labeled` may be empty.
+
+    Of a folder of unlabeled pictures the paths in `left_out` are in no part (`duplicates.search_for_training`).
 
     Labeled pictures are split 60/20/20 by reference, unlabeled ones 80/20, shards as wholes. The demo's photographs
     serve both streams and are split by source, alike in both, so that none of the labeled test part is met in training.
@@ -83,7 +86,11 @@ def find_pictures(
             parts = data.split_references(list(sources.values()), seed)
             names = [[path for path in sources if sources[path] in parts[part]] for part in ("train", "val")]
         else:
-            names = list(data.split_pictures(data.list_pictures(unlabeled), seed))
+            found = data.list_pictures(unlabeled)
+            kept = [path for path in found if path not in left_out]
+            if left_out and len(kept) < 2:
+                raise ValueError(f"--near-duplicates remove: leaves {len(kept)} of the {len(found)} pictures there")
+            names = list(data.split_pictures(kept, seed))
         reduce = sets.DEMO_REDUCE if unlabeled == "demo" else 1
         train, val = (UnlabeledViews(paths, size, reduce, distortions, on_device) for paths in names)
         names = [[*map(os.path.basename, paths)] for paths in names]

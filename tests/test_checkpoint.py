@@ -348,7 +348,7 @@ def test_a_checkpoint_of_an_older_version_goes_on(joint_arguments: Arguments, tm
     train_joint.main(joint_arguments(out=tmp_path / "run", epochs=1))
     state = load(tmp_path / "run" / "last.pt")
     state["settings"]["epochs"] = 2
-    for name in ("accumulate", "amp", "compile", "save_every", "keep"):
+    for name in ("accumulate", "amp", "compile", "save_every", "keep", "near_duplicates"):
         del state["settings"][name]
     for name in ("step", "sums", "counts"):
         del state["progress"][name]

@@ -199,6 +199,8 @@ def test_a_run_of_two_processes_is_that_of_one(
     for one, two in zip(*records, strict=True):
         for name in ("L_cont", "L_r", "L", "grad_norm", "val_L", "val_SROCC"):
             assert one[name] == pytest.approx(two[name], rel=1e-3), name
+    reports = [(run / "near_duplicates.json").read_text() for run in (folder, tmp_path)]
+    assert reports[0] == reports[1]
     for line in ("cpu, 2 processes", "epoch   1/2", "epoch   2/2", "Which of the 25 types"):
         assert printed.count(line) == 1  # of two that could have printed
 

@@ -359,7 +359,7 @@ def test_a_run_leaves_its_files(joint_arguments: Arguments, tmp_path: Path, caps
     arguments = joint_arguments(out=tmp_path, seed=3, epochs=2)
     train_joint.main(arguments)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        *("best.pt", "config.json", "encoder.pt", "last.pt", "log.jsonl", "splits.json")
+        *("best.pt", "config.json", "encoder.pt", "last.pt", "log.jsonl", "near_duplicates.json", "splits.json")
     ]
     settings, _ = train_joint.parse_arguments(arguments)
     config = json.loads((tmp_path / "config.json").read_text())
