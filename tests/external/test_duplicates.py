@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from ssl_iqa import sets
+from ssl_iqa import data, sets
 from ssl_iqa.duplicates import phash
 
 PHOTOGRAPHS = [*sets.demo_sources()][::8]
