@@ -26,9 +26,9 @@ def resampled(
     splits: Sequence[Tested],
     statistic: Callable[[np.ndarray, np.ndarray], float],
     seed: int,
-    resamples: int = RESAMPLES,
+    resamples: int | None = None,
 ) -> np.ndarray:
-    """The mean over splits of `statistic(predicted, true)` for each resample, [resamples].
+    """The mean over splits of `statistic(predicted, true)` for each resample, [resamples], by default RESAMPLES.
 
     A resample draws as many references as the splits have together, with replacement; a picture of a reference that was
     drawn c times comes c times, in every split whose test part has it. Two encoders on the same splits, with the same
@@ -38,7 +38,7 @@ def resampled(
     number = {name: i for i, name in enumerate(names)}
     of_pictures = [np.array([number[name] for name in split.references]) for split in splits]
     rng = np.random.default_rng(seed)
-    found = np.full((resamples, len(splits)), np.nan)
+    found = np.full((resamples or RESAMPLES, len(splits)), np.nan)
     for row in found:
         counts = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))  # [references]
         for i, (split, references) in enumerate(zip(splits, of_pictures, strict=True)):
