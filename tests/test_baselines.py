@@ -69,7 +69,7 @@ def test_the_validation_part_chooses(monkeypatch: pytest.MonkeyPatch, wanted: st
     np.testing.assert_allclose(predicted, fitted(x[:, None], scores, 10, gamma), rtol=1e-9)
 
 
-def test_of_the_validation_part_the_order_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_the_validation_part_the_order_counts() -> None:
     features, scores = set_of()
     before = svr_predictions(features, scores, PARTS)
     scores[60:80] = scores[60:80] ** 9
@@ -82,6 +82,14 @@ def test_the_first_of_equally_good_pairs_is_taken(monkeypatch: pytest.MonkeyPatc
     features, _ = set_of(features=1)
     scores = 5 + features[:, 0]  # every pair gets an SROCC of 1
     np.testing.assert_allclose(svr_predictions(features, scores, PARTS), fitted(features, scores, 3, 0.01), rtol=1e-9)
+
+
+def test_a_pair_that_predicts_one_score_for_all_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "PENALTIES", (4,))
+    monkeypatch.setattr(baselines, "GAMMAS", (1e9, 0.25))  # so narrow a kernel reaches no other picture
+    features, scores = set_of()
+    scores[60:80] *= -1  # so that the other pair's SROCC is below 0
+    np.testing.assert_allclose(svr_predictions(features, scores, PARTS), fitted(features, scores, 4, 0.25), rtol=1e-9)
 
 
 def test_pictures_without_features_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

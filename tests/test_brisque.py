@@ -65,6 +65,8 @@ def test_gray_levels_are_whole_with_halves_rounded_up() -> None:
     gray = to_gray(torch.from_numpy(rgb).to(torch.uint8) / 255)
     assert gray.dtype == torch.float64
     np.testing.assert_array_equal(gray, (thousandths + 500) // 1000)
+    for nearly in (-1e-6, 1e-6):  # 0.0003 of a color's level off
+        assert torch.equal(to_gray(torch.from_numpy(rgb) / 255 + nearly), gray)
     assert gray[0, 0, :3].tolist() == [255, 29, 119]  # 28.5 and 118.501
 
 
