@@ -24,11 +24,12 @@ setup(
     extras_require={
         "imgaug": ["imaug>=0.4.3"],
         "shards": ["webdataset>=1.0"],
-        "figures": ["matplotlib>=3.7"],
+        "figures": ["matplotlib>=3.7", "scikit-learn>=1.2"],
         "tensorboard": ["tensorboard>=2.12"],
         "test": [
             *("pytest>=7", "hypothesis>=6.80", "scikit-image>=0.21", "pytorch-metric-learning>=2.3", "timm>=1.0"),
-            *("imaug>=0.4.3", "webdataset>=1.0", "matplotlib>=3.7", "tensorboard>=2.12", "ruff>=0.6"),
+            *("imaug>=0.4.3", "webdataset>=1.0", "matplotlib>=3.7", "scikit-learn>=1.2", "tensorboard>=2.12"),
+            "ruff>=0.6",
         ],
     },
 )

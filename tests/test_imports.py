@@ -12,7 +12,11 @@ PACKAGE = ROOT / "ssl_iqa"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = [path for path in sorted(ROOT.glob("*.py")) if path.name != "setup.py"]
 DEPENDENCIES = {"torch", "torchvision", "numpy", "scipy", "PIL", "tqdm", "tomli"}  # setup.py's install_requires
-EXTRAS = {"matplotlib", "webdataset"}  # its extras: imported where they are used, so that the rest goes without
+EXTRAS = {
+    "matplotlib",
+    "sklearn",
+    "webdataset",
+}  # its extras: imported where used, so that the rest goes without
 
 
 def parse(path: Path) -> ast.Module:
@@ -84,7 +88,18 @@ def test_argparse_is_in_cli_and_the_commands_only() -> None:
     assert all(path == PACKAGE / "cli.py" or is_command(path) for path in with_argparse)
     assert all(is_command(path) for path in SCRIPTS)
     libraries = ("model", "losses", "lars", "metrics", "data", "views", "runs", "checkpoint", "report")
-    libraries += ("distributed", "samplers", "streams")
+    libraries += (
+        "distributed",
+        "samplers",
+        "streams",
+        "plots",
+        "pages",
+        "curves",
+        "tsne",
+        "ranking",
+        "scatter",
+        "score",
+    )
     assert not {PACKAGE / f"{name}.py" for name in libraries} & set(with_argparse)
 
 
