@@ -25,7 +25,7 @@ setup(
         "imgaug": ["imaug>=0.4.3"],
         "sets": ["openpyxl>=3.1"],
         "shards": ["webdataset>=1.0"],
-        "figures": ["matplotlib>=3.7"],
+        "figures": ["matplotlib>=3.7", "scikit-learn>=1.2"],
         "baselines": ["scikit-learn>=1.2"],
         "tensorboard": ["tensorboard>=2.12"],
         "test": [

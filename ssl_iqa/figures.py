@@ -202,6 +202,8 @@ def draw_tsne(args: argparse.Namespace) -> tuple[bytes, str]:
     for name, low, high in (("count", 250 if args.scores is None else 3, 10**6), ("seed", 0, 2**31 - 1)):
         if not low <= getattr(args, name) <= high:
             raise ValueError(f"--{name} {getattr(args, name)}: {low} to {high} is wanted")
+    if args.crop is not None and args.crop < 32:
+        raise ValueError(f"--crop {args.crop}: 32 or more is wanted")
     if args.part and args.scores is None:
         raise ValueError(f"--part {args.part}: of --scores only")
     encoders, folders = tsne.read_encoders(args.encoders, args.arch, args.seed)

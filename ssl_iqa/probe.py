@@ -8,6 +8,7 @@ photographs and are tested on others that they have not seen. Chance is 1/25.
 
 import argparse
 import copy
+import math
 from pathlib import Path
 
 import numpy as np
@@ -131,11 +132,13 @@ def type_and_level(z: Tensor, types: Tensor, levels: Tensor, folds: Tensor) -> d
 def score_direction(z: Tensor, scores: Tensor, folds: Tensor) -> float:
     """The SROCC of scores [N] with the places of their pictures along the best linear direction of features [N, d].
 
-    The direction of a fold's pictures is that of ridge regression onto the scores of the other folds' pictures, with
-    the penalty that has the least squared error on the next fold when it learns from the folds that are left.
+    The direction for a fold's pictures is that of ridge regression onto the scores of the other folds' pictures, with
+    the penalty that has the least squared error on the next fold when it learns from those that are left. Returns the
+    mean of the folds' SROCCs: directions of two folds differ in length and offset. Folds in which it is not defined
+    (a single picture, equal scores) are left out; nan where all are.
     """
     targets = (scores - scores.mean())[:, None]
-    places = torch.empty_like(scores)
+    found = []
     for fold in folds.unique():
         test, chooses = folds == fold, folds == (fold + 1) % (folds.max() + 1)
         learns = ~test & ~chooses
@@ -144,8 +147,10 @@ def score_direction(z: Tensor, scores: Tensor, folds: Tensor) -> float:
             for penalty in PENALTIES
         }
         best = min(errors, key=errors.__getitem__)
-        places[test] = ridge(z[~test], targets[~test], z[test], best)[:, 0]
-    return srocc(places, scores)
+        places = ridge(z[~test], targets[~test], z[test], best)[:, 0]
+        found.append(srocc(places, scores[test]) if len(places) > 1 else math.nan)
+    defined = [value for value in found if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan
 
 
 def probe_types(

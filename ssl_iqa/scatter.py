@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # an extra: what draws imports it
 
 HEADER = ["image", "reference", "distortion", "level", "score", "predicted"]
 MOST_IN_A_ROW = 3
-TYPES_WIDTH, BAR, GROUP_GAP = 5, 0.085, 0.07  # inches: of the figure of types, of a bar, between two types
+TYPES_WIDTH, BAR, GROUP_GAP = 5, 0.07, 0.07  # inches: of the figure of types, of a bar, between two types
 
 
 class Predictions(NamedTuple):
@@ -69,15 +69,15 @@ def draw_scatter(predictions: dict[str, Predictions]) -> "Figure":
     """A panel a run: a dot a picture, the logistic that `plcc_logistic` fits, a dotted line where both are equal."""
     columns = min(MOST_IN_A_ROW, len(predictions))
     rows = -(-len(predictions) // columns)
-    every = np.concatenate([part for run in predictions.values() for part in (run.scores, run.predicted)])
-    ends = (min(1, every.min()) - 0.2, max(10, every.max()) + 0.2)
+    predicted = np.concatenate([run.predicted for run in predictions.values()])
+    ends = (min(1, predicted.min()) - 0.2, max(10, predicted.max()) + 0.2)
     side = WIDTH / max(columns, 2)
-    with new_figure(rows * side + 0.2, columns * side) as figure:
+    with new_figure(rows * side, columns * side) as figure:
         for i, (name, run) in enumerate(predictions.items()):
             axes = figure.add_subplot(rows, columns, i + 1)
             draw_run(axes, run, ends)
             axes.set_title(name, parse_math=False, fontweight="bold")
-            axes.set(xlim=ends, ylim=ends, xticks=range(1, 11), yticks=range(1, 11), aspect="equal")
+            axes.set(xlim=ends, ylim=(0.8, 10.2), xticks=range(1, 11), yticks=range(1, 11))
             if i % columns == 0:
                 axes.set_ylabel("true score")
             if i + columns >= len(predictions):  # none below it
@@ -96,7 +96,7 @@ def draw_run(axes: "Axes", run: Predictions, ends: tuple[float, float]) -> None:
         axes.plot(x, logistic(x, *parameters), color=COLORS[1], linewidth=1.6)
         words += f"\nafter logistic {plcc_logistic(run.predicted, run.scores):.3f}"
     box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 2}
-    axes.text(0.04, 0.96, words, transform=axes.transAxes, va="top", color=DARK, bbox=box)
+    axes.text(0.97, 0.03, words, transform=axes.transAxes, ha="right", color=DARK, bbox=box)  # where fewest dots are
 
 
 def draw_types(predictions: dict[str, Predictions]) -> "Figure":

@@ -245,6 +245,7 @@ def table(rows: dict[str, dict[str, float]]) -> str:
 def panels(figure: "Figure", points: Points, notes: dict[str, str]) -> list["Axes"]:
     """An empty panel an encoder, its name and a note above it; the axes of t-SNE have no unit and so no ticks."""
     columns = 2 if len(points) == 4 else min(MOST_IN_A_ROW, len(points))
+    figure.get_layout_engine().set(w_pad=0.08)  # inches, between one panel's note and the next one's name
     found = []
     for i, (name, places) in enumerate(points.items()):
         axes = figure.add_subplot(-(-len(points) // columns), columns, i + 1)
@@ -291,9 +292,12 @@ def draw_types(points: Points, notes: dict[str, str], classes: np.ndarray) -> "F
     with new_figure(height_of(len(points)) + KEY_ROWS * KEY_ROW) as figure:
         for axes, places in zip(panels(figure, points, notes), points.values(), strict=True):
             for level in range(1, NUM_LEVELS + 1):  # the strongest on top
-                for kind, (color, marker) in looks().items():
-                    x, y = places[classes == NUM_LEVELS * kind + level - 1].T
-                    axes.scatter(x, y, SIZES[level - 1], [shade(color, level)], marker, linewidths=0)
+                shades = {kind: shade(color, level) for kind, (color, _) in looks().items()}
+                for marker in MARKERS:
+                    kinds = [kind for kind, look in looks().items() if look[1] == marker]
+                    chosen = np.isin(classes, [NUM_LEVELS * kind + level - 1 for kind in kinds])
+                    colors = [shades[kind] for kind in classes[chosen] // NUM_LEVELS]
+                    axes.scatter(*places[chosen].T, s=SIZES[level - 1], c=colors, marker=marker, linewidths=0)
             write_numbers(axes, places, classes)
         add_key(figure)
     return figure
@@ -364,7 +368,7 @@ def draw_scores(points: Points, notes: dict[str, str], scores: np.ndarray) -> "F
         colors = ScalarMappable(Normalize(scores.min(), scores.max()), "viridis")
         order = np.random.default_rng(0).permutation(len(scores))  # so that no score is always on top
         for axes, places in zip(panels(figure, points, notes), points.values(), strict=True):
-            axes.scatter(*places[order].T, 7, colors.to_rgba(scores[order]), linewidths=0)
+            axes.scatter(*places[order].T, s=7, c=colors.to_rgba(scores[order]), linewidths=0)
         bar = figure.colorbar(colors, ax=figure.axes, aspect=35, pad=0.01)
         bar.set_label("true score, 1 (worst) to 10 (best)")
         bar.outline.set_visible(False)

@@ -90,7 +90,7 @@ def test_argparse_is_in_cli_and_the_commands_only() -> None:
     assert all(is_command(path) for path in SCRIPTS)
     libraries = ("model", "losses", "lars", "metrics", "data", "views", "runs", "checkpoint", "report")
     libraries += ("distributed", "samplers", "sets", "streams", "brisque", "baselines", "protocol", "resampling")
-    libraries += ("results", "tables")
+    libraries += ("results", "tables", "plots", "pages", "curves", "tsne", "ranking", "scatter", "score")
     assert not {PACKAGE / f"{name}.py" for name in libraries} & set(with_argparse)
 
 

@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import minimize
 
 from ssl_iqa import metrics
-from ssl_iqa.metrics import plcc, plcc_logistic, srocc, srocc_by_type
+from ssl_iqa.metrics import fit_logistic, plcc, plcc_logistic, srocc, srocc_by_type
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(1, 10, 60)
@@ -91,6 +91,17 @@ def test_logistic_mapping_is_found_exactly(b: tuple[float, ...]) -> None:
     y = logistic(X, *b)
     assert plcc_logistic(X, y) == pytest.approx(1, abs=1e-9)
     assert abs(plcc(X, y)) < 0.99
+
+
+@pytest.mark.parametrize("b", [(9.0, 2.0, 5.0, 0.7), (1.0, 8.0, 4.0, 2.0), (100.0, 0.0, 2.0, 3.0)])
+def test_the_fits_parameters_are_on_the_scales_of_the_scores(b: tuple[float, ...]) -> None:
+    assert fit_logistic(X, logistic(X, *b)) == pytest.approx(b, rel=1e-5, abs=1e-5)
+    x = np.linspace(-3, 12, 7)
+    np.testing.assert_allclose(metrics.logistic(x, *b), logistic(x, *b))
+
+
+def test_without_a_fit_there_are_no_parameters() -> None:
+    assert fit_logistic(X[:4], NOISE[:4]) is None and fit_logistic(X, 0 * X) is None and fit_logistic(0 * X, X) is None
 
 
 def test_logistic_mapping_is_the_least_squares_one() -> None:

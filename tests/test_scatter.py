@@ -49,6 +49,7 @@ def test_a_panel_has_every_picture_the_least_squares_curve_and_the_correlations(
         np.testing.assert_allclose(dots.get_offsets(), np.stack([predicted, true], axis=1))
         low, high = axes.get_xlim()
         assert low < min(1, predicted.min()) and high > max(10, predicted.max())
+        assert axes.get_ylim()[0] < 1 and axes.get_ylim()[1] > 10
 
         equal, curve = axes.lines
         assert (np.diff(equal.get_xydata(), axis=1) == 0).all()
