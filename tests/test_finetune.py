@@ -1,8 +1,10 @@
 """finetune.py: the three modes, the split, the one test at the end and its numbers."""
 
 import copy
+import csv
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 
 import finetune
 import train_joint
-from ssl_iqa import data, runs, sets, views
+from ssl_iqa import data, resampling, runs, sets, views
 from ssl_iqa.model import Encoder, Regressor, encoder_from_state, encoder_state, load_encoder
 from ssl_iqa.protocol import split_of
 
@@ -469,3 +471,183 @@ def test_joint_training_and_finetuning_end_to_end(
     assert {"spec": results["data"], **results["split"]} == joint["labeled"]
     assert results["srocc"] > 0.5  # blurred against coarse, little against much
     assert f"SROCC {results['srocc']:.3f}" in capsys.readouterr().out
+
+
+# --- tables ---
+
+
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resampling, "RESAMPLES", 50)
+
+
+def joint_run(folder: Path, spec: str, seed: int) -> Path:
+    """What finetune.py reads of a joint run: an encoder, and the split by which it was trained."""
+    folder.mkdir()
+    runs.save(encoder_state(load_encoder("random", ARCH, seed + 50)), folder / "encoder.pt")
+    labeled = sets.load_labeled(spec)
+    split = data.split_references(labeled.references, seed)
+    runs.write_json({"labeled": {"spec": spec, **split}}, folder / "splits.json")
+    return folder
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_tables_have_every_encoder_mode_and_split(
+    finetune_arguments: Arguments, scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each cell is what a run of its own gives, LP from features that are kept among them."""
+    spec = f"csv:{scored}"
+    for seed in (3, 4):
+        joint_run(tmp_path / f"ssl-{seed}", spec, seed)
+    encoders = f"random,ssl={tmp_path}/ssl-{{seed}},brisque"
+    table = {"encoder": None, "encoders": encoders, "mode": "all", "splits": 2, "seed": 3, "epochs": 1}
+    finetune.main(finetune_arguments(out=tmp_path / "table", **table))
+    cells = sorted(str(path.parent.relative_to(tmp_path / "table")) for path in tmp_path.glob("table/**/results.json"))
+    named = [f"{name}/{mode}" for name in ("random", "ssl") for mode in ("ft", "lp", "lp-ft")]
+    assert cells == sorted(f"cells/csv/{cell}/split-{seed}" for cell in ["brisque/-", *named] for seed in (3, 4))
+
+    for mode, encoder in (("lp", f"{tmp_path}/ssl-4"), ("ft", "random"), ("lp-ft", f"{tmp_path}/ssl-4/encoder.pt")):
+        one = {"mode": mode, "encoder": encoder, "arch": None if "ssl" in encoder else ARCH, "seed": 4, "epochs": 1}
+        finetune.main(finetune_arguments(out=tmp_path / mode, **one))
+        name = "ssl" if "ssl" in encoder else "random"
+        cell = tmp_path / "table" / "cells" / "csv" / name / mode / "split-4"
+        assert (cell / "predictions.csv").read_bytes() == (tmp_path / mode / "predictions.csv").read_bytes()
+
+    shown = capsys.readouterr().out
+    lines = (tmp_path / "table" / "tables.csv").read_text().splitlines()
+    assert len(lines) == 1 + 14 and f"{(tmp_path / 'table' / 'tables.md').read_text()}" in shown
+    content = json.loads((tmp_path / "table" / "tables.json").read_text())
+    lp = [results_of(tmp_path / "table" / "cells" / "csv" / "ssl" / "lp" / f"split-{seed}")["srocc"] for seed in (3, 4)]
+    row = next(row for row in content["rows"] if (row["encoder"], row["mode"]) == ("ssl", "lp"))
+    assert row["srocc"]["mean"] == pytest.approx(np.mean(lp)) and row["splits"] == 2
+    assert len(content["differences"]) == 3 * 3
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_tables_that_were_interrupted_go_on_where_they_were(
+    finetune_arguments: Arguments, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    table = {"encoder": None, "encoders": "random", "mode": "all", "epochs": 1, "splits": 2}
+    finetune.main(finetune_arguments(out=tmp_path / "whole", **table))
+    real, done = finetune.run_cell, []
+
+    def interrupted(cell: finetune.Cell, *rest: Any) -> dict[str, Any]:
+        if len(done) == 4:
+            raise KeyboardInterrupt
+        done.append((cell.settings.mode, cell.settings.seed))
+        return real(cell, *rest)
+
+    monkeypatch.setattr(finetune, "run_cell", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        finetune.main(finetune_arguments(out=tmp_path / "run", **table))
+    first = list(done)
+    done.clear()
+    with pytest.raises(SystemExit) as caught:  # neither taken over nor replaced unasked
+        finetune.main(finetune_arguments(out=tmp_path / "run", **table))
+    assert caught.value.code == 2 and not done
+    with pytest.raises(SystemExit) as caught:
+        finetune.main(finetune_arguments(out=tmp_path / "run", resume=True, **table | {"epochs": 2}))
+    assert caught.value.code == 2 and "--epochs was 1, is 2" in capsys.readouterr().err and not done
+    finetune.main(finetune_arguments(out=tmp_path / "run", resume=True, **table))
+    assert sorted(first + done) == sorted((mode, seed) for mode in ("lp", "ft", "lp-ft") for seed in (0, 1))
+    numbers = [
+        [line.rsplit(",", 1)[0] for line in (tmp_path / name / "tables.csv").open()] for name in ("whole", "run")
+    ]
+    assert numbers[0] == numbers[1]  # all but the minutes
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_features_of_a_frozen_encoder_are_computed_once(
+    finetune_arguments: Arguments, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder_file: Path
+) -> None:
+    counts: list[int] = []
+    real = finetune.encode
+
+    def encode(*args: Any) -> tuple[list[int], Tensor]:
+        indices, z = real(*args)
+        counts.append(len(indices))
+        return indices, z
+
+    monkeypatch.setattr(finetune, "encode", encode)
+    table = {"encoder": None, "encoders": f"own={encoder_file}", "arch": None, "mode": "lp", "splits": 3, "epochs": 1}
+    finetune.main(finetune_arguments(out=tmp_path / "run", **table))
+    assert counts == [40]  # all pictures, for three splits
+    (kept,) = (tmp_path / "run" / "features").iterdir()
+    before = kept.read_bytes()
+    # another picture under the same name is another picture
+    picture = Path(sets.load_labeled(f"csv:{scored}").paths[0])
+    copy_of = picture.read_bytes()
+    try:
+        picture.write_bytes((scored.parent / "9_blur_1.png").read_bytes())
+        shutil.rmtree(tmp_path / "run" / "cells")
+        finetune.main(finetune_arguments(out=tmp_path / "run", resume=True, **table))
+    finally:
+        picture.write_bytes(copy_of)
+    assert counts == [40, 40] and kept.read_bytes() == before
+    assert len(list((tmp_path / "run" / "features").iterdir())) == 2
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_another_set_is_tested_by_rank(finetune_arguments: Arguments, scored: Path, tmp_path: Path) -> None:
+    """All of it, but for what joint training has seen: of the same pictures the test part."""
+    other = scored.with_name("other.csv")
+    other.write_text(scored.read_text().replace("reference", "other"))
+    other.write_text("\n".join(["image,score,reference,distortion"] + other.read_text().splitlines()[1:]))
+    seen = joint_run(tmp_path / "ssl", f"csv:{other}", 2)
+    tests = f"csv:{other}"
+    finetune.main(finetune_arguments(out=tmp_path / "a", test=tests, epochs=1))
+    finetune.main(finetune_arguments(out=tmp_path / "b", test=tests, encoder=seen, arch=None, epochs=1))
+    assert results_of(tmp_path / "a")["tests"][tests]["images"] == 40
+    found = results_of(tmp_path / "b")["tests"][tests]
+    assert found["images"] == 8 and set(found) == {"srocc", "srocc_interval", "images"}
+
+    model = load(tmp_path / "b" / "model.pt")
+    encoder = encoder_from_state(model["encoder"], "model.pt").eval()
+    regressor = Regressor(encoder.dim)
+    regressor.load_state_dict(model["regressor"])
+    labeled = sets.load_labeled(tests)
+    test = data.part_indices(labeled.references, data.split_references(labeled.references, 2)["test"])
+    with torch.no_grad():
+        pictures = torch.stack([views.test_crops(views.read_labeled(labeled, i), "center", 32)[0] for i in test])
+        predicted = regressor(encoder(pictures))
+    true = [labeled.scores[i] for i in test]
+    assert found["srocc"] == pytest.approx(spearmanr(predicted, true).statistic, abs=1e-6)
+
+
+def test_the_interval_is_of_the_references_of_the_test_part(
+    finetune_arguments: Arguments, scored: Path, tmp_path: Path
+) -> None:
+    """Two references: the interval is one of the values that one or both of them give."""
+    finetune.main(finetune_arguments(out=tmp_path, epochs=1))
+    with open(tmp_path / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["reference"] for row in rows} == set(results_of(tmp_path)["split"]["test"]) and len(rows) == 8
+    possible = []
+    for names in [{row["reference"]} for row in rows] + [{row["reference"] for row in rows}]:
+        some = [row for row in rows if row["reference"] in names]
+        possible.append(
+            spearmanr([float(row["predicted"]) for row in some], [float(row["score"]) for row in some]).statistic
+        )
+    for end in results_of(tmp_path)["srocc_interval"]:
+        assert min(abs(end - value) for value in possible) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"encoders": "random", "encoder": "random"}, "--encoder random: not beside --encoders"),
+        ({"encoders": "resnet", "encoder": None}, "--encoders 'resnet'"),
+        ({"encoders": "a=missing", "encoder": None}, "missing: no such file"),
+        ({"encoders": "class-mean", "encoder": None}, "class means need both"),
+        ({"split": "official"}, "--split official"),
+        ({"splits": 0}, "--splits 0: 1 or more is wanted"),
+        ({"test": "csv:missing.csv"}, "missing.csv: no such file"),
+    ],
+)
+def test_tables_that_cannot_be_are_refused_in_one_line(
+    finetune_arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict, said: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        finetune.main(finetune_arguments(out=tmp_path / "run", **changes))
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and said in error and error.count("\n") == 1 and not (tmp_path / "run").exists()

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from scipy.spatial.distance import cdist
 
-from ssl_iqa import data, figures, probe, runs, tsne
+from ssl_iqa import data, figures, probe, runs, sets, tsne
 from ssl_iqa.distortions import NAMES
 from ssl_iqa.model import encoder_state, load_encoder
 
@@ -73,11 +73,11 @@ def test_photographs_are_those_that_no_run_has_trained_with(tmp_path: Path, phot
 
 
 def test_the_demos_test_sources_are_held_out(tmp_path: Path) -> None:
-    sources = data.demo_sources()
+    sources = sets.demo_sources()
     split = data.split_references(list(sources.values()), seed=3)
     splits = {"unlabeled": {"spec": "demo", "val": []}, "labeled": {"spec": "demo", **split}}
     paths, reduce, _ = tsne.find_photographs(None, [make_run(tmp_path / "a", splits)])
-    assert {sources[path] for path in paths} == set(split["test"]) and reduce == data.DEMO_REDUCE
+    assert {sources[path] for path in paths} == set(split["test"]) and reduce == sets.DEMO_REDUCE
     val = [Path(path).name for path in [*sources][3:9]]  # labels of another set: the demo's validation pictures
     splits = {"unlabeled": {"spec": "demo", "val": val}, "labeled": {"spec": "csv:other", "test": ["a"]}}
     paths, *_ = tsne.find_photographs(None, [make_run(tmp_path / "b", splits)])
