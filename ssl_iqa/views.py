@@ -119,7 +119,7 @@ class UnlabeledViews(Dataset):
     class can be made on the CPU only. Of at most `KEEP` pictures each is decoded once only.
     """
 
-    KEEP = 100
+    KEEP = 300
 
     def __init__(
         self,
