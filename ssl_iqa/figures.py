@@ -43,6 +43,7 @@ from ssl_iqa.distortions import DistortionClass, distort_as, load_distortions
 from ssl_iqa.distortions.compression import to_bytes, to_pil
 from ssl_iqa.model import ARCHS
 from ssl_iqa.pages import DARK, HEAD, MARGIN, new_page, put_cell
+from ssl_iqa.results import read_predictions
 from ssl_iqa.views import to_float
 
 SMALLEST = 16  # pixels a side, what `distort` takes
@@ -241,7 +242,7 @@ def draw_ranking(args: argparse.Namespace) -> tuple[bytes, str]:
 
 def draw_predictions(args: argparse.Namespace) -> tuple[bytes, str]:
     """The figure that `scatter` or `types` asks for, encoded, and its size. Raises OSError or ValueError."""
-    predictions = [scatter.read_predictions(folder) for folder in args.runs]
+    predictions = [read_predictions(folder) for folder in args.runs]
     figure = args.of_predictions(dict(zip(plots.run_names(args.runs), predictions, strict=True)))
     return plots.encode(figure, args.out.suffix.lower())
 

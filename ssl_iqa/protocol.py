@@ -29,7 +29,7 @@ def parse_encoders(text: str, named: Sequence[str]) -> dict[str, str]:
 
 def encoder_file(spec: str, seed: int) -> str:
     """The file of an encoder: that of a joint run's folder, of the run for this split; a name stays as it is."""
-    path = Path(spec.replace(SEED, str(seed)))
+    path = Path(spec.replace(SEED, str(seed))).expanduser()  # a shell leaves the ~ in ssl=~/runs/ssl as it is
     return str(path / runs.ENCODER) if path.is_dir() else str(path)
 
 

@@ -2,9 +2,10 @@
 
 import csv
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,16 +34,63 @@ def measure(predicted: np.ndarray, labeled: LabeledSet, indices: list[int]) -> d
     }
 
 
+HEADER = ["image", "reference", "distortion", "level", "score", "predicted"]  # of predictions.csv
+
+
+class Predictions(NamedTuple):
+    """A test part, an entry a picture."""
+
+    scores: np.ndarray  # [M], true, in [1, 10]
+    predicted: np.ndarray  # [M]
+    references: list[str]
+    distortions: list[str]  # "" where unknown
+
+
 def predictions_csv(predicted: np.ndarray, labeled: LabeledSet, indices: list[int]) -> str:
     """Every test picture's true and predicted score, on the scale of 1 to 10."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(("image", "reference", "distortion", "level", "score", "predicted"))
+    writer.writerow(HEADER)
     for index, y_hat in zip(indices, predicted.tolist(), strict=True):
         known = [labeled.paths[index], labeled.references[index]]
         known += [column[index] if column else "" for column in (labeled.distortions, labeled.levels)]
         writer.writerow([*known, labeled.scores[index], y_hat])
     return file.getvalue()
+
+
+def read_predictions(folder: Path) -> Predictions:
+    """The predictions.csv of a run. Raises FileNotFoundError without it, ValueError for another file."""
+    path = folder / runs.PREDICTIONS
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; the folder of a finished finetune.py run is wanted")
+    rows = []
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.reader(file)
+        try:
+            if next(reader, []) != HEADER:
+                raise ValueError(f"{path}, line 1: the header {','.join(HEADER)} is wanted")
+            for cells in reader:
+                rows.append(_parse_row(cells, f"{path}, line {reader.line_num}"))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{path}: not a CSV file in UTF-8 ({error})") from error
+    if len(rows) < 2:
+        raise ValueError(f"{path}: {len(rows)} pictures; two or more are wanted")
+    scores, predicted, references, distortions = zip(*rows, strict=True)
+    return Predictions(np.array(scores), np.array(predicted), list(references), list(distortions))
+
+
+def _parse_row(cells: list[str], place: str) -> tuple[float, float, str, str]:
+    """A picture's true and predicted score, reference and type. Raises ValueError, which names the place."""
+    if len(cells) != len(HEADER):
+        raise ValueError(f"{place}: {len(cells)} cells, wanted are {len(HEADER)}")
+    row = dict(zip(HEADER, cells, strict=True))
+    try:
+        score, predicted = float(row["score"]), float(row["predicted"])
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}; numbers are wanted") from error
+    if not (math.isfinite(score) and math.isfinite(predicted)):
+        raise ValueError(f"{place}: {row['score']} and {row['predicted']}; finite numbers are wanted")
+    return score, predicted, row["reference"], row["distortion"]
 
 
 @dataclass(frozen=True)
@@ -59,9 +107,6 @@ class Measured:
 
 def read_measured(folder: Path) -> Measured:
     """What finetune.py wrote into a folder."""
-    results = runs.read_json(folder / runs.RESULTS)
-    with open(folder / runs.PREDICTIONS, newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
-    scores = [np.array([float(line[column]) for line in lines]) for column in ("predicted", "score")]
-    tested = Tested(*scores, [line["reference"] for line in lines])
+    results, found = runs.read_json(folder / runs.RESULTS), read_predictions(folder)
+    tested = Tested(found.predicted, found.scores, found.references)
     return Measured(results["name"], results["mode"], results["data"], results["seed"], results, tested)

@@ -1,10 +1,8 @@
 """Predicted against true scores of finetune.py runs, and their SROCC by type of distortion, drawn with matplotlib."""
 
-import csv
 import math
 from itertools import cycle
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,57 +10,14 @@ from ssl_iqa import runs
 from ssl_iqa.distortions import NAMES
 from ssl_iqa.metrics import fit_logistic, logistic, plcc, plcc_logistic, srocc, srocc_by_type
 from ssl_iqa.plots import COLORS, DARK, GRAY, WIDTH, new_figure
+from ssl_iqa.results import Predictions
 
 if TYPE_CHECKING:  # an extra: what draws imports it
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-HEADER = ["image", "reference", "distortion", "level", "score", "predicted"]
 MOST_IN_A_ROW = 3
 TYPES_WIDTH, BAR, GROUP_GAP = 5, 0.07, 0.07  # inches: of the figure of types, of a bar, between two types
-
-
-class Predictions(NamedTuple):
-    """A run's test part, an entry a picture."""
-
-    scores: np.ndarray  # [M], true, in [1, 10]
-    predicted: np.ndarray  # [M]
-    distortions: list[str]  # "" where unknown
-
-
-def read_predictions(folder: Path) -> Predictions:
-    """The predictions.csv of a run. Raises FileNotFoundError without it, ValueError for another file."""
-    path = folder / runs.PREDICTIONS
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; the folder of a finished finetune.py run is wanted")
-    rows = []
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.reader(file)
-        try:
-            if next(reader, []) != HEADER:
-                raise ValueError(f"{path}, line 1: the header {','.join(HEADER)} is wanted")
-            for cells in reader:
-                rows.append(parse_row(cells, f"{path}, line {reader.line_num}"))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{path}: not a CSV file in UTF-8 ({error})") from error
-    if len(rows) < 2:
-        raise ValueError(f"{path}: {len(rows)} pictures; two or more are wanted")
-    scores, predicted, distortions = zip(*rows, strict=True)
-    return Predictions(np.array(scores), np.array(predicted), list(distortions))
-
-
-def parse_row(cells: list[str], place: str) -> tuple[float, float, str]:
-    """A picture's true and predicted score and its type. Raises ValueError, which names the place."""
-    if len(cells) != len(HEADER):
-        raise ValueError(f"{place}: {len(cells)} cells, wanted are {len(HEADER)}")
-    row = dict(zip(HEADER, cells, strict=True))
-    try:
-        score, predicted = float(row["score"]), float(row["predicted"])
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}; numbers are wanted") from error
-    if not (math.isfinite(score) and math.isfinite(predicted)):
-        raise ValueError(f"{place}: {row['score']} and {row['predicted']}; finite numbers are wanted")
-    return score, predicted, row["distortion"]
 
 
 def draw_scatter(predictions: dict[str, Predictions]) -> "Figure":

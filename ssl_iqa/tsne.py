@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_iqa import data, probe, runs, sets, views
+from ssl_iqa import data, probe, protocol, runs, sets, views
 from ssl_iqa.distortions import KADIS, NAMES, NUM_LEVELS
 from ssl_iqa.model import Encoder, load_encoder
 from ssl_iqa.plots import COLORS, GRAY, MARKERS, new_figure
@@ -57,21 +57,14 @@ def read_encoders(spec: str, arch: str | None, seed: int) -> tuple[dict[str, Enc
     A RUN is the folder of a joint run or a file with an encoder; without `arch` the arch of `random` and `imagenet` is
     that of the first RUN. Raises FileNotFoundError or ValueError for anything else.
     """
-    files: dict[str, Path | None] = {}
-    for item in spec.split(","):
-        name, is_run, place = (part.strip() for part in item.partition("="))
-        if not name or (not place if is_run else name not in ("random", "imagenet")):
-            raise ValueError(f"--encoders {item}: random, imagenet or name=RUN is wanted, with commas between them")
-        if name in files:
-            raise ValueError(f"--encoders {spec}: {name} is given twice")
-        path = Path(place).expanduser() if is_run else None
-        files[name] = path / runs.ENCODER if path and path.is_dir() else path
-    trained = {name: load_encoder(path) for name, path in files.items() if path}
+    places = protocol.parse_encoders(spec, ("random", "imagenet"))
+    files = {name: protocol.encoder_file(place, seed) for name, place in places.items()}
+    trained = {name: load_encoder(file) for name, file in files.items() if name != file}
     arch = arch or next((encoder.arch for encoder in trained.values()), None)
     if arch is None:
         raise ValueError(f"--encoders {spec}: without a RUN among them --arch is wanted")
     encoders = {name: trained.get(name) or load_encoder(name, arch, seed) for name in files}
-    return encoders, [path.parent for path in files.values() if path]
+    return encoders, [Path(files[name]).parent for name in trained]
 
 
 def crop_size(folders: Sequence[Path]) -> int:

@@ -10,6 +10,7 @@ from scipy.optimize import least_squares
 from scipy.stats import pearsonr, spearmanr
 
 from ssl_iqa import figures, scatter
+from ssl_iqa.results import read_predictions
 
 colors = pytest.importorskip("matplotlib.colors")
 HEADER = ("image", "reference", "distortion", "level", "score", "predicted")
@@ -39,7 +40,7 @@ def columns(lines: list[tuple[Any, ...]]) -> tuple[np.ndarray, np.ndarray]:
 def test_a_panel_has_every_picture_the_least_squares_curve_and_the_correlations(tmp_path: Path) -> None:
     runs = {"$a": rows(0), "b": rows(1)}
     figure = scatter.draw_scatter(
-        {name: scatter.read_predictions(write(tmp_path / name, lines)) for name, lines in runs.items()}
+        {name: read_predictions(write(tmp_path / name, lines)) for name, lines in runs.items()}
     )
     assert [axes.get_title("left") for axes in figure.axes] == ["$a", "b"]
     assert len({(*axes.get_xlim(), *axes.get_ylim()) for axes in figure.axes}) == 1
@@ -70,16 +71,14 @@ def test_a_panel_has_every_picture_the_least_squares_curve_and_the_correlations(
 
 
 def test_a_run_without_a_fit_has_no_curve(tmp_path: Path) -> None:
-    (axes,) = scatter.draw_scatter({"a": scatter.read_predictions(write(tmp_path / "a", rows(0)[:4]))}).axes
+    (axes,) = scatter.draw_scatter({"a": read_predictions(write(tmp_path / "a", rows(0)[:4]))}).axes
     assert len(axes.lines) == 1 and "logistic" not in axes.texts[0].get_text()
 
 
 def test_bars_are_the_srocc_of_each_type_runs_side_by_side(tmp_path: Path) -> None:
     few = [line if line[2] != "jpeg" else (*line[:2], "", "", *line[4:]) for line in rows(1)]
     runs = {"_a": rows(0), "b": few}
-    figure = scatter.draw_types(
-        {name: scatter.read_predictions(write(tmp_path / name, lines)) for name, lines in runs.items()}
-    )
+    figure = scatter.draw_types({name: read_predictions(write(tmp_path / name, lines)) for name, lines in runs.items()})
     (axes,), (legend,) = figure.axes, figure.legends
     labels = [text.get_text() for text in axes.get_yticklabels()]
     assert labels == ["gaussian blur", "jpeg", "own kind"]  # the paper's order, then what it does not know
@@ -99,7 +98,7 @@ def test_bars_are_the_srocc_of_each_type_runs_side_by_side(tmp_path: Path) -> No
 
 def test_a_negative_srocc_is_seen(tmp_path: Path) -> None:
     lines = [(*line[:5], 11 - line[4]) for line in rows(0)]
-    (axes,) = scatter.draw_types({"a": scatter.read_predictions(write(tmp_path / "a", lines))}).axes
+    (axes,) = scatter.draw_types({"a": read_predictions(write(tmp_path / "a", lines))}).axes
     assert [bar.get_width() for bar in axes.containers[0]] == [-1, -1, -1] and axes.get_xlim()[0] < -1
 
 
