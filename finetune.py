@@ -19,7 +19,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -31,16 +31,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ssl_iqa import baselines, data, distributed, protocol, report, runs, sets, tables, views
-from ssl_iqa.cli import add_flags, flag, setting, settings_from
+from ssl_iqa.cells import Cell, baseline, begin, parts_of, plan, save, write_tables
+from ssl_iqa.cli import add_flags, setting, settings_from
 from ssl_iqa.metrics import srocc
 from ssl_iqa.model import ARCHS, Encoder, Regressor, encoder_state, load_encoder
-from ssl_iqa.results import measure, predictions_csv, read_measured
+from ssl_iqa.results import measure
 from ssl_iqa.samplers import LabeledBatches
 
 MODES = {"lp": ("lp",), "ft": ("ft",), "lp-ft": ("lp", "ft")}
-NAMED = ("imagenet", "random", *baselines.NAMES)  # what --encoders takes without a file
 Pictures = tuple[sets.LabeledSet, dict[int, Tensor]]  # a set, and those that need not be read
-MAY_DIFFER = ("workers", "device")  # of tables that are gone on with
 
 
 @dataclass(frozen=True)
@@ -86,17 +85,6 @@ PRESETS = {
     "demo": Settings(data=("demo",), arch="dct-mlp", crop=96, epochs=6, lr=1e-3, ft_lr=1e-4, workers=2),
     "paper": Settings(),
 }
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One measurement of Table 1, to be made or made."""
-
-    name: str  # of the encoder, in the tables
-    settings: Settings  # with one mode, encoder file, set and split's seed
-    labeled: sets.LabeledSet
-    split: protocol.Split
-    folder: Path  # of its results
 
 
 @dataclass
@@ -346,57 +334,6 @@ def measure_elsewhere(
     return {name: found[name] for name in ("srocc", "srocc_interval", "images")}
 
 
-def plan(settings: Settings, arch: str | None, out: Path) -> list[Cell]:
-    """The cells that the settings ask for: every set, split, encoder and mode.
-
-    A single one has its results in `out` itself, of several each has a folder below. Everything that can be wrong with
-    the input is found here, before the first cell is begun.
-    """
-    encoders = {"encoder": settings.encoder}
-    if settings.encoders:
-        encoders = protocol.parse_encoders(settings.encoders, NAMED)
-    modes = [*MODES] if settings.mode == "all" else [settings.mode]
-    for spec in settings.test:
-        sets.load_labeled(spec)
-    cells = []
-    for number, spec in enumerate(settings.data):
-        labeled = sets.load_labeled(spec)
-        same_kind = [tables.kind(other) for other in settings.data[:number]].count(tables.kind(spec))
-        folder = out / runs.CELLS / (tables.kind(spec) + f"-{same_kind + 1}" * (same_kind > 0))
-        if settings.splits > 1 and settings.split == "seeded":
-            protocol.check_runs(encoders, labeled, settings.seed)
-        for seed in range(settings.seed, settings.seed + settings.splits):
-            files = {name: protocol.encoder_file(place, seed) for name, place in encoders.items()}
-            split = protocol.split_of(files.values(), labeled, seed, settings.split)
-            check_parts(labeled, parts_of(labeled, split))
-            for name, file in files.items():
-                if name in baselines.NAMES:
-                    baselines.check(name, labeled)
-                one = replace(settings, encoder=file, encoders="", data=(spec,), splits=1, seed=seed)
-                if name not in baselines.NAMES:
-                    encoder = load_encoder(file, settings.arch if file in NAMED else arch, seed)
-                    one = replace(one, arch=encoder.arch)
-                for mode in modes if name not in baselines.NAMES else [tables.NO_MODE]:
-                    place = folder / name / mode / f"split-{seed}"
-                    cells.append(Cell(name, replace(one, mode=mode), labeled, split, place))
-    is_single = len(cells) == 1 and not settings.encoders
-    return [replace(cells[0], folder=out)] if is_single else cells
-
-
-def parts_of(labeled: sets.LabeledSet, split: protocol.Split) -> dict[str, list[int]]:
-    return {part: data.part_indices(labeled.references, names) for part, names in split.items()}
-
-
-def check_parts(labeled: sets.LabeledSet, parts: dict[str, list[int]]) -> None:
-    """Raises ValueError where a part has fewer than two usable pictures: SROCC takes two."""
-    for part, indices in parts.items():
-        crops = views.LabeledCrops(labeled, indices, 0, {})
-        first, *_ = views.first_readable(crops.read, crops.paths, 0)
-        second, *_ = views.first_readable(crops.read, crops.paths, (first + 1) % len(indices))
-        if second == first:
-            raise ValueError(f"{labeled.name}: its {part} part has a single usable picture; two or more are wanted")
-
-
 def run_cell(
     cell: Cell, made: dict[int, Tensor], others: dict[str, Pictures], device: torch.device, out: Path
 ) -> dict[str, Any]:
@@ -413,30 +350,9 @@ def run_cell(
         best, regressor, indices, predicted = train_and_test(encoder, task, features)
         for spec, other in others.items():
             elsewhere[spec] = measure_elsewhere(encoder, regressor, settings, other, device)
-    plain = as_plain(settings) | {"data": settings.data[0]}
-    results = measure(predicted, labeled, indices) | {
-        "tests": elsewhere,
-        "unreadable": len(parts["test"]) - len(indices),
-        "name": cell.name,
-        "mode": settings.mode,
-        "encoder": settings.encoder,
-        "data": settings.data[0],
-        "seed": settings.seed,
-        "best_epoch": best.epoch,
-        "val_srocc": best.srocc,
-        "minutes": round((time.perf_counter() - began) / 60, 2),
-        "settings": plain,
-        "split": cell.split,
-    }
-    if distributed.is_main():
-        cell.folder.mkdir(parents=True, exist_ok=True)
-        if is_single:
-            model = {**best.weights, "score_range": list(labeled.score_range), "settings": plain}
-            runs.save(model, cell.folder / runs.MODEL)
-        rows = predictions_csv(predicted, labeled, indices)
-        runs.write_atomic(cell.folder / runs.PREDICTIONS, lambda file: file.write(rows.encode()))
-        runs.write_json(results, cell.folder / runs.RESULTS)  # the last one: where it is, the cell is done
-    return results
+    how = {"best_epoch": best.epoch, "val_srocc": best.srocc, "tests": elsewhere}
+    model = best.weights if is_single else None
+    return save(cell, indices, predicted, how | {"minutes": (time.perf_counter() - began) / 60}, model)
 
 
 def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace]:
@@ -460,45 +376,6 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
     return settings, args
 
 
-def baseline(cell: Cell, parts: dict[str, list[int]], folder: Path) -> tuple[list[int], np.ndarray]:
-    """What needs no encoder: the test part's pictures that can be used, and their predicted scores [M].
-
-    BRISQUE's features, the same for each split, are kept in `folder`.
-    """
-    labeled = cell.labeled
-    if cell.name == baselines.CLASS_MEAN:
-        return parts["test"], baselines.class_mean_predictions(labeled, parts)
-    path = folder / f"brisque-{tables.kind(labeled.name)}-{data.digest(labeled.paths)[:16]}.pt"
-    if path.is_file():
-        features = runs.load(path)["features"].numpy()
-    else:
-        features = baselines.brisque_of(labeled, cell.settings.workers)
-        if distributed.is_main():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            runs.save({"features": torch.from_numpy(features)}, path)
-    predicted = baselines.svr_predictions(features, labeled.scores, parts)
-    usable = np.isfinite(predicted)
-    return [index for index, is_usable in zip(parts["test"], usable, strict=True) if is_usable], predicted[usable]
-
-
-def as_plain(settings: Settings) -> dict[str, Any]:
-    """As JSON and `torch.load(weights_only=True)` give it back."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()}
-
-
-def begin(plain: dict[str, Any], out: Path, args: argparse.Namespace) -> None:
-    """Makes the run's folder. Raises ValueError for a run to go on with that had other settings."""
-    if args.resume and (out / runs.CONFIG).is_file():
-        was = runs.read_json(out / runs.CONFIG)
-        differing = [name for name in plain if name not in MAY_DIFFER and was.get(name) != plain[name]]
-        if differing:
-            words = "; ".join(f"{flag(name)} was {was.get(name)!r}, is {plain[name]!r}" for name in differing)
-            raise ValueError(f"--resume {out}: a run of other settings: {words}")
-    is_default_demo = args.out is None and plain["data"] in ("demo", ["demo"])
-    runs.prepare_folder(out, keep=args.resume, replace=args.overwrite or is_default_demo)
-    runs.write_json(plain, out / runs.CONFIG)
-
-
 def main(arguments: list[str] | None = None) -> None:
     settings, args = parse_arguments(arguments)
     out = args.out or Path("runs/finetune")
@@ -507,11 +384,10 @@ def main(arguments: list[str] | None = None) -> None:
         device = runs.use_device(settings.device, 0 if needs_no_workers else settings.workers, settings.amp)
     with distributed.processes(device), report.one_voice(distributed.is_main()):
         with runs.clear_errors(), distributed.together():
-            cells = plan(settings, args.arch, out)
+            cells = plan(settings, tuple(MODES), args.arch, out)
             if distributed.is_main():
-                is_single = cells[0].folder == out
-                plain = as_plain(cells[0].settings) | {"data": settings.data[0]} if is_single else as_plain(settings)
-                begin(plain, out, args)
+                is_default_demo = args.out is None and settings.data == ("demo",)
+                begin(settings, cells, out, args.resume, args.overwrite or is_default_demo)
         print_start(settings, cells)
         left = [cell for cell in cells if not (cell.folder / runs.RESULTS).is_file()]
         distributed.every(len(left))  # all have looked before the first cell is done
@@ -519,7 +395,9 @@ def main(arguments: list[str] | None = None) -> None:
             measure_cells(left, cells, device, out)
         except runs.NotWritten as error:
             sys.exit(f"error: {error}")
-        if distributed.is_main() and cells[0].folder != out:
+        if distributed.is_main() and cells[0].folder == out:
+            print_results(runs.read_json(out / runs.RESULTS), out)
+        elif distributed.is_main():
             write_tables(cells, out)
 
 
@@ -533,9 +411,7 @@ def measure_cells(left: list[Cell], cells: list[Cell], device: torch.device, out
         for cell in of_set:
             results = run_cell(cell, made, others, device, out)
             done += 1
-            if cell.folder == out:
-                print_results(results, out)
-            else:
+            if cell.folder != out:
                 where = f"{results['data']}, split {results['seed']}: {results['mode'].upper()} from {results['name']}"
                 numbers = f"SROCC {results['srocc']:.3f}  PLCC {results['plcc']:.3f}  {results['minutes']:.1f} min"
                 print(f"[{done}/{len(cells)}] {where}  {numbers}", flush=True)
@@ -544,19 +420,6 @@ def measure_cells(left: list[Cell], cells: list[Cell], device: torch.device, out
 def pictures_of(labeled: sets.LabeledSet, settings: Settings) -> Pictures:
     workers = settings.workers and runs.cpu_cores()
     return labeled, views.make_demo_pictures(labeled, range(len(labeled.paths)), workers)
-
-
-def write_tables(cells: list[Cell], out: Path) -> None:
-    measured = [read_measured(cell.folder) for cell in cells]
-    rows, pairs = tables.summarize(measured), tables.differences(measured)
-    text = tables.markdown(rows, pairs)
-    contents = (text, tables.comma_separated(measured))
-    for name, content in zip(runs.TABLES, contents, strict=False):
-        runs.write_atomic(out / name, lambda file, content=content: file.write(content.encode()))
-    runs.write_json({"rows": rows, "differences": pairs}, out / runs.TABLES[-1])
-    print(
-        f"\n{text}\nThese tables: {', '.join(str(out / name) for name in runs.TABLES)}; each cell: {out / runs.CELLS}"
-    )
 
 
 def print_start(settings: Settings, cells: list[Cell]) -> None:
@@ -573,20 +436,21 @@ def print_start(settings: Settings, cells: list[Cell]) -> None:
 
 
 def print_results(results: dict, out: Path) -> None:
+    def number(value: float | None) -> str:
+        return "nan" if value is None else f"{value:.3f}"
+
     unreadable = f" ({results['unreadable']} could not be read)" if results["unreadable"] else ""
     print(f"\n{results['mode'].upper()} from {results['encoder']}, best epoch {results['best_epoch']},", end=" ")
     print(f"on {results['images']} held-out pictures of {len(results['split']['test'])} references{unreadable}:")
-    low, high = results["srocc_interval"]
-    print(
-        f"  SROCC {results['srocc']:.3f}   PLCC {results['plcc']:.3f}   after logistic {results['plcc_logistic']:.3f}"
-    )
-    print(f"  95 % interval of SROCC over references: {low:.3f} to {high:.3f}")
+    values = [number(results[name]) for name in ("srocc", "plcc", "plcc_logistic")]
+    print("  SROCC {}   PLCC {}   after logistic {}".format(*values))
+    print("  SROCC's 95 % interval over references:", " to ".join(map(number, results["srocc_interval"])))
     by_type = results["srocc_by_type"]
     if by_type:
         shown = {name: by_type[name] for name in tables.TYPES if name in by_type} or by_type
-        print("  SROCC by type (Table 2):", ", ".join(f"{name} {value:.3f}" for name, value in shown.items()))
+        print("  SROCC by type (Table 2):", ", ".join(f"{name} {number(value)}" for name, value in shown.items()))
     for spec, elsewhere in results["tests"].items():
-        print(f"  on {elsewhere['images']} pictures of {spec}: SROCC {elsewhere['srocc']:.3f}")
+        print(f"  on {elsewhere['images']} pictures of {spec}: SROCC {number(elsewhere['srocc'])}")
     print(f"{results['minutes']:.1f} minutes. All numbers: {out / runs.RESULTS}; networks: {out / runs.MODEL}")
 
 

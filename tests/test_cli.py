@@ -109,11 +109,16 @@ def test_finetunes_paper_preset_is_section_4_2() -> None:
 def test_every_setting_has_its_flag_and_every_preset_is_within_its_limits(script) -> None:
     for preset in script.PRESETS:
         values = dataclasses.asdict(script.PRESETS[preset])
-        line = [part for name, value in values.items() if value not in ("", False) for part in (flag(name), str(value))]
-        needed = {"unlabeled": "DIR", "labeled": "csv:FILE"} if script is train_joint else {"data": "csv:FILE"}
-        line += [part for name, value in needed.items() if not values[name] for part in (flag(name), value)]
+        needed = (
+            {"unlabeled": "DIR", "labeled": "csv:FILE"} if script is train_joint else {"data": ("csv:FILE", "demo")}
+        )
+        values |= {name: value for name, value in needed.items() if not values[name]}
+        line = []
+        for name, value in values.items():
+            several = value if isinstance(value, tuple) else (value,) if value not in ("", False) else ()
+            line += [part for one in several for part in (flag(name), str(one))]
         settings, _ = script.parse_arguments(["--preset", preset, *line])
-        assert dataclasses.asdict(settings) == values | {name: v for name, v in needed.items() if not values[name]}
+        assert dataclasses.asdict(settings) == values
 
 
 @pytest.mark.parametrize(
@@ -136,7 +141,7 @@ def test_the_promised_flags_are_there(script, promised: str) -> None:
 def test_both_scripts_run_without_arguments_on_the_demo() -> None:
     settings, args = train_joint.parse_arguments([])
     assert (settings.unlabeled, settings.labeled, settings.init, args.out) == ("demo", "demo", "random", None)
-    assert finetune.parse_arguments([])[0].data == "demo"
+    assert finetune.parse_arguments([])[0].data == ("demo",)
 
 
 @pytest.mark.parametrize("line", ["--unlabeled DIR", "--unlabeled DIR --preset paper", "--unlabeled DIR --alpha 0.99"])

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import finetune
 import train_joint
-from ssl_iqa import data, resampling, runs, sets, views
+from ssl_iqa import cells, data, resampling, runs, sets, views
 from ssl_iqa.model import Encoder, Regressor, encoder_from_state, encoder_state, load_encoder
 from ssl_iqa.protocol import split_of
 
@@ -424,10 +424,11 @@ def test_the_encoder_is_random_a_file_or_imagenets(
         asked.append((spec, *others))
         return load_encoder("random" if spec == "imagenet" else spec, *others)
 
-    monkeypatch.setattr(finetune, "load_encoder", recording)
+    for module in (cells, finetune):  # looked at, then used
+        monkeypatch.setattr(module, "load_encoder", recording)
     spec, arch = (str(encoder_file), None) if encoder == "file" else (encoder, ARCH)
     finetune.main(finetune_arguments(out=tmp_path / "run", encoder=spec, arch=arch, seed=6))
-    assert asked == [(spec, arch, 6), (spec, ARCH, 6)]  # looked at, then used
+    assert asked == [(spec, arch, 6), (spec, ARCH, 6)]
     wanted = load(encoder_file)["weights"] if encoder == "file" else load_encoder("random", ARCH, 6).state_dict()
     assert same(load(tmp_path / "run" / "model.pt")["encoder"]["weights"], wanted)
     assert results_of(tmp_path / "run")["settings"]["arch"] == ARCH and results_of(tmp_path / "run")["encoder"] == spec

@@ -1,0 +1,163 @@
+"""The cells of Table 1: which are to be measured, and where each one's results are kept."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ssl_iqa import baselines, data, distributed, runs, tables, views
+from ssl_iqa.cli import flag
+from ssl_iqa.model import load_encoder
+from ssl_iqa.protocol import Split, check_runs, encoder_file, parse_encoders, split_of
+from ssl_iqa.results import measure, predictions_csv, read_measured
+from ssl_iqa.sets import LabeledSet, load_labeled
+
+NAMED = ("imagenet", "random", *baselines.NAMES)  # what --encoders takes without a file
+MAY_DIFFER = ("workers", "device")  # of tables that are gone on with
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement of Table 1, to be made or made."""
+
+    name: str  # of the encoder, in the tables
+    settings: Any  # finetune.py's, with one mode, encoder file, set and split's seed
+    labeled: LabeledSet
+    split: Split
+    folder: Path  # of its results
+
+
+def plan(settings: Any, modes: Sequence[str], arch: str | None, out: Path) -> list[Cell]:
+    """The cells that finetune.py's settings ask for: every set, split, encoder and mode.
+
+    A single one has its results in `out` itself, of several each has a folder below. Everything that can be wrong with
+    the input is found here, before the first cell is begun.
+    """
+    encoders = {"encoder": settings.encoder}
+    if settings.encoders:
+        encoders = parse_encoders(settings.encoders, NAMED)
+    modes = modes if settings.mode == "all" else [settings.mode]
+    for spec in settings.test:
+        load_labeled(spec)
+    cells = []
+    for number, spec in enumerate(settings.data):
+        labeled = load_labeled(spec)
+        same_kind = [tables.kind(other) for other in settings.data[:number]].count(tables.kind(spec))
+        folder = out / runs.CELLS / (tables.kind(spec) + f"-{same_kind + 1}" * (same_kind > 0))
+        if settings.splits > 1 and settings.split == "seeded":
+            check_runs(encoders, labeled, settings.seed)
+        for seed in range(settings.seed, settings.seed + settings.splits):
+            files = {name: encoder_file(place, seed) for name, place in encoders.items()}
+            split = split_of(files.values(), labeled, seed, settings.split)
+            check_parts(labeled, parts_of(labeled, split))
+            for name, file in files.items():
+                if name in baselines.NAMES:
+                    baselines.check(name, labeled)
+                one = replace(settings, encoder=file, encoders="", data=(spec,), splits=1, seed=seed)
+                if name not in baselines.NAMES:
+                    encoder = load_encoder(file, settings.arch if file in NAMED else arch, seed)
+                    one = replace(one, arch=encoder.arch)
+                for mode in modes if name not in baselines.NAMES else [tables.NO_MODE]:
+                    place = folder / name / mode / f"split-{seed}"
+                    cells.append(Cell(name, replace(one, mode=mode), labeled, split, place))
+    is_single = len(cells) == 1 and not settings.encoders
+    return [replace(cells[0], folder=out)] if is_single else cells
+
+
+def parts_of(labeled: LabeledSet, split: Split) -> dict[str, list[int]]:
+    return {part: data.part_indices(labeled.references, names) for part, names in split.items()}
+
+
+def check_parts(labeled: LabeledSet, parts: dict[str, list[int]]) -> None:
+    """Raises ValueError where a part has fewer than two usable pictures: SROCC takes two."""
+    for part, indices in parts.items():
+        crops = views.LabeledCrops(labeled, indices, 0, {})
+        first, *_ = views.first_readable(crops.read, crops.paths, 0)
+        second, *_ = views.first_readable(crops.read, crops.paths, (first + 1) % len(indices))
+        if second == first:
+            raise ValueError(f"{labeled.name}: its {part} part has a single usable picture; two or more are wanted")
+
+
+def as_plain(settings: Any) -> dict[str, Any]:
+    """As JSON and `torch.load(weights_only=True)` give it back; a cell's single set is its spec."""
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()}
+    return plain | ({"data": settings.data[0]} if len(settings.data) == 1 else {})
+
+
+def begin(settings: Any, cells: list[Cell], out: Path, resume: bool, overwrite: bool) -> None:
+    """Makes the run's folder. Raises ValueError for a run to go on with that had other settings."""
+    plain = as_plain(cells[0].settings if cells[0].folder == out else settings)
+    if resume and (out / runs.CONFIG).is_file():
+        was = runs.read_json(out / runs.CONFIG)
+        differing = [name for name in plain if name not in MAY_DIFFER and was.get(name) != plain[name]]
+        if differing:
+            words = "; ".join(f"{flag(name)} was {was.get(name)!r}, is {plain[name]!r}" for name in differing)
+            raise ValueError(f"--resume {out}: a run of other settings: {words}")
+    runs.prepare_folder(out, keep=resume, replace=overwrite)
+    runs.write_json(plain, out / runs.CONFIG)
+
+
+def save(
+    cell: Cell, indices: list[int], predicted: np.ndarray, how: dict[str, Any], weights: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Writes what a cell gave, predictions.csv, results.json and, with `weights`, model.pt. Returns the results.
+
+    `how` is what is known of its making: minutes, best epoch, tests on other sets.
+    """
+    settings, labeled = cell.settings, cell.labeled
+    plain = as_plain(settings)
+    results = measure(predicted, labeled, indices) | how
+    results |= {
+        "minutes": round(how["minutes"], 2),
+        "unreadable": len(parts_of(labeled, cell.split)["test"]) - len(indices),
+        "name": cell.name,
+        **{name: plain[name] for name in ("mode", "encoder", "data", "seed")},
+        "settings": plain,
+        "split": cell.split,
+    }
+    if distributed.is_main():
+        cell.folder.mkdir(parents=True, exist_ok=True)
+        if weights is not None:
+            model = {**weights, "score_range": list(labeled.score_range), "settings": plain}
+            runs.save(model, cell.folder / runs.MODEL)
+        rows = predictions_csv(predicted, labeled, indices)
+        runs.write_atomic(cell.folder / runs.PREDICTIONS, lambda file: file.write(rows.encode()))
+        runs.write_json(results, cell.folder / runs.RESULTS)  # the last one: where it is, the cell is done
+    return results
+
+
+def baseline(cell: Cell, parts: dict[str, list[int]], folder: Path) -> tuple[list[int], np.ndarray]:
+    """What needs no encoder: the test part's pictures that can be used, and their predicted scores [M].
+
+    BRISQUE's features, the same for each split, are kept in `folder`.
+    """
+    labeled = cell.labeled
+    if cell.name == baselines.CLASS_MEAN:
+        return parts["test"], baselines.class_mean_predictions(labeled, parts)
+    path = folder / f"brisque-{tables.kind(labeled.name)}-{data.digest(labeled.paths)[:16]}.pt"
+    if path.is_file():
+        features = runs.load(path)["features"].numpy()
+    else:
+        features = baselines.brisque_of(labeled, cell.settings.workers)
+        if distributed.is_main():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            runs.save({"features": torch.from_numpy(features)}, path)
+    predicted = baselines.svr_predictions(features, labeled.scores, parts)
+    usable = np.isfinite(predicted)
+    return [index for index, is_usable in zip(parts["test"], usable, strict=True) if is_usable], predicted[usable]
+
+
+def write_tables(cells: list[Cell], out: Path) -> None:
+    measured = [read_measured(cell.folder) for cell in cells]
+    rows, pairs = tables.summarize(measured), tables.differences(measured)
+    text = tables.markdown(rows, pairs)
+    contents = (text, tables.comma_separated(measured))
+    for name, content in zip(runs.TABLES, contents, strict=False):
+        runs.write_atomic(out / name, lambda file, content=content: file.write(content.encode()))
+    runs.write_json({"rows": rows, "differences": pairs}, out / runs.TABLES[-1])
+    print(
+        f"\n{text}\nThese tables: {', '.join(str(out / name) for name in runs.TABLES)}; each cell: {out / runs.CELLS}"
+    )
