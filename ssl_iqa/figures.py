@@ -207,6 +207,7 @@ def draw_tsne(args: argparse.Namespace) -> tuple[bytes, str]:
         raise ValueError(f"--crop {args.crop}: 32 or more is wanted")
     if args.part and args.scores is None:
         raise ValueError(f"--part {args.part}: of --scores only")
+    tsne.check_extras()
     encoders, folders = tsne.read_encoders(args.encoders, args.arch, args.seed)
     size = args.crop or tsne.crop_size(folders)
     device = runs.use_device(args.device, workers=0)

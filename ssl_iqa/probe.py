@@ -98,13 +98,13 @@ def type_accuracy(z_train: Tensor, types_train: Tensor, z_test: Tensor, types_te
 
 
 def make_folds(groups: Tensor, seed: int = 0) -> Tensor:
-    """Numbers [N], 0 .. 4 or as many as there are groups: pictures of one group (a photograph) [N] have the same.
+    """Numbers [N], 0 .. 4 or as many as there are groups: pictures of one group (a photograph, a reference image) [N] have the same.
 
     Raises ValueError for fewer than three groups: to learn from, to choose a penalty with and to test.
     """
     names, which = groups.unique(return_inverse=True)
     if len(names) < 3:
-        raise ValueError(f"{len(names)} photographs cannot be probed; three or more are wanted")
+        raise ValueError(f"{len(names)} photographs or references cannot be probed; three or more are wanted")
     order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))
     return (order % min(FOLDS, len(names)))[which]
 

@@ -51,6 +51,15 @@ class Shown(NamedTuple):
     scores: Tensor | None = None  # [N], true, in [1, 10]
 
 
+def check_extras() -> None:
+    """Raise ValueError where what draws or computes is not installed: told before the work, not after it."""
+    try:
+        import matplotlib.figure
+        import sklearn.manifold  # noqa: F401
+    except ImportError as error:
+        raise ValueError(f"tsne takes scikit-learn and matplotlib: pip install 'ssl_iqa[figures]' ({error})") from error
+
+
 def read_encoders(spec: str, arch: str | None, seed: int) -> tuple[dict[str, Encoder], list[Path]]:
     """The encoders of `random,imagenet,name=RUN ..` by name, and the folders of the runs among them.
 
@@ -137,8 +146,11 @@ def distorted_pictures(photos: str | None, folders: Sequence[Path], size: int, c
     paths, reduce, words = find_photographs(photos, folders)
     per_class = count // len(KADIS)
     crops, classes, photographs = probe.draw_crops(views.UnlabeledViews(paths, size, reduce), per_class, seed)
+    sources = data.demo_sources()  # two parts of one photograph share theirs
+    names = [sources.get(paths[i], paths[i]) for i in photographs.tolist()]
+    _, groups = np.unique(names, return_inverse=True)
     words = f"{len(crops)} pictures, {per_class} of each class, of {len(photographs.unique())} photographs {words}"
-    return Shown(words, crops, photographs, classes=classes)
+    return Shown(words, crops, torch.from_numpy(groups), classes=classes)
 
 
 def scored_pictures(spec: str, folders: Sequence[Path], part: str | None, size: int, count: int, seed: int) -> Shown:
@@ -165,10 +177,7 @@ def scored_pictures(spec: str, folders: Sequence[Path], part: str | None, size: 
 def draw(
     encoders: dict[str, Encoder], shown: Shown, device: torch.device, perplexity: float, seed: int
 ) -> tuple["Figure", str]:
-    """The figure of these pictures, a panel an encoder, and its table.
-
-    Raises ValueError without matplotlib or scikit-learn, or for a perplexity that is not below the number of pictures.
-    """
+    """The figure of these pictures, a panel an encoder, and its table. Raises ValueError as `to_plane` does."""
     folds = probe.make_folds(shown.groups)
     points, rows = {}, {}
     for name, encoder in runs.bar(encoders.items(), "encoders"):
@@ -189,11 +198,9 @@ def draw(
 
 
 def to_plane(z: Tensor, perplexity: float, seed: int) -> np.ndarray:
-    """Features [N, d] to points [N, 2]. Raises ValueError without scikit-learn and for a perplexity of N or more."""
-    try:
-        from sklearn.manifold import TSNE
-    except ImportError as error:
-        raise ValueError(f"t-SNE is scikit-learn's: pip install 'ssl_iqa[figures]' ({error})") from error
+    """Features [N, d] to points [N, 2]. Raises ValueError for a perplexity of N or more."""
+    from sklearn.manifold import TSNE
+
     if not 1 <= perplexity < len(z):
         raise ValueError(f"--perplexity {perplexity:g}: 1 or more, and less than the {len(z)} pictures, is wanted")
     return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(z.float().numpy())
