@@ -395,6 +395,10 @@ def main(arguments: list[str] | None = None) -> None:
             measure_cells(left, cells, device, out)
         except runs.NotWritten as error:
             sys.exit(f"error: {error}")
+        except KeyboardInterrupt:
+            done = sum((cell.folder / runs.RESULTS).is_file() for cell in cells)
+            print(f"interrupted: {out} has {done} of {len(cells)} results; --resume goes on from there")
+            sys.exit(runs.STOPPED)
         if distributed.is_main() and cells[0].folder == out:
             print_results(runs.read_json(out / runs.RESULTS), out)
         elif distributed.is_main():

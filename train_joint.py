@@ -342,6 +342,7 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
             raise ValueError(f"--accumulate {settings.accumulate}: at least two views in each part are wanted")
         if args.tensorboard:
             report.summary_writer()
+    args.overwrite |= args.out is None and settings.unlabeled == "demo"  # the demo's default folder is replaced
     return settings, args
 
 
@@ -392,8 +393,7 @@ def set_up(
         checkpoint.restore(run, saved)
     streams.skipped = val_streams.skipped = run.skipped
     if distributed.is_main():
-        is_default_demo = args.out is None and settings.unlabeled == "demo"
-        runs.prepare_folder(out, keep=args.resume or is_restarted, replace=args.overwrite or is_default_demo)
+        runs.prepare_folder(out, keep=args.resume or is_restarted, replace=args.overwrite)
         checkpoint.begin(run, pictures.splits)
         if near:
             runs.write_json(near, out / runs.NEAR_DUPLICATES)
@@ -408,6 +408,8 @@ def main(arguments: list[str] | None = None) -> None:
     with distributed.processes(device), report.one_voice(distributed.is_main()):
         is_restarted = distributed.every(runs.is_of_this_launch(out))[0]
         with runs.clear_errors():
+            # told before the search for near-duplicates, which may take minutes
+            runs.run_in(out, keep=args.resume or is_restarted, replace=args.overwrite)
             near = duplicates.search_for_training(
                 settings.near_duplicates,
                 settings.unlabeled,

@@ -11,6 +11,7 @@ The hash is pHash (Zauner 2010): 64 bits, the signs of a small gray picture's lo
 
 import argparse
 import csv
+import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -218,9 +219,10 @@ def main(arguments: list[str] | None = None) -> None:
         views.name_skipped(report["unreadable"], set())
         print(lines(report))
         if args.csv:
-            with open(args.csv, "w", newline="", encoding="utf-8") as file:
-                rows = ((*pair, references[pair.labeled]) for pair in pairs)
-                csv.writer(file).writerows([(*Pair._fields, "reference"), *rows])
+            rows = io.StringIO(newline="")
+            csv.writer(rows).writerow((*Pair._fields, "reference"))
+            csv.writer(rows).writerows((*pair, references[pair.labeled]) for pair in pairs)
+            runs.write_atomic(args.csv, lambda file: file.write(rows.getvalue().encode()))
 
 
 if __name__ == "__main__":

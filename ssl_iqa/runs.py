@@ -103,11 +103,10 @@ def _end_at_a_second(reader: int) -> None:
     os.close(reader)
 
 
-def prepare_folder(folder: Path, keep: bool, replace: bool) -> None:
-    """Make a run's folder, or, where it holds a run, keep it (`keep`), empty it of that run (`replace`) or refuse.
+def run_in(folder: Path, keep: bool, replace: bool) -> list[str]:
+    """What a folder holds of a run: names of files.
 
-    Raises FileExistsError for a run that is neither to be kept nor replaced, and OSError for a folder that cannot be
-    made or written.
+    Raises FileExistsError for a run that is neither to be kept nor replaced, NotADirectoryError for a file.
     """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"--out {folder}: not a folder")
@@ -116,6 +115,15 @@ def prepare_folder(folder: Path, keep: bool, replace: bool) -> None:
     there += [path.name for pattern in patterns for path in folder.glob(pattern)]
     if there and not keep and not replace:
         raise FileExistsError(f"--out {folder}: holds a run ({there[0]}); choose another folder, or give --overwrite")
+    return there
+
+
+def prepare_folder(folder: Path, keep: bool, replace: bool) -> None:
+    """Make a run's folder, or, where it holds a run, keep it (`keep`), empty it of that run (`replace`) or refuse.
+
+    Raises what `run_in` raises, and OSError for a folder that cannot be made or written.
+    """
+    there = run_in(folder, keep, replace)
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"--out {folder}: this folder cannot be written")

@@ -184,7 +184,7 @@ def test_the_command_prints_and_writes_pairs_nearest_first(
         ({"--threshold": 65}, "--threshold 65: 0 to 64"),
         ({"--workers": -1}, "--workers -1: 0 or more"),
         ({"--unlabeled": "nowhere"}, "nowhere: no such folder"),
-        ({"--labeled": "live:DIR"}, "'live:DIR': no labeled set"),
+        ({"--labeled": "tid2008:DIR"}, "'tid2008:DIR': no labeled set"),
         ({"--csv": "nowhere/pairs.csv"}, "nowhere/pairs.csv"),
     ],
 )
