@@ -14,7 +14,7 @@ RESAMPLES = 1000
 LEVEL = 0.95  # of the intervals
 
 
-class Tested(NamedTuple):
+class Evaluated(NamedTuple):
     """What one split's test part gave: predicted and true scores [M], and the pictures' references [M]."""
 
     predicted: np.ndarray
@@ -23,7 +23,7 @@ class Tested(NamedTuple):
 
 
 def resampled(
-    splits: Sequence[Tested],
+    splits: Sequence[Evaluated],
     statistic: Callable[[np.ndarray, np.ndarray], float],
     seed: int,
     resamples: int | None = None,

@@ -11,14 +11,14 @@ import numpy as np
 
 from ssl_iqa import runs
 from ssl_iqa.metrics import plcc, plcc_logistic, srocc, srocc_by_type
-from ssl_iqa.resampling import Tested, interval, resampled
+from ssl_iqa.resampling import Evaluated, interval, resampled
 from ssl_iqa.sets import LabeledSet
 
 
 def measure(predicted: np.ndarray, labeled: LabeledSet, indices: list[int]) -> dict[str, Any]:
     """Table 1's numbers, with their 95 % intervals over references, and Table 2's where distortions have names."""
     true = np.array([labeled.scores[i] for i in indices])
-    tested = [Tested(predicted, true, [labeled.references[i] for i in indices])]
+    tested = [Evaluated(predicted, true, [labeled.references[i] for i in indices])]
     by_type = None
     if labeled.distortions:
         types = [labeled.distortions[i] for i in indices]  # "" where a CSV file leaves the cell empty
@@ -102,11 +102,11 @@ class Measured:
     data: str  # the set's spec
     seed: int  # of the split
     results: dict[str, Any]  # results.json
-    tested: Tested
+    tested: Evaluated
 
 
 def read_measured(folder: Path) -> Measured:
     """What finetune.py wrote into a folder."""
     results, found = runs.read_json(folder / runs.RESULTS), read_predictions(folder)
-    tested = Tested(found.predicted, found.scores, found.references)
+    tested = Evaluated(found.predicted, found.scores, found.references)
     return Measured(results["name"], results["mode"], results["data"], results["seed"], results, tested)

@@ -2,14 +2,14 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from ssl_iqa.metrics import srocc
-from ssl_iqa.resampling import Tested, interval, p_value, resampled
+from ssl_iqa.resampling import Evaluated, interval, p_value, resampled
 from ssl_iqa.results import Measured
 
 # SROCC and PLCC of Table 1, by mode and encoder: SL(ImageNet), CL and SSL
@@ -68,18 +68,24 @@ def differences(cells: Sequence[Measured]) -> list[Row]:
     Mean over splits, interval and p by `resampling`, both encoders on the same resamples of references.
     """
     rows = []
-    by_mode: dict[tuple[str, str], dict[str, dict[int, Tested]]] = {}
+    by_mode: dict[tuple[str, str], dict[str, dict[int, Evaluated]]] = {}
     for (data, mode, encoder), group in groups(cells).items():
-        for both in {mode} if mode != NO_MODE else {cell.mode for cell in cells if cell.data == data} - {NO_MODE}:
-            by_mode.setdefault((data, both), {})[encoder] = {cell.seed: cell.tested for cell in group}
+        # what has no mode is compared with the encoders in each of theirs
+        modes = {cell.mode: None for cell in cells if cell.data == data and cell.mode != NO_MODE}
+        for one in [mode] if mode != NO_MODE else modes:
+            by_mode.setdefault((data, one), {})[encoder] = {cell.seed: cell.tested for cell in group}
     for (data, mode), encoders in by_mode.items():
+        draws: dict[tuple, np.ndarray] = {}  # by encoder and splits
         for first, second in combinations(encoders, 2):
-            seeds = sorted({*encoders[first]} & {*encoders[second]})
+            seeds = tuple(sorted({*encoders[first]} & {*encoders[second]}))
             if not seeds:
                 continue
             pair = [[encoders[name][seed] for seed in seeds] for name in (first, second)]
             means = [np.mean([srocc(split.predicted, split.true) for split in splits]) for splits in pair]
-            apart = resampled(pair[0], srocc, seed=0) - resampled(pair[1], srocc, seed=0)
+            for name, splits in zip((first, second), pair, strict=True):
+                if (name, seeds) not in draws:
+                    draws[name, seeds] = resampled(splits, srocc, seed=0)
+            apart = draws[first, seeds] - draws[second, seeds]
             rows.append(
                 {
                     **{"data": data, "mode": mode, "first": first, "second": second, "splits": len(seeds)},
@@ -212,9 +218,7 @@ def comma_separated(cells: Sequence[Measured]) -> str:
     writer.writerow(header)
     for cell in cells:
         results = cell.results
-        values: dict[str, Callable[[], float] | Any] = dict(
-            zip(("srocc_low", "srocc_high"), results["srocc_interval"], strict=True)
-        )
+        values = dict(zip(("srocc_low", "srocc_high"), results["srocc_interval"], strict=True))
         values |= dict(zip(("plcc_low", "plcc_high"), results["plcc_interval"], strict=True))
         by_type = results["srocc_by_type"] or {}
         paper = PAPER_TABLE_1.get((cell.mode, cell.encoder), {}).get(kind(cell.data), ("", ""))

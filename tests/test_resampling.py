@@ -5,20 +5,20 @@ import pytest
 from scipy.stats import bootstrap, norm, spearmanr
 
 from ssl_iqa.metrics import plcc, srocc
-from ssl_iqa.resampling import Tested, interval, p_value, resampled
+from ssl_iqa.resampling import Evaluated, interval, p_value, resampled
 
 
-def sample(noise: float, references: int, pictures: int, seed: int) -> Tested:
+def sample(noise: float, references: int, pictures: int, seed: int) -> Evaluated:
     rng = np.random.default_rng(seed)
     true = rng.uniform(1, 10, references * pictures)
     names = [f"r{i // pictures}" for i in range(len(true))]
-    return Tested(true + noise * rng.standard_normal(len(true)), true, names)
+    return Evaluated(true + noise * rng.standard_normal(len(true)), true, names)
 
 
 def test_references_are_drawn_and_not_pictures() -> None:
     """Two references, one ordered and one reversed: of four equally probable draws one has the first only, one the
     second only, and two have both."""
-    one = Tested(np.array([1.0, 2, 3, 9, 8, 7]), np.array([1.0, 2, 3, 7, 8, 9]), ["a"] * 3 + ["b"] * 3)
+    one = Evaluated(np.array([1.0, 2, 3, 9, 8, 7]), np.array([1.0, 2, 3, 7, 8, 9]), ["a"] * 3 + ["b"] * 3)
     both = spearmanr(one.predicted, one.true).statistic
     found, counts = np.unique(resampled([one], srocc, seed=0, resamples=2000).round(9), return_counts=True)
     assert found.tolist() == pytest.approx(sorted([-1, both, 1]))
@@ -26,7 +26,7 @@ def test_references_are_drawn_and_not_pictures() -> None:
 
 
 def test_a_picture_of_a_reference_drawn_twice_comes_twice() -> None:
-    one = Tested(np.array([1.0, 4, 2, 8]), np.array([1.0, 2, 3, 4]), ["a", "a", "b", "b"])
+    one = Evaluated(np.array([1.0, 4, 2, 8]), np.array([1.0, 2, 3, 4]), ["a", "a", "b", "b"])
     seen: set[int] = set()
 
     def count(predicted: np.ndarray, true: np.ndarray) -> float:
@@ -54,7 +54,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     for _ in range(60):
         x = rng.standard_normal(40)
         y = 0.6 * x + 0.8 * rng.standard_normal(40)
-        low, high = interval(resampled([Tested(x, y, [str(i) for i in range(40)])], plcc, seed=0, resamples=100))
+        low, high = interval(resampled([Evaluated(x, y, [str(i) for i in range(40)])], plcc, seed=0, resamples=100))
         covered += low <= 0.6 <= high
     assert 0.83 <= covered / 60 <= 0.99
 
@@ -66,7 +66,7 @@ def test_splits_share_the_draws_of_their_references() -> None:
 
 
 def test_a_split_that_a_draw_leaves_nothing_of_is_no_number() -> None:
-    first, second = (Tested(np.array([1.0, 2]), np.array([1.0, 2]), [name] * 2) for name in "ab")
+    first, second = (Evaluated(np.array([1.0, 2]), np.array([1.0, 2]), [name] * 2) for name in "ab")
     values = resampled([first, second], srocc, seed=0, resamples=300)
     assert np.isnan(values).mean() == pytest.approx(0.5, abs=0.08)  # both drawn: two of four draws
     assert interval(values) == [1.0, 1.0] and np.isnan(interval(np.full(3, np.nan))).all()
@@ -83,7 +83,7 @@ def test_p_of_many_resamples_is_the_normal_tests() -> None:
     """The difference of two noisy predictions of the same pictures, against its own mean and standard error."""
     rng = np.random.default_rng(5)
     true, names = rng.uniform(1, 10, 400), [str(i) for i in range(400)]
-    first, second = (Tested(true + noise * rng.standard_normal(400), true, names) for noise in (3.0, 3.35))
+    first, second = (Evaluated(true + noise * rng.standard_normal(400), true, names) for noise in (3.0, 3.35))
     apart = resampled([first], plcc, 0, 1500) - resampled([second], plcc, 0, 1500)
     z = (plcc(first.predicted, true) - plcc(second.predicted, true)) / apart.std()
     assert 0.01 < p_value(apart) < 0.9 and p_value(apart) == pytest.approx(2 * norm.sf(abs(z)), abs=0.05)

@@ -8,12 +8,17 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from ssl_iqa import tables
-from ssl_iqa.resampling import Tested
+from ssl_iqa import resampling, tables
+from ssl_iqa.resampling import Evaluated
 from ssl_iqa.results import Measured, measure
 from ssl_iqa.sets import LabeledSet
 
 KADID, KONIQ = "kadid10k:DIR", "koniq10k:DIR"
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resampling, "RESAMPLES", 300)
 
 
 def measured(
@@ -26,8 +31,11 @@ def measured(
     names = [f"I{i // 8:02}" for i in range(48)]
     types = ["jpeg" if i % 2 else "gaussian_blur" for i in range(48)] if data == KADID else None
     labeled = LabeledSet(data, [f"{i}.png" for i in range(48)], true.tolist(), (1, 5), names, types)
-    results = measure(predicted, labeled, list(range(48))) | {"tests": tests or {}, "minutes": 1.5, "images": 48}
-    return Measured(encoder, mode, data, seed, results, Tested(predicted, true, names))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resampling, "RESAMPLES", 300)
+        results = measure(predicted, labeled, list(range(48)))
+    results |= {"tests": tests or {}, "minutes": 1.5, "images": 48}
+    return Measured(encoder, mode, data, seed, results, Evaluated(predicted, true, names))
 
 
 CELLS = [
