@@ -98,7 +98,8 @@ def type_accuracy(z_train: Tensor, types_train: Tensor, z_test: Tensor, types_te
 
 
 def make_folds(groups: Tensor, seed: int = 0) -> Tensor:
-    """Numbers [N], 0 .. 4 or as many as there are groups: pictures of one group (a photograph, a reference image) [N] have the same.
+    """Numbers [N], 0 .. 4 or as many as there are groups: pictures of one group [N], a photograph's or a reference
+    image's, have the same.
 
     Raises ValueError for fewer than three groups: to learn from, to choose a penalty with and to test.
     """

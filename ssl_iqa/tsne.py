@@ -54,7 +54,7 @@ class Shown(NamedTuple):
 def check_extras() -> None:
     """Raise ValueError where what draws or computes is not installed: told before the work, not after it."""
     try:
-        import matplotlib.figure
+        import matplotlib.figure  # noqa: F401
         import sklearn.manifold  # noqa: F401
     except ImportError as error:
         raise ValueError(f"tsne takes scikit-learn and matplotlib: pip install 'ssl_iqa[figures]' ({error})") from error
