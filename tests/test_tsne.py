@@ -238,6 +238,22 @@ def test_the_plane_keeps_clusters_apart_and_has_a_seed() -> None:
     assert (nearest // 20 == np.arange(60) // 20).all()
 
 
+def test_the_seed_is_that_of_the_plane(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On so few pictures it changes nothing: of principal components only those of many are estimated at random."""
+    asked: list[dict[str, Any]] = []
+
+    class Recorder:
+        def __init__(self, **settings: Any) -> None:
+            asked.append(settings)
+
+        def fit_transform(self, z: np.ndarray) -> np.ndarray:
+            return z[:, :2]
+
+    monkeypatch.setattr("sklearn.manifold.TSNE", Recorder)
+    assert tsne.to_plane(torch.ones(9, 4, dtype=torch.float64), 3, 7).dtype == np.float32
+    assert asked == [{"perplexity": 3, "init": "pca", "random_state": 7}]
+
+
 def run(*arguments: object) -> None:
     figures.main(["tsne", *map(str, arguments)])
 
