@@ -29,7 +29,14 @@ setup(
         "baselines": ["scikit-learn>=1.2"],
         "tensorboard": ["tensorboard>=2.12"],
         "test": [
-            *("pytest>=7", "hypothesis>=6.80", "scikit-image>=0.21", "pytorch-metric-learning>=2.3", "timm>=1.0"),
+            *(
+                "pytest>=7",
+                "pytest-xdist>=3.3",
+                "hypothesis>=6.80",
+                "scikit-image>=0.21",
+                "pytorch-metric-learning>=2.3",
+                "timm>=1.0",
+            ),
             *("imagehash>=4.3", "imaug>=0.4.3", "openpyxl>=3.1", "webdataset>=1.0", "matplotlib>=3.7"),
             *("piq>=0.8", "scikit-learn>=1.2", "tensorboard>=2.12", "ruff>=0.6"),
         ],

@@ -146,7 +146,7 @@ def distorted_pictures(photos: str | None, folders: Sequence[Path], size: int, c
     paths, reduce, words = find_photographs(photos, folders)
     per_class = count // len(KADIS)
     crops, classes, photographs = probe.draw_crops(views.UnlabeledViews(paths, size, reduce), per_class, seed)
-    sources = data.demo_sources()  # two parts of one photograph share theirs
+    sources = sets.demo_sources()  # two parts of one photograph share theirs
     names = [sources.get(paths[i], paths[i]) for i in photographs.tolist()]
     _, groups = np.unique(names, return_inverse=True)
     words = f"{len(crops)} pictures, {per_class} of each class, of {len(photographs.unique())} photographs {words}"

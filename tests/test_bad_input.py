@@ -92,7 +92,7 @@ def test_a_flag_with_a_wrong_value(
         ("train_joint", {"labeled": None}, ("--labeled", "--alpha 1")),
         ("train_joint", {"unlabeled": None}, ("--unlabeled", "folder")),
         ("train_joint", {"images_per_class": 3}, ("--images-per-class 3", "--batch-size 4")),
-        ("finetune", {"mode": "all"}, ("--mode", "all", "lp-ft")),
+        ("finetune", {"mode": "both"}, ("--mode", "both", "lp-ft")),
         ("finetune", {"crops": "ten"}, ("--crops", "ten", "five")),
         ("finetune", {"data": None}, ("--data", "csv:FILE")),
     ],

@@ -88,10 +88,10 @@ def test_the_demos_test_sources_are_held_out(tmp_path: Path) -> None:
 def test_both_parts_of_a_photograph_of_the_demo_are_in_one_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sources = data.demo_sources()
+    sources = sets.demo_sources()
     paths = [path for path, source in sources.items() if source in ("bridge", "bythewater", "dragonfly")]
     assert len(paths) == 5
-    monkeypatch.setattr(tsne, "find_photographs", lambda *_: (paths, data.DEMO_REDUCE, ""))
+    monkeypatch.setattr(tsne, "find_photographs", lambda *_: (paths, sets.DEMO_REDUCE, ""))
     photographs = torch.arange(250) % 5
     monkeypatch.setattr(probe, "draw_crops", lambda *_: (torch.empty(250, 3, 32, 32), torch.zeros(250), photographs))
     shown = tsne.distorted_pictures(None, [], 32, 250, 0)
