@@ -62,9 +62,14 @@ class Settings:
     )
     arch: str = setting("resnet50", "model", "of `imagenet` and `random`", choices=tuple(ARCHS))
     data: tuple[str, ...] = setting((), "data", f"scored pictures: {sets.SPECS}; several, with as many flags")
-    test: tuple[str, ...] = setting((), "data", "other sets that what was trained on --data is tested on, as a whole")
+    test: tuple[str, ...] = setting(
+        (), "data", "another set, tested on as a whole after training on --data; several, with as many flags"
+    )
     split: str = setting(
-        "seeded", "data", "60/20/20 by reference, or what the set publishes", choices=("seeded", "official")
+        "seeded",
+        "data",
+        "60/20/20 by reference, or the published one of sets that have one",
+        choices=("seeded", "official"),
     )
     splits: int = setting(1, "data", "so many, of the seeds from --seed on", low=1)
     crop: int = setting(224, "data", "side of the crops, pixels", low=32)

@@ -43,15 +43,17 @@ def plan(settings: Any, modes: Sequence[str], arch: str | None, out: Path) -> li
     for spec in settings.test:
         load_labeled(spec)
     cells = []
-    for number, spec in enumerate(settings.data):
-        labeled = load_labeled(spec)
+    loaded = [load_labeled(spec) for spec in settings.data]
+    has_official = any(labeled.official_split for labeled in loaded)  # else split_of says that there is none
+    for number, (spec, labeled) in enumerate(zip(settings.data, loaded, strict=True)):
+        kind = settings.split if labeled.official_split or not has_official else "seeded"
         same_kind = [tables.kind(other) for other in settings.data[:number]].count(tables.kind(spec))
         folder = out / runs.CELLS / (tables.kind(spec) + f"-{same_kind + 1}" * (same_kind > 0))
-        if settings.splits > 1 and settings.split == "seeded":
+        if settings.splits > 1 and kind == "seeded":
             check_runs(encoders, labeled, settings.seed)
         for seed in range(settings.seed, settings.seed + settings.splits):
             files = {name: encoder_file(place, seed) for name, place in encoders.items()}
-            split = split_of(files.values(), labeled, seed, settings.split)
+            split = split_of(files.values(), labeled, seed, kind)
             check_parts(labeled, parts_of(labeled, split))
             for name, file in files.items():
                 if name in baselines.NAMES:

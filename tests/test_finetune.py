@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -653,3 +654,24 @@ def test_tables_that_cannot_be_are_refused_in_one_line(
         finetune.main(finetune_arguments(out=tmp_path / "run", **changes))
     error = capsys.readouterr().err
     assert caught.value.code == 2 and said in error and error.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+def test_an_official_split_is_taken_where_a_set_has_one(
+    finetune_arguments: Arguments, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = scored.with_name("published.csv")
+    other.write_text(scored.read_text())
+    names = sorted(set(sets.load_labeled(f"csv:{scored}").references))
+    official = {"train": names[:4], "val": names[4:6], "test": names[6:]}
+
+    def load_labeled(spec: str) -> sets.LabeledSet:
+        return replace(sets.load_labeled(spec), official_split=official if "published" in spec else None)
+
+    monkeypatch.setattr(cells, "load_labeled", load_labeled)
+    arguments = finetune_arguments(data=f"csv:{other}", split="official", out=tmp_path)
+    settings, args = finetune.parse_arguments([*arguments, "--data", f"csv:{scored}"])
+    found = cells.plan(settings, ("lp",), args.arch, tmp_path)
+    assert [cell.split for cell in found] == [official, data.split_references(names, 0)]
+    assert [cell.folder for cell in found] == [
+        tmp_path / "cells" / f"{name}/encoder/lp/split-0" for name in ("csv", "csv-2")
+    ]
