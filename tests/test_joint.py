@@ -160,6 +160,28 @@ def test_a_step_uses_its_own_gradient_only(nets: Networks) -> None:
         torch.testing.assert_close(first, second, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.parametrize(("name", "steps"), [("sgd", (1.0, 1.9)), ("adam", None)])
+def test_what_lars_is_compared_with(nets: Networks, name: str, steps: tuple[float, float] | None) -> None:
+    """Two steps on a gradient of 1 everywhere: SGD with momentum 0.9 goes lr and 1.9 lr, Adam about lr each time."""
+    settings = replace(SETTINGS, optimizer=name, lr=0.2, regressor_lr=3e-4, weight_decay=0.0)
+    optimizer = make_optimizer(nets, settings)
+    for length in steps or (1.0, 1.0):
+        before = copy.deepcopy(nets)
+        for w in nets.parameters():
+            w.grad = torch.ones_like(w)
+        optimizer.step()
+        for part, lr in (("encoder", 0.2), ("projector", 0.2), ("regressor", 3e-4)):
+            for was, now in zip(getattr(before, part).parameters(), getattr(nets, part).parameters(), strict=True):
+                torch.testing.assert_close(was - now, torch.full_like(was, length * lr), rtol=1e-2, atol=1e-6)
+
+
+def test_a_run_with_one_view_and_another_optimizer(joint_arguments: Callable[..., list[str]], tmp_path: Path) -> None:
+    train_joint.main(joint_arguments(out=tmp_path, epochs=1, views=1, optimizer="adam", lr=1e-3))
+    state = load(tmp_path / "last.pt")
+    assert (state["settings"]["views"], state["settings"]["optimizer"]) == (1, "adam")
+    assert {"exp_avg", "exp_avg_sq"} <= set(state["optimizer"]["state"][0])
+
+
 def test_lars_takes_section_4_2s_learning_rates(nets: Networks) -> None:
     settings = replace(SETTINGS, lr=0.2, regressor_lr=3e-4, weight_decay=0.0, trust_coefficient=0.01)
     before = copy.deepcopy(nets)

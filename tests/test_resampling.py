@@ -72,6 +72,10 @@ def test_a_split_that_a_draw_leaves_nothing_of_is_no_number() -> None:
     assert interval(values) == [1.0, 1.0] and np.isnan(interval(np.full(3, np.nan))).all()
 
 
+def test_an_interval_leaves_a_fortieth_out_at_either_end() -> None:
+    assert interval(np.random.default_rng(0).permutation(1001).astype(float)) == pytest.approx([25, 975])
+
+
 def test_p_is_twice_the_share_beyond_zero() -> None:
     assert p_value(np.array([1.0] * 95 + [-1.0] * 5)) == pytest.approx(2 * 6 / 101)
     assert p_value(-np.array([1.0] * 95 + [-1.0] * 5)) == pytest.approx(2 * 6 / 101)

@@ -24,7 +24,7 @@ def sorted_paths(folder: Path) -> list[str]:
 
 @pytest.fixture
 def streams(photographs: Path, scored: Path) -> Callable[..., Streams]:
-    def make(paths: list[str] | None = None, labeled: bool = True, workers: int = 0) -> Streams:
+    def make(paths: list[str] | None = None, labeled: bool = True, workers: int = 0, views: int = 2) -> Streams:
         scores = load_labeled(f"csv:{scored}")
         return Streams(
             unlabeled=UnlabeledViews(paths or sorted_paths(photographs), size=32),
@@ -36,6 +36,7 @@ def streams(photographs: Path, scored: Path) -> Callable[..., Streams]:
             workers=workers,
             seed=0,
             device=torch.device("cpu"),
+            views=views,
         )
 
     return make
@@ -50,6 +51,13 @@ def test_a_labeled_batch_comes_with_every_unlabeled_one(streams: Callable[..., S
         assert torch.equal(classes[:4], classes[4:]) and len(classes.unique()) == 2
         assert ((y >= 1) & (y <= 10)).all()
     assert all(labeled is None for _, labeled in streams(labeled=False).batches(0))
+
+
+def test_one_view_is_the_first_of_two(streams: Callable[..., Streams]) -> None:
+    pairs = zip(streams().batches(0), streams(views=1).batches(0), strict=True)
+    for ((x_d, classes), labeled), ((first, first_classes), same_labeled) in pairs:
+        assert torch.equal(first, x_d[:4]) and torch.equal(first_classes, classes[:4])
+        assert torch.equal(labeled[0], same_labeled[0])
 
 
 def flat(batches: list) -> list[Tensor]:
