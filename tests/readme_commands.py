@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
@@ -58,22 +59,25 @@ def is_module(command: list[str]) -> bool:
     return command[1] == "-m" and command[2:3] != [] and command[2].split(".")[0] == "ssl_iqa"
 
 
+@cache
+def help_of(*program: str) -> str:
+    """What a program says of its flags. Exits where it does not."""
+    shown = subprocess.run([sys.executable, *program, "--help"], cwd=ROOT, capture_output=True, text=True)
+    if shown.returncode:
+        sys.exit(f"{' '.join(program)} --help: exit code {shown.returncode}\n{shown.stderr}")
+    return shown.stdout
+
+
 def check(command: list[str]) -> None:
     """Exits, with argparse's message, for arguments that the command does not take."""
     if not is_module(command):
         SCRIPTS[command[1]](command[2:])
         return
-    first = list(takewhile(lambda word: not word.startswith("-"), command[3:]))  # of these one may be a subcommand
-    help_of = [sys.executable, "-m", command[2], *first, "--help"]
-    shown = subprocess.run(help_of, cwd=ROOT, capture_output=True, text=True)
-    if shown.returncode:
-        sys.exit(f"{' '.join(help_of[1:])}: exit code {shown.returncode}\n{shown.stderr}")
+    first = takewhile(lambda word: not word.startswith("-"), command[3:4])  # may be a subcommand
+    known = help_of("-m", command[2], *first)
     flags = [word.partition("=")[0] for word in command[3:] if word.startswith("-")]
-    known = shown.stdout
     if command[2:4] == ["ssl_iqa.bench", "step"]:  # gives other flags on
-        known += subprocess.run(
-            [sys.executable, "train_joint.py", "--help"], cwd=ROOT, capture_output=True, text=True
-        ).stdout
+        known += help_of("train_joint.py")
     unknown = [flag for flag in flags if not re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", known)]
     if unknown:
         sys.exit(f"{' '.join(command)}: no flag {unknown[0]}")
