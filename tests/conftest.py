@@ -2,9 +2,14 @@
 
 import csv
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+# Before torch is imported, and for the processes that tests start: the tests run on all cores already, and threads that
+# wait for a core take it from others.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
