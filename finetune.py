@@ -453,7 +453,7 @@ def print_results(results: dict, out: Path) -> None:
     print(f"on {results['images']} held-out pictures of {len(results['split']['test'])} references{unreadable}:")
     values = [number(results[name]) for name in ("srocc", "plcc", "plcc_logistic")]
     print("  SROCC {}   PLCC {}   after logistic {}".format(*values))
-    print("  SROCC's 95 % interval over references:", " to ".join(map(number, results["srocc_interval"])))
+    print("  95 % interval of SROCC over references:", " to ".join(map(number, results["srocc_interval"])))
     by_type = results["srocc_by_type"]
     if by_type:
         shown = {name: by_type[name] for name in tables.TYPES if name in by_type} or by_type
