@@ -262,6 +262,22 @@ def test_every_training_picture_comes_in_every_round(
     assert counts == dict.fromkeys(range(24), 3)
 
 
+def test_linear_probing_draws_pictures_and_their_crops(scored: Path) -> None:
+    """z[i, c] is (i, c): every training picture comes once a round, in any of its crops, beside its own score."""
+    labeled, train = sets.load_labeled(f"csv:{scored}"), [3, 8, 20, 31]
+    z = torch.stack(torch.meshgrid(torch.arange(40.0), torch.arange(5.0), indexing="ij"), dim=2)  # [40, 5, 2]
+    features = finetune.Features(z, torch.ones(40, dtype=torch.bool))
+    settings = replace(finetune.PRESETS["demo"], batch_size=4)
+    task = finetune.Task(labeled, {"train": train}, {}, torch.device("cpu"), settings, set(), verbose=False)
+    batches = finetune.probing_batches(features, train, task)
+    drawn = [batch for epoch in range(20) for batch in batches(epoch)]
+    for x, y, _ in drawn:
+        assert sorted(x[:, 0].tolist()) == train
+        assert y.tolist() == pytest.approx([labeled.scores[int(i)] for i in x[:, 0]])
+    counts = torch.cat([x[:, 1] for x, *_ in drawn]).long().bincount(minlength=5)
+    assert len(counts) == 5 and counts.min() >= 6  # of 80
+
+
 def test_a_picture_is_scored_by_the_mean_over_its_crops() -> None:
     regressor = Regressor(6)
     z = torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(0))
