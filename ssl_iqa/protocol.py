@@ -35,8 +35,13 @@ def encoder_file(spec: str, seed: int) -> str:
 
 def recorded_split(file: str, labeled: LabeledSet) -> Split | None:
     """The split of these very references that the joint run beside an encoder's file was trained by, if any."""
-    path = Path(file).parent / runs.SPLITS
-    if file and Path(file).is_file() and path.is_file():
+    return split_in(Path(file).parent, labeled) if file and Path(file).is_file() else None
+
+
+def split_in(folder: Path, labeled: LabeledSet) -> Split | None:
+    """The split of these very references that a joint run's folder records, if any."""
+    path = folder / runs.SPLITS
+    if path.is_file():
         split = {part: names for part, names in runs.read_json(path).get("labeled", {}).items() if part != "spec"}
         if set().union(*split.values()) == set(labeled.references):
             return split

@@ -124,18 +124,13 @@ def part_of(labeled: LabeledSet, folders: Sequence[Path], part: str | None) -> t
     `part` is train, val, test or all; None is test where a run has split the set, else all. Returns the indices and
     the part's name. Raises ValueError where no run has split the set, or no reference is in this part of all of them.
     """
-    splits = []
-    for folder in folders:
-        split = runs.read_json(folder / runs.SPLITS).get("labeled", {}) if (folder / runs.SPLITS).is_file() else {}
-        parts = {name: set(names) for name, names in split.items() if name != "spec"}
-        if parts and set().union(*parts.values()) == set(labeled.references):
-            splits.append(parts)
+    splits = [split for folder in folders if (split := protocol.split_in(folder, labeled))]
     part = part or ("test" if splits else "all")
     if part == "all":
         return list(range(len(labeled.paths))), part
     if not splits:
         raise ValueError(f"--part {part}: none of the runs has split {labeled.name}; --part all is wanted")
-    names = set.intersection(*(split[part] for split in splits))
+    names = set.intersection(*(set(split[part]) for split in splits))
     if not names:
         raise ValueError(f"--part {part}: no reference image is in it in all of the runs; --part all is wanted")
     return data.part_indices(labeled.references, sorted(names)), part
