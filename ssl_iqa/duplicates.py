@@ -13,7 +13,8 @@ import argparse
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +24,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ssl_iqa import data, distributed, runs, sets, views
-from ssl_iqa.data import UnreadableImage, read_image
-from ssl_iqa.shards import is_shards
+from ssl_iqa.data import UnreadableImage, decode_image, read_image
+from ssl_iqa.shards import is_shards, list_shards, read_shard
 
 # Measured on 317 photographs: of their copies, as JPEG of quality 30 to 90, at 1/2 or 4/3 of the size, mirrored, or cut
 # by 2 %, all are within 10 bits (at most 6, 2, 0 and 10), and of their versions in the 125 distortion classes 96 %.
@@ -58,8 +59,11 @@ def phash(picture: Tensor) -> np.ndarray:
     return both > np.median(both, axis=1, keepdims=True)
 
 
+Hashed = tuple[str, np.ndarray | None]  # a picture's path, and bool [2, 64], or None where it is unreadable
+
+
 class HashedFiles(Dataset):
-    """The hashes of the pictures in files, each with its path: (path, bool [2, 64], or None where it is unreadable)."""
+    """The hashes of the picture in a file, or of all in a tar, whose paths are then "shard.tar/member"."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         self.paths = paths
@@ -67,26 +71,33 @@ class HashedFiles(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> tuple[str, np.ndarray | None]:
+    def __getitem__(self, index: int) -> list[Hashed]:
         path = self.paths[index]
-        try:
-            return path, phash(read_image(path))
-        except (UnreadableImage, OSError):
-            return path, None
+        if not is_shards(path):
+            return [hashed(path, partial(read_image, path))]
+        return [hashed(name, partial(decode_image, io.BytesIO(encoded), name)) for name, encoded in read_shard(path)]
+
+
+def hashed(name: str, read: Callable[[], Tensor]) -> Hashed:
+    try:
+        return name, phash(read())
+    except (UnreadableImage, OSError):
+        return name, None
 
 
 def hash_files(paths: Sequence[str], workers: int, title: str) -> tuple[list[str], np.ndarray, list[str]]:
-    """The files that can be read, their hashes [n, 2, 64], see `phash`, and the files that cannot.
+    """The pictures that can be read, their hashes [n, 2, 64], see `phash`, and the pictures that cannot.
 
-    Of several processes each hashes its part, and all get all; all must ask.
+    `paths` are files of one picture or tars of many. Of several processes each hashes its part, and all get all; all
+    must ask.
     """
     own = HashedFiles(paths[distributed.rank() :: distributed.size()])
-    batches = DataLoader(own, batch_size=25, num_workers=workers, collate_fn=list)
-    made = [item for batch in runs.bar(batches, title) for item in batch]
+    parts = DataLoader(own, batch_size=None, num_workers=workers, collate_fn=list)
+    made = [item for part in runs.bar(parts, title) for item in part]
     made = [item for part in distributed.every(made) for item in part]
-    hashed = {path: bits for path, bits in made if bits is not None}
-    bits = np.array([*hashed.values()], dtype=bool).reshape(-1, 2, LOW**2)
-    return [*hashed], bits, [path for path, bits in made if bits is None]
+    readable = {path: bits for path, bits in made if bits is not None}
+    bits = np.array([*readable.values()], dtype=bool).reshape(-1, 2, LOW**2)
+    return [*readable], bits, [path for path, bits in made if bits is None]
 
 
 def within(unlabeled: np.ndarray, labeled: np.ndarray, threshold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -110,17 +121,18 @@ def within(unlabeled: np.ndarray, labeled: np.ndarray, threshold: int) -> tuple[
 
 def near_duplicates(
     unlabeled: Sequence[str], labeled: Sequence[str], threshold: int = THRESHOLD, workers: int = 0
-) -> tuple[list[Pair], list[str]]:
-    """All pairs of pictures in files whose hashes differ in at most `threshold` bits, nearest first.
+) -> tuple[list[Pair], list[str], int]:
+    """All pairs of pictures whose hashes differ in at most `threshold` bits, nearest first.
 
-    Beside them the files that could not be read. Several processes must all ask; each hashes a part.
+    Beside them the files that could not be read, and the number of unlabeled pictures, which may be in tars. Several
+    processes must all ask; each hashes a part.
     """
     names, bits, unreadable = hash_files(unlabeled, workers, "hashing unlabeled photographs")
     labeled_names, labeled_bits, more = hash_files([*dict.fromkeys(labeled)], workers, "hashing labeled pictures")
     found = zip(*(part.tolist() for part in within(bits, labeled_bits[:, 0], threshold)), strict=True)
     pairs = [Pair(names[row], labeled_names[column], distance) for row, column, distance in found]
     order = sorted(pairs, key=lambda pair: (pair.distance, pair.unlabeled, pair.labeled))
-    return order, sorted({*unreadable, *more})
+    return order, sorted({*unreadable, *more}), len(names) + len(unreadable)
 
 
 def by_photograph(pairs: Sequence[Pair], references: dict[str, str]) -> list[dict[str, Any]]:
@@ -142,10 +154,10 @@ def search(
     unlabeled: Sequence[str], references: dict[str, str], threshold: int, workers: int
 ) -> tuple[dict[str, Any], list[Pair]]:
     """`near_duplicates` as a report, plain values for JSON, and all pairs; `references` is as in `by_photograph`."""
-    pairs, unreadable = near_duplicates(unlabeled, [*references], threshold, workers)
+    pairs, unreadable, pictures = near_duplicates(unlabeled, [*references], threshold, workers)
     report = {
         "threshold": threshold,
-        "unlabeled": len(unlabeled),
+        "unlabeled": pictures,
         "labeled": len(references),
         "unreadable": unreadable,
         "found": by_photograph(pairs, references),
@@ -171,8 +183,8 @@ def search_for_training(
 ) -> dict[str, Any] | None:
     """The report for `--near-duplicates report` or `remove`; None for `ignore`, and where nothing is to be compared.
 
-    Only a folder is searched: the demo is split by source photograph, and tars are not read before training. A run that
-    goes on gets back what it has `recorded`. Raises ValueError for `remove` without a folder and, on all processes,
+    Only a folder is searched: the demo is split by source photograph, and tars hold too much to be read before
+    training. A run that goes on gets back what it has `recorded`. Raises ValueError for `remove` without a folder and, on all processes,
     what listing the pictures raises on one of them.
     """
     if how == "remove" and (unlabeled == "demo" or is_shards(unlabeled)):
@@ -180,7 +192,7 @@ def search_for_training(
     if how == "ignore" or not labeled or unlabeled == "demo":
         return None
     if is_shards(unlabeled):
-        print("near-duplicates: not looked for in tars")
+        print("near-duplicates: not looked for in tars; python -m ssl_iqa.duplicates does, once")
         return None
     with distributed.together():
         has_report = recorded is not None and distributed.is_main() and recorded.exists()
@@ -200,7 +212,7 @@ def print_report(report: dict[str, Any], how: str, path: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--unlabeled", required=True, metavar="DIR", help="KADIS-700k's folder, or any folder")
+    parser.add_argument("--unlabeled", required=True, metavar="DIR", help="KADIS-700k's folder, any folder, or tars")
     parser.add_argument(
         "--labeled", required=True, action="append", metavar="SPEC", help="a labeled set; may be given several times"
     )
@@ -215,7 +227,11 @@ def main(arguments: list[str] | None = None) -> None:
             raise ValueError(f"--workers {args.workers}: 0 or more is wanted")
         labeled = [sets.load_labeled(spec) for spec in args.labeled]
         references = {path: name for one in labeled for path, name in zip(one.paths, one.references, strict=True)}
-        report, pairs = search(data.list_pictures(args.unlabeled), references, args.threshold, args.workers)
+        if is_shards(args.unlabeled):
+            paths = [shard.path for shard in list_shards(args.unlabeled, args.workers)]
+        else:
+            paths = data.list_pictures(args.unlabeled)
+        report, pairs = search(paths, references, args.threshold, args.workers)
         views.name_skipped(report["unreadable"], set())
         print(lines(report))
         if args.csv:

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,7 +127,7 @@ def test_a_labeled_photograph_named_often_is_hashed_once(photographs: Path, monk
     hashed = []
     monkeypatch.setattr(duplicates, "phash", lambda picture: hashed.append(picture) or phash(picture))
     path = str(photographs / "0.png")
-    assert near_duplicates([path], [path] * 3) == ([(path, path, 0)], []) and len(hashed) == 2
+    assert near_duplicates([path], [path] * 3) == ([(path, path, 0)], [], 1) and len(hashed) == 2
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -133,9 +135,9 @@ def test_copies_are_found_and_no_other_photograph(copies: Path, scored: Path, wo
     labeled = sets.load_labeled(f"csv:{scored}")
     (copies / "note.png").write_text("no picture")
     paths = [*data.list_pictures(copies), str(copies / "gone.png")]
-    pairs, unreadable = near_duplicates(
-        paths, [*labeled.paths, *labeled.paths], workers=workers
-    )  # twice, as the demo's
+    twice = [*labeled.paths, *labeled.paths]  # as the demo's
+    pairs, unreadable, count = near_duplicates(paths, twice, workers=workers)
+    assert count == len(paths) == 15
     assert unreadable == [str(copies / "gone.png"), str(copies / "note.png")]
     assert pairs == sorted(pairs, key=lambda pair: pair.distance) and len({*pairs}) == len(pairs)
     references = dict(zip(labeled.paths, labeled.references, strict=True))
@@ -176,6 +178,24 @@ def test_the_command_prints_and_writes_pairs_nearest_first(
     assert shown.err == f"warning: {copies / 'note.png'}: cannot be read, skipped\n"
     duplicates.main([*map(str, arguments), "--threshold", "64"])
     assert capsys.readouterr().out.splitlines()[-1].startswith("near-duplicates: 13 of 14 unlabeled photographs")
+
+
+def test_tars_are_searched_by_the_command(
+    copies: Path, scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copies / "note.png").write_text("no picture")
+    duplicates.main(["--unlabeled", str(copies), "--labeled", f"csv:{scored}", "--workers", "2"])
+    of_folder = capsys.readouterr()
+    for start in range(2):
+        with tarfile.open(tmp_path / f"photos-{start}.tar", "w") as archive:
+            for path in sorted(copies.iterdir())[start::2]:
+                archive.add(path, path.name)
+    spec = f"{tmp_path}/photos-{{0,1}}.tar"
+    duplicates.main(["--unlabeled", spec, "--labeled", f"csv:{scored}", "--workers", "2"])
+    of_tars = capsys.readouterr()
+    for folder, tars in zip(of_folder, of_tars, strict=True):  # what is printed, warnings
+        assert sorted(re.sub(r"photos-[01]\.tar", copies.name, tars).splitlines()) == sorted(folder.splitlines())
+    assert "3 of 14 unlabeled photographs" in of_tars.out and "note.png" in of_tars.err
 
 
 @pytest.mark.parametrize(
