@@ -184,8 +184,8 @@ def search_for_training(
     """The report for `--near-duplicates report` or `remove`; None for `ignore`, and where nothing is to be compared.
 
     Only a folder is searched: the demo is split by source photograph, and tars hold too much to be read before
-    training. A run that goes on gets back what it has `recorded`. Raises ValueError for `remove` without a folder and, on all processes,
-    what listing the pictures raises on one of them.
+    training. A run that goes on gets back what it has `recorded`. Raises ValueError for `remove` without a folder and,
+    on all processes, what listing the pictures raises on one of them.
     """
     if how == "remove" and (unlabeled == "demo" or is_shards(unlabeled)):
         raise ValueError(f"--near-duplicates remove: a folder as --unlabeled is wanted, {unlabeled} is not searched")
