@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ssl_iqa import baselines, data, distributed, protocol, report, runs, sets, tables, views
+from ssl_iqa import baselines, calibration, data, distributed, protocol, report, runs, sets, tables, views
 from ssl_iqa.cells import Cell, baseline, begin, parts_of, plan, save, write_tables
 from ssl_iqa.cli import add_flags, setting, settings_from
 from ssl_iqa.metrics import srocc
@@ -111,11 +111,12 @@ class Task:
 
 @dataclass
 class Best:
-    """The epoch with the best validation SROCC so far, and the weights that it had."""
+    """The epoch with the best validation SROCC so far, the weights that it had, and how far it was off."""
 
     srocc: float = -2.0
     epoch: str = ""
     weights: dict = field(default_factory=dict)
+    residuals: Tensor = field(default_factory=lambda: torch.empty(0))  # |y_hat - y|, [M]
 
 
 @dataclass
@@ -281,6 +282,7 @@ def fit(
         if is_best:
             weights = {"encoder": encoder_state(encoder), "regressor": regressor.state_dict()}
             best.srocc, best.epoch, best.weights = val_srocc, f"{phase} {epoch + 1}", copy.deepcopy(weights)
+            best.residuals = (y_hat.double() - torch.from_numpy(scores[indices])).abs()
         if task.verbose:
             print(f"{desc}  L_r {loss:.3f} | validation SROCC {val_srocc:.3f}{' *' if is_best else ''}", flush=True)
     encoder.load_state_dict(best.weights["encoder"]["weights"])
@@ -356,8 +358,13 @@ def run_cell(
         for spec, other in others.items():
             elsewhere[spec] = measure_elsewhere(encoder, regressor, settings, other, device)
     how = {"best_epoch": best.epoch, "val_srocc": best.srocc, "tests": elsewhere}
-    model = best.weights if is_single else None
-    return save(cell, indices, predicted, how | {"minutes": (time.perf_counter() - began) / 60}, model)
+    how |= {"minutes": (time.perf_counter() - began) / 60}
+    if best.epoch:
+        within = calibration.margin(best.residuals)
+        off = np.abs(predicted - np.array([labeled.scores[i] for i in indices]))
+        how |= {"margin": within, "coverage": float(np.mean(off <= within))}
+    model = best.weights | {"residuals": best.residuals.sort().values} if is_single else None
+    return save(cell, indices, predicted, how, model)
 
 
 def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace]:
@@ -454,6 +461,8 @@ def print_results(results: dict, out: Path) -> None:
     values = [number(results[name]) for name in ("srocc", "plcc", "plcc_logistic")]
     print("  SROCC {}   PLCC {}   after logistic {}".format(*values))
     print("  95 % interval of SROCC over references:", " to ".join(map(number, results["srocc_interval"])))
+    if results["margin"] is not None:  # else the validation part is too small
+        print(f"  90 % interval of a score: +- {results['margin']:.2f}, which holds {results['coverage']:.0%} of these")
     by_type = results["srocc_by_type"]
     if by_type:
         shown = {name: by_type[name] for name in tables.TYPES if name in by_type} or by_type

@@ -1,1 +1,10 @@
-"""Semi-supervised representation learning for blind image quality assessment, in pure PyTorch."""
+"""Semi-supervised representation learning for blind image quality assessment, in pure PyTorch.
+
+model = ssl_iqa.load("runs/finetune/model.pt")
+model.score("photo.jpg")        1 (worst) to 10 (best)
+print(model.card())             what that means
+"""
+
+from ssl_iqa.quality import QualityModel, load
+
+__all__ = ["QualityModel", "load"]

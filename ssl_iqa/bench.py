@@ -5,6 +5,7 @@
     python -m ssl_iqa.bench loss             Eq. 5 all at once and in chunks: time and peak memory by number of views
     python -m ssl_iqa.bench shards           the unlabeled stream from tar shards, beside the same pictures as files
     python -m ssl_iqa.bench step             train_joint.py's step, its parts and its loop, with any flags of its own
+    python -m ssl_iqa.bench score            scoring files, beside the bare encoder on what they hold
 
 Times are medians after a warm-up. Machines differ and are noisy: compare within one run, the yardstick is for that.
 """
@@ -36,11 +37,11 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from ssl_iqa import data, runs, sets, views
+from ssl_iqa import data, quality, runs, sets, views
 from ssl_iqa.cli import flag
 from ssl_iqa.distortions import KADIS, distort_as, load_distortions
 from ssl_iqa.losses import supervised_nt_xent
-from ssl_iqa.model import ARCHS, Networks, load_encoder
+from ssl_iqa.model import ARCHS, Networks, Regressor, load_encoder
 from ssl_iqa.shards import Shard, ShardViews, list_shards, read_shard
 from ssl_iqa.streams import Streams, find_pictures
 
@@ -404,6 +405,32 @@ def bench_loop(args: argparse.Namespace, script: ModuleType, settings: Any, devi
     print(f"{'the loop as users run it':<24} {taken:9.4f} {count / taken:11.1f}   {share}")
 
 
+@torch.no_grad()
+def bench_score(args: argparse.Namespace) -> None:
+    """Files to scores as ssl_iqa.score makes them, beside the encoder on crops that are in memory already."""
+    device = runs.use_device(args.device, workers=0)
+    encoder = load_encoder("random", args.arch)
+    settings = {"data": "", "crops": "five", "crop": 224}
+    regressor = Regressor(encoder.dim)
+    model = quality.QualityModel(encoder.eval(), regressor.eval(), (1, 10), settings, {}, torch.empty(0)).to(device)
+    with TemporaryDirectory() as folder:
+        paths = (photographs(Path(folder), 12) * args.pictures)[: args.pictures]
+        held = [quality.crops_of(model, data.read_image(path)) for path in paths]
+        batches = torch.cat(held).to(device).split(quality.AT_ONCE_PIXELS // 224**2)
+        works = {
+            "the bare encoder": lambda: [model.encoder(batch) for batch in batches],
+            "scoring files": lambda: list(quality.score_files(model, paths, runs.cpu_cores())),
+            ".. reading them alone": lambda: [quality.crops_of(model, data.read_image(path)) for path in paths],
+        }
+        times = in_turns(works, args.repeats, device)
+    print(f"{args.arch} on {device.type}, {runs.cpu_cores()} cores, {args.pictures} JPEG files of {SIZE[0]}x{SIZE[1]}")
+    print(f"\n{'':<22} seconds  pictures/s")
+    for name, time_taken in times.items():
+        share = f"{times['the bare encoder'] / time_taken:.0%} of the bare encoder" if name == "scoring files" else ""
+        print(f"{name:<22} {time_taken:7.3f} {args.pictures / time_taken:11.1f}   {share}".rstrip())
+    print(f"\nmedians of {args.repeats}")
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -432,12 +459,18 @@ def main(arguments: list[str] | None = None) -> None:
     step.add_argument("--repeats", type=int, default=7, help="of each measurement")
     step.add_argument("--pictures", type=int, default=6400, help="of an epoch of the loop; 0: without the loop")
     step.set_defaults(run=bench_step)
+    scoring = commands.add_parser("score", help="scoring files, beside the bare encoder")
+    scoring.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    scoring.add_argument("--arch", choices=tuple(ARCHS), default="resnet50")
+    scoring.add_argument("--pictures", type=int, default=48, help="to be scored, each time")
+    scoring.add_argument("--repeats", type=int, default=5, help="of each measurement")
+    scoring.set_defaults(run=bench_score)
     args, flags = parser.parse_known_args(arguments)
     if flags and args.command != "step":
         parser.error(f"unrecognized arguments: {' '.join(flags)}")
     args.flags = flags
     with runs.clear_errors():
-        fewest = 50 if args.command in ("distortions", "shards") else 0
+        fewest = {"distortions": 50, "shards": 50, "score": 1}.get(args.command, 0)
         for name, least in (("repeats", 1), ("pictures", fewest), ("batch_size", 0)):
             if getattr(args, name, least) < least:
                 raise ValueError(f"{flag(name)} {getattr(args, name)}: {least} or more is wanted")

@@ -103,11 +103,12 @@ def begin(settings: Any, cells: list[Cell], out: Path, resume: bool, overwrite: 
 
 
 def save(
-    cell: Cell, indices: list[int], predicted: np.ndarray, how: dict[str, Any], weights: dict[str, Any] | None
+    cell: Cell, indices: list[int], predicted: np.ndarray, how: dict[str, Any], model: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """Writes what a cell gave, predictions.csv, results.json and, with `weights`, model.pt. Returns the results.
+    """Writes what a cell gave, predictions.csv, results.json and, with `model`, model.pt. Returns the results.
 
-    `how` is what is known of its making: minutes, best epoch, tests on other sets.
+    `how` is what is known of its making: minutes, best epoch, tests on other sets; `model` the weights and the
+    validation part's residuals, from which the intervals of scores come.
     """
     settings, labeled = cell.settings, cell.labeled
     plain = as_plain(settings)
@@ -122,9 +123,9 @@ def save(
     }
     if distributed.is_main():
         cell.folder.mkdir(parents=True, exist_ok=True)
-        if weights is not None:
-            model = {**weights, "score_range": list(labeled.score_range), "settings": plain}
-            runs.save(model, cell.folder / runs.MODEL)
+        if model is not None:
+            known = {"score_range": list(labeled.score_range), "settings": plain, "results": runs.without_nan(results)}
+            runs.save(model | known, cell.folder / runs.MODEL)
         rows = predictions_csv(predicted, labeled, indices)
         runs.write_atomic(cell.folder / runs.PREDICTIONS, lambda file: file.write(rows.encode()))
         runs.write_json(results, cell.folder / runs.RESULTS)  # the last one: where it is, the cell is done

@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from typing import BinaryIO, NoReturn
 
@@ -48,11 +48,20 @@ def decode_image(file: BinaryIO, name: str | os.PathLike[str]) -> torch.Tensor:
     try:
         with Image.open(file) as image:
             image.load()
-            rgb = _to_rgb(_upright(image))
+            return from_pil(image)
     except UnidentifiedImageError as error:
         raise UnreadableImage(f"{name}: not a picture of a known format") from error
+    except Image.DecompressionBombError as error:
+        limit = f"{2 * Image.MAX_IMAGE_PIXELS / 1e6:.4g} megapixels"  # what PIL raises at
+        where = "PIL.Image.MAX_IMAGE_PIXELS sets the limit, --max-megapixels that of ssl_iqa.score"
+        raise UnreadableImage(f"{name}: over {limit}; {where}") from error
     except Exception as error:  # on damaged files PIL's decoders raise nearly every type there is
         raise UnreadableImage(f"{name}: not a readable picture ({error!r})") from error
+
+
+def from_pil(image: Image.Image) -> torch.Tensor:
+    """A PIL image as `read_image` gives it. Raises ValueError for samples without a fixed range."""
+    rgb = _to_rgb(_upright(image))
     return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()  # [H, W, 3] -> [3, H, W]
 
 
@@ -94,17 +103,22 @@ def list_pictures(folder: str | os.PathLike[str]) -> list[str]:
     references = os.path.join(folder, "ref_imgs")
     root = references if os.path.isdir(references) else os.fspath(folder)
 
-    pictures = []
-    for parent, folders, names in os.walk(root, onerror=_stop):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        pictures += [
-            os.path.join(parent, name)
-            for name in names
-            if name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith(".")
-        ]
+    pictures = sorted(walk_pictures(root, _stop))
     if not pictures:
         raise ValueError(f"{root}: no pictures in this folder; wanted are files ending in {' '.join(PICTURE_SUFFIXES)}")
-    return sorted(pictures)
+    return pictures
+
+
+def walk_pictures(folder: str | os.PathLike[str], unlistable: Callable[[OSError], object]) -> Iterator[str]:
+    """Paths of all pictures in a folder and those below it, as in `list_pictures`, folder by folder, sorted in each.
+
+    A folder that cannot be listed is passed over after a call of `unlistable`.
+    """
+    for parent, folders, names in os.walk(folder, onerror=unlistable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith("."):
+                yield os.path.join(parent, name)
 
 
 def _stop(error: OSError) -> NoReturn:

@@ -38,7 +38,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ssl_iqa import curves, data, pages, plots, ranking, runs, scatter, score, tsne
+from ssl_iqa import curves, data, pages, plots, quality, ranking, runs, scatter, tsne
 from ssl_iqa.distortions import DistortionClass, distort_as, load_distortions
 from ssl_iqa.distortions.compression import to_bytes, to_pil
 from ssl_iqa.model import ARCHS
@@ -230,7 +230,7 @@ def draw_ranking(args: argparse.Namespace) -> tuple[bytes, str]:
         raise ValueError(f"--quality {args.quality}: 1 to 100 is wanted")
     if (args.folder is None) == (args.data is None):
         raise ValueError("ranking: either a FOLDER or --data is wanted")
-    model = score.load_model(args.model)
+    model = quality.load(args.model)
     runs.use_device("cpu", workers=0)
     if args.data is None:
         shown, ranked = ranking.rank_folder(model, args.folder, args.count)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from ssl_iqa import data, runs, score, sets, views
+from ssl_iqa import data, quality, runs, sets, views
 from ssl_iqa.distortions.compression import to_bytes, to_pil
 from ssl_iqa.pages import HEAD, MARGIN, new_page, put_cell
 
@@ -24,26 +24,25 @@ class Scored(NamedTuple):
     true: float | None
 
 
-def rank_folder(model: score.Model, folder: Path, count: int) -> tuple[list[Scored], int]:
+def rank_folder(model: quality.QualityModel, folder: Path, count: int) -> tuple[list[Scored], int]:
     """`count` of a folder's pictures, evenly spaced along their ranking, best first, and how many were ranked.
 
     Files that cannot be read are named and left out. Raises ValueError where none can be.
     """
     paths, predicted, skipped = data.list_pictures(folder), {}, []
-    for i, path in enumerate(runs.bar(paths, "pictures")):
-        try:
-            (predicted[i],) = score.score_pictures(model, [score.read_picture(model, path)])
-        except (data.UnreadableImage, OSError):
+    for i, (path, score) in enumerate(quality.score_files(model, runs.bar(paths, "pictures"), runs.cpu_cores())):
+        if isinstance(score, Exception):
             skipped.append(path)
+        else:
+            predicted[i] = score
     views.name_skipped(skipped, set())
     if not predicted:
         raise ValueError(f"{folder}: none of its {len(paths)} pictures can be read")
-    return [Scored(score.read_picture(model, paths[i]), predicted[i], None) for i in spaced(predicted, count)], len(
-        predicted
-    )
+    shown = spaced(predicted, count)
+    return [Scored(views.to_float(data.read_image(paths[i])), predicted[i], None) for i in shown], len(predicted)
 
 
-def rank_test_part(model: score.Model, path: Path, spec: str, count: int) -> tuple[list[Scored], int]:
+def rank_test_part(model: quality.QualityModel, path: Path, spec: str, count: int) -> tuple[list[Scored], int]:
     """The same for the test part of a labeled set, whose split is that in the results.json beside the model's file.
 
     Raises FileNotFoundError or ValueError where that run has not split this set.
@@ -62,7 +61,8 @@ def rank_test_part(model: score.Model, path: Path, spec: str, count: int) -> tup
         if picture is None:
             skipped.append(labeled.paths[index])
         else:
-            (predicted[index],) = score.score_pictures(model, [views.to_float(picture)])
+            crops = views.test_crops(views.to_float(picture), model.settings["crops"], model.settings["crop"])
+            (predicted[index],) = quality.score_crops(model, [crops])
     views.name_skipped(skipped, set())
     if not predicted:
         raise ValueError(f"{spec}: none of the test part's {len(pictures)} pictures can be read")

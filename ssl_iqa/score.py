@@ -1,60 +1,171 @@
-"""Scores for pictures from what finetune.py has trained (Section 4.2, BIQA)."""
+"""Scores for pictures, from the shell.
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+    python -m ssl_iqa.score runs/finetune/model.pt photo.jpg FOLDER ..      also installed as `ssl-iqa`
+    python -m ssl_iqa.score runs/finetune/model.pt FOLDER --sort --csv > scores.csv
+    find . -name '*.jpg' -print0 | python -m ssl_iqa.score runs/finetune/model.pt -
+    python -m ssl_iqa.score runs/finetune/model.pt --card                   what the score means
+
+A score is 1 (worst) to 10 (best), with the interval that holds the true score of 90 % of such pictures. Files that
+cannot be read are named at the end; the exit code is then 1.
+"""
+
+import argparse
+import csv
+import io
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
+from PIL import Image
 
-from ssl_iqa import data, runs, sets, views
-from ssl_iqa.model import Encoder, Regressor, encoder_from_state
+from ssl_iqa import calibration, data, quality, runs
 
-KEYS = {"encoder", "regressor", "score_range", "settings"}
+MEGAPIXELS = 200
 
 
-class Model(NamedTuple):
-    """Encoder f and regressor h of Eq. 6, in eval mode on the CPU, with what they were trained with."""
+class Scored(NamedTuple):
+    """What is printed of a picture; low and high are None where the model does not know them."""
 
-    encoder: Encoder
-    regressor: Regressor
-    score_range: tuple[float, float]  # what the scores 1 and 10 stand for on the scale of the labels
-    settings: dict[str, Any]  # finetune.py's
-
-
-def load_model(path: Path) -> Model:
-    """The `model.pt` of a finetune.py run.
-
-    Raises FileNotFoundError without it, ValueError for a file that is damaged or something else.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; the {runs.MODEL} of a finetune.py run is wanted")
-    content = runs.load(path)
-    if not isinstance(content, Mapping) or not content.keys() >= KEYS:
-        raise ValueError(f"{path}: no model of finetune.py; its {runs.MODEL} is wanted")
-    encoder = encoder_from_state(content["encoder"], source=str(path))
-    regressor = Regressor(encoder.dim)
-    try:
-        regressor.load_state_dict(content["regressor"])
-    except RuntimeError as error:
-        raise ValueError(f"{path}: the regressor's weights do not fit a {encoder.arch} encoder") from error
-    low, high = content["score_range"]
-    return Model(encoder.eval(), regressor.eval(), (low, high), content["settings"])
+    picture: str  # path
+    score: float
+    low: float | None
+    high: float | None
 
 
-def read_picture(model: Model, path: str | Path) -> Tensor:
-    """A picture in [0, 1], [3, H, W], at the size that the model was trained at: the demo's reads at half size.
+def find_pictures(paths: Iterable[str], failed: Callable[[OSError], object]) -> Iterator[str]:
+    """The files among `paths`, and the pictures in the folders among them; `failed` gets a folder's errors."""
+    for path in paths:
+        if not os.path.isdir(path):
+            yield path
+            continue
+        yield from data.walk_pictures(path, failed)
 
-    Raises OSError or data.UnreadableImage.
-    """
-    return views.to_float(data.read_image(path), sets.DEMO_REDUCE if model.settings["data"] == "demo" else 1)
+
+def listed(stream: bytes) -> list[str]:
+    """The paths on standard input: a line each, or, where there is a zero byte, each ended by one."""
+    return [os.fsdecode(path) for path in stream.split(b"\0" if b"\0" in stream else b"\n") if path]
 
 
-@torch.no_grad()
-def score_pictures(model: Model, pictures: Iterable[Tensor]) -> list[float]:
-    """y_hat, about 1 (worst) to 10 (best), of pictures in [0, 1], [3, H, W] each: the mean over a picture's crops."""
-    scores = []
-    for picture in pictures:
-        crops = views.test_crops(picture, model.settings["crops"], model.settings["crop"])  # [crops, 3, h, w]
-        scores.append(model.regressor(model.encoder(crops)).mean().item())
-    return scores
+def score_all(
+    model: quality.QualityModel, paths: Sequence[str], margin: float | None, failed: Callable[[Exception], object]
+) -> Iterator[Scored]:
+    """Scores file after file; `failed` gets why one has none."""
+    for path, score in quality.score_files(model, paths, threads=runs.cpu_cores()):
+        if isinstance(score, Exception):
+            failed(score)
+        elif margin is None:
+            yield Scored(path, score, None, None)
+        else:  # no score is beyond the scale's ends
+            low, high = max(1.0, min(score, 10) - margin), min(10.0, max(score, 1) + margin)
+            yield Scored(path, *(round(value, 4) for value in (score, low, high)))
+
+
+def table_row(row: Scored) -> str:
+    """Control characters in a name are written as escapes, so that a picture has one line."""
+    numbers = ("    -" if value is None else f"{value:5.2f}" for value in row[1:])
+    name = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in row.picture)
+    return "  ".join([*numbers, name]) + "\n"
+
+
+def csv_row(row: Sequence[Any]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(row)
+    return line.getvalue()
+
+
+FORMATS: dict[str, tuple[str, Callable[[Scored], str]]] = {  # the first line, and what a picture's is
+    "table": ("score    low   high  picture\n", table_row),
+    "csv": (csv_row(Scored._fields), csv_row),
+    "json": ("", lambda row: json.dumps(row._asdict()) + "\n"),
+}
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="ssl-iqa", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", metavar="MODEL", help="the model.pt of a finetune.py run")
+    parser.add_argument(
+        "paths", nargs="*", metavar="PATH", help="pictures, folders (all pictures below them), - for a list of paths"
+    )
+    parser.add_argument("--card", action="store_true", help="what the model's score means, and nothing more")
+    parser.add_argument("--sort", action="store_true", help="from best to worst")
+    formats = parser.add_mutually_exclusive_group()
+    for name, text in (("csv", "comma-separated values"), ("json", "a line of JSON a picture")):
+        formats.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="table", help=text)
+    parser.add_argument(
+        "--coverage",
+        type=float,
+        default=calibration.COVERAGE,
+        help=f"share of pictures whose true score is in their interval ({calibration.COVERAGE})",
+    )
+    parser.add_argument(
+        "--max-megapixels", type=float, default=MEGAPIXELS, help=f"larger pictures are refused ({MEGAPIXELS})"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(auto)")
+    args = parser.parse_args(arguments)
+    with runs.clear_errors():
+        if not args.paths and not args.card:
+            raise ValueError("PATH: pictures or folders are wanted, or - for a list of paths on standard input")
+        if not args.max_megapixels > 0:
+            raise ValueError(f"--max-megapixels {args.max_megapixels:g}: more than 0 is wanted")
+        if not 0 < args.coverage < 1:
+            raise ValueError(f"--coverage {args.coverage:g}: more than 0 and less than 1 is wanted")
+        for path in args.paths:
+            if path != "-" and not os.path.exists(path):
+                raise FileNotFoundError(f"{path}: no such file or folder")
+    return args
+
+
+def print_scores(args: argparse.Namespace, model: quality.QualityModel) -> list[Exception]:
+    """Returns why files and folders could not be read."""
+    failures: list[Exception] = []
+    given = [name for path in args.paths for name in (listed(sys.stdin.buffer.read()) if path == "-" else [path])]
+    paths = list(find_pictures(given, failures.append))
+    if not paths and not failures:
+        raise ValueError(
+            f"{' '.join(given)}: no pictures; wanted are files ending in {' '.join(data.PICTURE_SUFFIXES)}"
+        )
+    margin = model.margin(args.coverage) if len(model.residuals) else None
+    # a bar beside lines that come on the same terminal would garble them
+    shown = paths if sys.stdout.isatty() and not args.sort else runs.bar(paths, "pictures")
+    rows: Iterable[Scored] = score_all(model, shown, margin, failures.append)
+    if args.sort:
+        rows = sorted(rows, key=lambda row: -row.score)
+    head, line = FORMATS[args.format]
+    sys.stdout.write(head)
+    for row in rows:
+        sys.stdout.write(line(row))
+    sys.stdout.flush()
+    return failures
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = parse_arguments(arguments)
+    sys.stdout.reconfigure(errors="surrogateescape")  # names of files are bytes; what is no UTF-8 goes out as it came
+    Image.MAX_IMAGE_PIXELS = int(args.max_megapixels * 1e6 / 2)  # PIL refuses twice that
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # and warns of less
+    with runs.clear_errors():
+        try:
+            model = quality.load(args.model).to(runs.use_device(args.device, workers=0))
+            if args.card:
+                print(model.card())
+                return
+            failures = print_scores(args, model)
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except BrokenPipeError:  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    if failures:
+        print(f"{len(failures)} could not be read", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -223,12 +223,29 @@ def test_shards_need_webdataset(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         ["loss", "--views", "1"],
         ["loss", "--processes", "0"],
         ["loss", "--repeats", "0"],
+        ["score", "--pictures", "0"],
     ],
 )
 def test_numbers_too_small_to_measure_are_refused(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         bench.main(flags)
     assert caught.value.code == 2 and capsys.readouterr().err.startswith(f"error: {flags[1]} {flags[2]}: ")
+
+
+def test_scoring_is_beside_the_bare_encoder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = iter([4.0, 5.0, 0.5])
+    monkeypatch.setattr(
+        bench, "in_turns", lambda works, *_: {name: work() and next(times) for name, work in works.items()}
+    )
+    monkeypatch.setattr(bench, "SIZE", (240, 230))
+    bench.main(["score", "--arch", "dct-mlp", "--pictures", "10", "--device", "cpu"])
+    out = capsys.readouterr().out
+    assert "dct-mlp on cpu" in out and "10 JPEG files of 240x230" in out
+    assert re.search(r"the bare encoder +4.000 +2.5\n", out)
+    assert re.search(r"scoring files +5.000 +2.0   80% of the bare encoder\n", out)
+    assert re.search(r"reading them alone +0.500 +20.0\n", out)
 
 
 SCRIPT = ["--script", str(Path(__file__).parents[1] / "train_joint.py")]

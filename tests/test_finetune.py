@@ -20,8 +20,9 @@ from scipy.stats import pearsonr, spearmanr
 from torch import Tensor, nn
 
 import finetune
+import ssl_iqa
 import train_joint
-from ssl_iqa import cells, data, resampling, runs, sets, views
+from ssl_iqa import calibration, cells, data, resampling, runs, sets, views
 from ssl_iqa.model import Encoder, Regressor, encoder_from_state, encoder_state, load_encoder
 from ssl_iqa.protocol import split_of
 
@@ -385,6 +386,36 @@ def test_the_numbers_are_those_of_scipy_on_the_saved_networks_predictions(
     assert results["settings"]["seed"] == 4 and model["settings"] == results["settings"]
     assert model["score_range"] == list(labeled.score_range)
     assert json.loads((tmp_path / "config.json").read_text()) == results["settings"]
+
+
+@pytest.mark.parametrize("mode", ["lp", "ft", "lp-ft"])
+def test_the_model_scores_pictures_as_it_was_tested_with_intervals_from_the_validation_part(
+    finetune_arguments: Arguments, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    margin = calibration.margin
+    monkeypatch.setattr(calibration, "margin", lambda residuals, _=0: margin(residuals, 0.5))  # 8 tell of no 90 %
+    finetune.main(finetune_arguments(out=tmp_path, mode=mode, crops="five", epochs=2))
+    results, model = results_of(tmp_path), ssl_iqa.load(tmp_path / "model.pt")
+    labeled = sets.load_labeled(f"csv:{scored}")
+    off = {}
+    for part in ("val", "test"):
+        indices = data.part_indices(labeled.references, results["split"][part])
+        predicted = np.array(model.score([labeled.paths[i] for i in indices]))
+        off[part] = sorted(abs(predicted - [labeled.scores[i] for i in indices]))
+    assert model.residuals.tolist() == pytest.approx(off["val"], abs=1e-4)
+    assert results["margin"] == pytest.approx(off["val"][4], abs=1e-4)  # the ceil(9 / 2)th of 8
+    assert results["coverage"] == np.mean(np.array(off["test"]) <= off["val"][4])
+    tested = results_of(tmp_path)["srocc"]
+    assert f"SROCC       {tested:.3f} (95 % interval" in model.card() and "tested on   8 pictures of 2" in model.card()
+
+
+def test_too_few_validation_pictures_for_an_interval_say_nothing(
+    finetune_arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finetune.main(finetune_arguments(out=tmp_path))
+    assert (results_of(tmp_path)["margin"], results_of(tmp_path)["coverage"]) == (None, 1)
+    assert "90 % interval" not in capsys.readouterr().out
+    assert "interval    none" in ssl_iqa.load(tmp_path / "model.pt").card()
 
 
 def test_a_set_without_types_has_no_srocc_by_type(finetune_arguments: Arguments, scored: Path, tmp_path: Path) -> None:

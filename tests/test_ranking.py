@@ -1,4 +1,4 @@
-"""Scores of a finetuned model, and Figure 4: pictures in their order, each with its score."""
+"""Figure 4: pictures in their order, each with its score."""
 
 import csv
 import json
@@ -10,70 +10,14 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from ssl_iqa import figures, ranking, runs, score, sets
-from ssl_iqa.model import Encoder, Regressor, encoder_state
-from ssl_iqa.views import test_crops as crops_of  # a name that pytest would take for a test
-
-SETTINGS = {"data": "csv:own", "crop": 32, "crops": "five"}
+from ssl_iqa import figures, quality, ranking, runs
+from ssl_iqa.model import Regressor
+from tests.models import by_hand, save_model
 
 
 @pytest.fixture
 def model_file(tmp_path: Path, one_thread: None) -> Path:
-    torch.manual_seed(0)
-    encoder = Encoder("dct-mlp")
-    regressor = Regressor(encoder.dim)
-    torch.nn.init.normal_(regressor[-1].weight)  # so that scores differ
-    (tmp_path / "run").mkdir()
-    path = tmp_path / "run" / "model.pt"
-    save(path, encoder, regressor)
-    return path
-
-
-def save(path: Path, encoder: Encoder, regressor: Regressor, **settings: object) -> None:
-    content = {"encoder": encoder_state(encoder), "regressor": regressor.state_dict(), "score_range": [0.0, 100.0]}
-    torch.save({**content, "settings": SETTINGS | settings}, path)
-
-
-def by_hand(model: score.Model, path: Path, reduce: int = 1) -> float:
-    """The mean of h(f(x)) over the four corners and the center, one crop after the other."""
-    pixels = np.asarray(Image.open(path).convert("RGB"), dtype=np.float64)
-    height, width = (side // reduce for side in pixels.shape[:2])
-    pixels = pixels[: height * reduce, : width * reduce].reshape(height, reduce, width, reduce, 3).mean(axis=(1, 3))
-    x = torch.from_numpy(pixels / 255).permute(2, 0, 1).float()[None]
-    places = [(0, 0), (0, width - 32), (height - 32, 0), (height - 32, width - 32)]
-    places.append(((height - 32) // 2, (width - 32) // 2))
-    with torch.no_grad():
-        scores = [model.regressor(model.encoder(x[:, :, y : y + 32, x0 : x0 + 32])).item() for y, x0 in places]
-    return sum(scores) / 5
-
-
-def test_a_score_is_the_mean_over_five_crops(model_file: Path, photographs: Path) -> None:
-    model = score.load_model(model_file)
-    paths = sorted(photographs.iterdir())[:3]
-    found = score.score_pictures(model, [score.read_picture(model, path) for path in paths])
-    assert found == pytest.approx([by_hand(model, path) for path in paths], abs=1e-4)
-    assert np.ptp(found) > 0.01
-    assert model.score_range == (0.0, 100.0) and model.settings == SETTINGS
-    assert not model.encoder.training and not model.regressor.training
-
-
-def test_a_model_of_the_demo_sees_pictures_at_half_size(model_file: Path, tmp_path: Path) -> None:
-    model = score.load_model(model_file)
-    save(model_file, model.encoder, model.regressor, data="demo")
-    model = score.load_model(model_file)
-    path = Path(next(iter(sets.demo_sources())))
-    (found,) = score.score_pictures(model, [score.read_picture(model, path)])
-    assert found == pytest.approx(by_hand(model, path, reduce=2), abs=1e-4)
-
-
-def test_the_crops_are_those_that_the_model_was_tested_with(model_file: Path, photographs: Path) -> None:
-    model = score.load_model(model_file)
-    picture = score.read_picture(model, photographs / "0.png")
-    for mode in ("center", "full"):
-        save(model_file, model.encoder, model.regressor, crops=mode)
-        (found,) = score.score_pictures(score.load_model(model_file), [picture])
-        with torch.no_grad():
-            assert found == pytest.approx(model.regressor(model.encoder(crops_of(picture, mode, 32))).item(), abs=1e-5)
+    return save_model(tmp_path / "run" / "model.pt")
 
 
 @pytest.fixture
@@ -95,7 +39,7 @@ def test_a_folder_is_shown_from_best_to_worst(
 ) -> None:
     out = tmp_path / "figure4.png"
     figures.main(["ranking", str(model_file), str(photographs), "-o", str(out), "--columns", "3"])
-    model = score.load_model(model_file)
+    model = quality.load(model_file)
     scores = {path: by_hand(model, path) for path in photographs.iterdir()}
     order = sorted(scores, key=lambda path: -scores[path])
     assert [text for text in drawn if re.fullmatch(r"-?\d+\.\d\d", text)] == [f"{scores[path]:.2f}" for path in order]
@@ -119,7 +63,7 @@ def find(page: np.ndarray, picture: np.ndarray) -> tuple[int, int]:
 
 
 def test_of_many_some_are_shown_evenly_spaced(model_file: Path, photographs: Path) -> None:
-    model = score.load_model(model_file)
+    model = quality.load(model_file)
     scores = sorted((by_hand(model, path) for path in photographs.iterdir()), reverse=True)
     shown, ranked = ranking.rank_folder(model, photographs, 4)
     assert ranked == 10
@@ -136,7 +80,7 @@ def test_a_labeled_sets_test_part_has_its_true_scores(
     (model_file.parent / "results.json").write_text(json.dumps({"split": split}))
     out = tmp_path / "figure4.webp"
     figures.main(["ranking", str(model_file), "--data", f"csv:{scored}", "-o", str(out), "--count", "5"])
-    model = score.load_model(model_file)
+    model = quality.load(model_file)
     with open(scored) as file:
         rows = [row for row in csv.DictReader(file) if row["reference"] in split["test"]]
     pairs = sorted(((by_hand(model, scored.parent / row["image"]), float(row["score"])) for row in rows), reverse=True)
@@ -151,7 +95,7 @@ def test_a_labeled_sets_test_part_has_its_true_scores(
 def test_files_that_cannot_be_read_are_named(
     model_file: Path, damaged: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown, ranked = ranking.rank_folder(score.load_model(model_file), Path(damaged[0]).parent, 12)
+    shown, ranked = ranking.rank_folder(quality.load(model_file), Path(damaged[0]).parent, 12)
     assert ranked == len(shown) == 3  # the one of 10 x 10 pixels is a picture
     assert re.findall(r"(\d)\.png: cannot be read", capsys.readouterr().err) == ["0", "1"]
 

@@ -1,0 +1,215 @@
+"""A finetuned model in use: the score of a picture (Eq. 6), and what that score means."""
+
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ssl_iqa import calibration, data, runs, sets, views
+from ssl_iqa.model import Encoder, Regressor, encoder_from_state
+
+KEYS = {"encoder", "regressor", "score_range", "settings"}
+A_FEW = 8  # pictures in memory at a time, and as many that come next
+AT_ONCE_PIXELS = 40 * 224**2  # of the crops that pass the encoder together
+Picture = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
+
+
+@dataclass(frozen=True)
+class QualityModel:
+    """Encoder f and regressor h of Eq. 6, in eval mode, with what they were trained with. `load` makes one."""
+
+    encoder: Encoder
+    regressor: Regressor
+    score_range: tuple[float, float]  # what the scores 1 and 10 stand for on the scale of the labels
+    settings: dict[str, Any]  # finetune.py's
+    results: dict[str, Any]  # what finetune.py measured; empty in a file of version 0.1
+    residuals: Tensor  # |predicted - true| of the validation part, [M]; none in a file of version 0.1
+
+    @property
+    def reduce(self) -> int:
+        """Pictures are averaged over so many pixels a side first: the demo's model has seen its own at half size."""
+        return sets.DEMO_REDUCE if self.settings["data"] == "demo" else 1
+
+    def to(self, device: torch.device | str) -> "QualityModel":
+        self.encoder.to(device)
+        self.regressor.to(device)
+        return self
+
+    def score(self, pictures: Picture | Sequence[Picture]) -> float | list[float]:
+        """The quality of a picture, 1 (worst) to 10 (best) and now and then a little beyond; of a list, a list.
+
+        A picture is the path of a file, a PIL image, an array or a tensor: arrays are [H, W, 3] or, gray, [H, W],
+        tensors [3, H, W] or [1, H, W], RGB; integers are bytes, 0 to 255 (uint8), floating-point numbers 0 to 1.
+
+        Raises OSError or data.UnreadableImage for a file, ValueError for what is no such picture.
+        """
+        if isinstance(pictures, list | tuple):
+            found: list[float] = []
+            for start in range(0, len(pictures), A_FEW):
+                few = pictures[start : start + A_FEW]
+                found += score_crops(self, [crops_of(self, as_tensor(picture)) for picture in few])
+            return found
+        return score_crops(self, [crops_of(self, as_tensor(pictures))])[0]
+
+    def margin(self, coverage: float = calibration.COVERAGE) -> float:
+        """score +- this holds the true score of that share of pictures like those it was trained on: `calibration`.
+
+        Raises ValueError for a file of version 0.1, which does not know.
+        """
+        if not len(self.residuals):
+            raise ValueError("this model.pt was written by an older version, without what intervals need: train anew")
+        return calibration.margin(self.residuals.numpy(), coverage)
+
+    def card(self) -> str:
+        """What the score means, how the model was made and how good it was on pictures that it has not seen."""
+        low, high = self.score_range
+        lines = {
+            "score": f"1 (worst) to 10 (best); on the labels' scale {low:g} and {high:g}",
+            "trained on": self.settings["data"],
+            "by": f"{self.settings['mode'].upper()} of {self.settings['encoder']} ({self.encoder.arch})",
+            "looks at": _CROPS[self.settings["crops"]].format(side=self.settings["crop"])
+            + (", at half size" if self.reduce == 2 else ""),
+        }
+        if self.results:
+            lines |= _measured(self.results, self.margin())
+        return "\n".join(f"{name:<11} {text}" for name, text in lines.items())
+
+
+_CROPS = {
+    "five": "five crops of {side}x{side} pixels, in the corners and the center",
+    "center": "the {side}x{side} pixels in the center",
+    "full": "the whole picture",
+}
+
+
+def _measured(results: Mapping[str, Any], margin: float) -> dict[str, str]:
+    low, high = results["srocc_interval"]
+    parts = results["split"]
+    interval = f"score +- {margin:.2f} for 90 %; held for {results['coverage']:.0%} of the test pictures"
+    return {
+        "references": f"{len(parts['train'])} to train, {len(parts['val'])} to choose the epoch",
+        "tested on": f"{results['images']} pictures of {len(parts['test'])} other references",
+        "SROCC": f"{results['srocc']:.3f} (95 % interval {low:.3f} to {high:.3f})",
+        "PLCC": f"{results['plcc']:.3f}",
+        "interval": interval if margin < math.inf else "none: too few pictures to choose the epoch with",
+    }
+
+
+def load(path: str | os.PathLike[str]) -> QualityModel:
+    """The `model.pt` of a finetune.py run, on the CPU.
+
+    Raises FileNotFoundError without it, ValueError for a file that is damaged or something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; the {runs.MODEL} of a finetune.py run is wanted")
+    content = runs.load(path)
+    if not isinstance(content, Mapping) or not content.keys() >= KEYS:
+        raise ValueError(f"{path}: no model of finetune.py; its {runs.MODEL} is wanted")
+    encoder = encoder_from_state(content["encoder"], source=str(path))
+    regressor = Regressor(encoder.dim)
+    try:
+        regressor.load_state_dict(content["regressor"])
+    except RuntimeError as error:
+        raise ValueError(f"{path}: the regressor's weights do not fit a {encoder.arch} encoder") from error
+    low, high = content["score_range"]
+    return QualityModel(
+        encoder.eval(),
+        regressor.eval(),
+        (low, high),
+        content["settings"],
+        content.get("results", {}),
+        content.get("residuals", torch.empty(0)),
+    )
+
+
+def as_tensor(picture: Picture) -> Tensor:
+    """A picture of `QualityModel.score` as RGB [3, H, W], bytes or floating point in [0, 1].
+
+    Raises OSError or data.UnreadableImage for a file, ValueError for what is no such picture.
+    """
+    if isinstance(picture, str | os.PathLike):
+        return data.read_image(picture)
+    if isinstance(picture, Image.Image):
+        return data.from_pil(picture)
+    if isinstance(picture, np.ndarray):
+        x = torch.from_numpy(picture.copy())  # torch warns of one that cannot be written, as PIL gives
+        x = x[None] if x.ndim == 2 else x.movedim(-1, 0) if x.ndim == 3 else x
+    elif isinstance(picture, Tensor):
+        x = picture.detach().cpu()
+    else:
+        raise ValueError(f"a picture is a path, a PIL image, an array or a tensor, not {type(picture).__name__}")
+    if x.ndim != 3 or x.shape[0] not in (1, 3) or 0 in x.shape:
+        shape = list(picture.shape)
+        raise ValueError(f"a picture of shape {shape}: wanted are arrays [H, W, 3] or [H, W], tensors [3, H, W]")
+    if x.dtype == torch.uint8:
+        return x.expand(3, -1, -1)
+    if not x.is_floating_point():
+        raise ValueError(f"a picture of {x.dtype}: wanted are bytes (uint8), 0 to 255, or floating point, 0 to 1")
+    low, high = x.aminmax()
+    if not (low >= 0 and high <= 1):  # NaN, too
+        raise ValueError(f"samples from {low:g} to {high:g}: floating-point pictures are wanted in 0 to 1")
+    return x.float().expand(3, -1, -1)
+
+
+def crops_of(model: QualityModel, picture: Tensor) -> Tensor:
+    """What the model sees of a picture, bytes or in [0, 1]: [3, H, W] -> [crops, 3, h, w] in [0, 1]."""
+    mode, size = model.settings["crops"], model.settings["crop"]
+    if model.reduce > 1:
+        picture = views.pad_to(picture, model.reduce)  # a picture of 1x1 has no half size
+        picture = views.to_float(picture if picture.dtype == torch.uint8 else picture * 255, model.reduce)
+    x = views.test_crops(picture, mode, size)
+    return views.to_float(x) if x.dtype == torch.uint8 else x  # of a large picture the crops only
+
+
+@torch.no_grad()
+def score_crops(model: QualityModel, pictures: Sequence[Tensor]) -> list[float]:
+    """y_hat of each picture, the mean over its crops [crops, 3, h, w]; crops of one size pass the encoder together."""
+    device = next(model.regressor.parameters()).device
+    found: list[float] = []
+    for _, group in groupby(pictures, key=lambda crops: crops.shape):
+        group = list(group)
+        x = torch.cat(group).to(device)  # [m * crops, 3, h, w]
+        at_once = max(1, AT_ONCE_PIXELS // x[0, 0].numel())
+        y_hat = torch.cat([model.regressor(model.encoder(part)) for part in x.split(at_once)])
+        found += y_hat.view(len(group), -1).mean(dim=1).tolist()
+    return found
+
+
+def score_files(model: QualityModel, paths: Iterable[str], threads: int) -> Iterator[tuple[str, float | Exception]]:
+    """Each file's path and score, in their order, or why it has none: an OSError or data.UnreadableImage.
+
+    `threads` decode what comes next while the encoder works; only a few pictures are in memory at any time.
+    """
+
+    def read(path: str) -> Tensor | Exception:
+        try:
+            return crops_of(model, data.read_image(path))
+        except (OSError, data.UnreadableImage) as error:
+            return error
+
+    for batch in _read_ahead(read, paths, threads):
+        read_well = [crops for _, crops in batch if isinstance(crops, Tensor)]
+        scores = iter(score_crops(model, read_well))
+        yield from ((path, next(scores) if isinstance(crops, Tensor) else crops) for path, crops in batch)
+
+
+def _read_ahead(read: Callable[[str], Any], paths: Iterable[str], threads: int) -> Iterator[list[tuple[str, Any]]]:
+    """(path, what `read` makes of it), in lists of a few, the next ones under way."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[tuple[str, Future]] = deque()
+        for path in paths:
+            waiting.append((path, pool.submit(read, path)))
+            if len(waiting) == 2 * A_FEW:
+                yield [(first, future.result()) for first, future in (waiting.popleft() for _ in range(A_FEW))]
+        yield [(path, future.result()) for path, future in waiting]
