@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -32,8 +33,8 @@ class QualityModel:
     regressor: Regressor
     score_range: tuple[float, float]  # what the scores 1 and 10 stand for on the scale of the labels
     settings: dict[str, Any]  # finetune.py's
-    results: dict[str, Any]  # what finetune.py measured; empty in a file of version 0.1
-    residuals: Tensor  # |predicted - true| of the validation part, [M]; none in a file of version 0.1
+    results: dict[str, Any]  # what finetune.py measured; empty in an older file
+    residuals: Tensor  # |predicted - true| of the validation part, [M]; none in an older file
 
     @property
     def reduce(self) -> int:
@@ -64,7 +65,7 @@ class QualityModel:
     def margin(self, coverage: float = calibration.COVERAGE) -> float:
         """score +- this holds the true score of that share of pictures like those it was trained on: `calibration`.
 
-        Raises ValueError for a file of version 0.1, which does not know.
+        Raises ValueError for a file from before model.pt held `residuals`.
         """
         if not len(self.residuals):
             raise ValueError("this model.pt was written by an older version, without what intervals need: train anew")
@@ -167,7 +168,7 @@ def crops_of(model: QualityModel, picture: Tensor) -> Tensor:
     mode, size = model.settings["crops"], model.settings["crop"]
     if model.reduce > 1:
         picture = views.pad_to(picture, model.reduce)  # a picture of 1x1 has no half size
-        picture = views.to_float(picture if picture.dtype == torch.uint8 else picture * 255, model.reduce)
+        picture = F.avg_pool2d(views.to_float(picture) if picture.dtype == torch.uint8 else picture, model.reduce)
     x = views.test_crops(picture, mode, size)
     return views.to_float(x) if x.dtype == torch.uint8 else x  # of a large picture the crops only
 

@@ -38,10 +38,7 @@ class Scored(NamedTuple):
 def find_pictures(paths: Iterable[str], failed: Callable[[OSError], object]) -> Iterator[str]:
     """The files among `paths`, and the pictures in the folders among them; `failed` gets a folder's errors."""
     for path in paths:
-        if not os.path.isdir(path):
-            yield path
-            continue
-        yield from data.walk_pictures(path, failed)
+        yield from data.walk_pictures(path, failed) if os.path.isdir(path) else [path]
 
 
 def listed(stream: bytes) -> list[str]:
