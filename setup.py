@@ -21,7 +21,7 @@ setup(
         "tqdm>=4.60",
         "tomli>=2; python_version<'3.11'",
     ],
-    entry_points={"console_scripts": ["ssl-iqa = ssl_iqa.score:main"]},
+    entry_points={"console_scripts": ["ssl-iqa = ssl_iqa.__main__:main"]},
     extras_require={
         "imgaug": ["imaug>=0.4.3"],
         "sets": ["openpyxl>=3.1"],

@@ -28,6 +28,7 @@ from ssl_iqa import calibration, data, explain, quality, runs
 from ssl_iqa.pages import encode
 
 MEGAPIXELS = 200
+STDIN = "-"
 TYPE_WIDTH = 35  # of the longest distortion type, with a probability before and a level after it
 
 
@@ -128,6 +129,60 @@ FORMATS: dict[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
 }
 
 
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What `ssl-iqa report` has as well."""
+    parser.add_argument(
+        "--coverage",
+        type=float,
+        default=calibration.COVERAGE,
+        help=f"share of pictures whose true score is in their interval ({calibration.COVERAGE})",
+    )
+    parser.add_argument(
+        "--max-megapixels", type=float, default=MEGAPIXELS, help=f"larger pictures are refused ({MEGAPIXELS})"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(auto)")
+
+
+def check_flags(args: argparse.Namespace) -> None:
+    """Raises ValueError or FileNotFoundError, naming what is wrong."""
+    if not args.max_megapixels > 0:
+        raise ValueError(f"--max-megapixels {args.max_megapixels:g}: more than 0 is wanted")
+    if not 0 < args.coverage < 1:
+        raise ValueError(f"--coverage {args.coverage:g}: more than 0 and less than 1 is wanted")
+    for path in args.paths:
+        if path != STDIN and not os.path.exists(path):
+            raise FileNotFoundError(f"{path}: no such file or folder")
+
+
+def prepare(args: argparse.Namespace) -> quality.QualityModel:
+    """The model, on the device; larger pictures than asked for are refused from then on."""
+    Image.MAX_IMAGE_PIXELS = int(args.max_megapixels * 1e6 / 2)  # PIL refuses twice that
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # and warns of less
+    return quality.load(args.model).to(runs.use_device(args.device, workers=0))
+
+
+def pictures_in(given: Iterable[str], failures: list[Exception]) -> list[str]:
+    """All files, with those on standard input for `-`; `failures` gets the folders' errors.
+
+    Raises ValueError where there are no pictures.
+    """
+    names = [name for path in given for name in (listed(sys.stdin.buffer.read()) if path == STDIN else [path])]
+    paths = list(find_pictures(names, failures.append))
+    if not paths and not failures:
+        suffixes = " ".join(data.PICTURE_SUFFIXES)
+        raise ValueError(f"{' '.join(names)}: no pictures; wanted are files ending in {suffixes}")
+    return paths
+
+
+def name_failures(failures: Sequence[Exception]) -> None:
+    """Says what could not be read, and ends the program with exit code 1 then."""
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    if failures:
+        print(f"{len(failures)} could not be read", file=sys.stderr)
+        sys.exit(1)
+
+
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="ssl-iqa", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -147,27 +202,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     formats = parser.add_mutually_exclusive_group()
     for name, text in (("csv", "comma-separated values"), ("json", "a line of JSON a picture")):
         formats.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="table", help=text)
-    parser.add_argument(
-        "--coverage",
-        type=float,
-        default=calibration.COVERAGE,
-        help=f"share of pictures whose true score is in their interval ({calibration.COVERAGE})",
-    )
-    parser.add_argument(
-        "--max-megapixels", type=float, default=MEGAPIXELS, help=f"larger pictures are refused ({MEGAPIXELS})"
-    )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(auto)")
+    add_flags(parser)
     args = parser.parse_args(arguments)
     with runs.clear_errors():
         if not args.paths and not args.card:
             raise ValueError("PATH: pictures or folders are wanted, or - for a list of paths on standard input")
-        if not args.max_megapixels > 0:
-            raise ValueError(f"--max-megapixels {args.max_megapixels:g}: more than 0 is wanted")
-        if not 0 < args.coverage < 1:
-            raise ValueError(f"--coverage {args.coverage:g}: more than 0 and less than 1 is wanted")
-        for path in args.paths:
-            if path != "-" and not os.path.exists(path):
-                raise FileNotFoundError(f"{path}: no such file or folder")
+        check_flags(args)
     return args
 
 
@@ -183,12 +223,7 @@ def prepare_explanations(folder: Path, model: quality.QualityModel, file: str) -
 def print_scores(args: argparse.Namespace, model: quality.QualityModel) -> list[Exception]:
     """Returns why files and folders could not be read."""
     failures: list[Exception] = []
-    given = [name for path in args.paths for name in (listed(sys.stdin.buffer.read()) if path == "-" else [path])]
-    paths = list(find_pictures(given, failures.append))
-    if not paths and not failures:
-        raise ValueError(
-            f"{' '.join(given)}: no pictures; wanted are files ending in {' '.join(data.PICTURE_SUFFIXES)}"
-        )
+    paths = pictures_in(args.paths, failures)
     if args.explain:
         prepare_explanations(args.explain, model, args.model)
     margin = model.margin(args.coverage) if len(model.residuals) else None
@@ -208,11 +243,9 @@ def print_scores(args: argparse.Namespace, model: quality.QualityModel) -> list[
 def main(arguments: list[str] | None = None) -> None:
     args = parse_arguments(arguments)
     sys.stdout.reconfigure(errors="surrogateescape")  # names of files are bytes; what is no UTF-8 goes out as it came
-    Image.MAX_IMAGE_PIXELS = int(args.max_megapixels * 1e6 / 2)  # PIL refuses twice that
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # and warns of less
     with runs.clear_errors():
         try:
-            model = quality.load(args.model).to(runs.use_device(args.device, workers=0))
+            model = prepare(args)
             if args.card:
                 print(model.card())
                 return
@@ -222,11 +255,7 @@ def main(arguments: list[str] | None = None) -> None:
         except BrokenPipeError:  # `| head` has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
-    for failure in failures:
-        print(f"error: {failure}", file=sys.stderr)
-    if failures:
-        print(f"{len(failures)} could not be read", file=sys.stderr)
-        sys.exit(1)
+    name_failures(failures)
 
 
 if __name__ == "__main__":
