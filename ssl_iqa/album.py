@@ -122,8 +122,9 @@ def _bar(low: float, high: float, count: int, left: float, width: float, height:
     return (
         f'<a href="#from={low:g}&amp;to={high:g}" data-from="{low:g}" data-to="{high:g}" data-count="{count}"'
         f' aria-label="{label}" style="--score:{_percent((low + high) / 2)}"><title>{label}</title>'
-        f'<rect {place} y="0" height="{BASE}"/><rect class="all" {column}/><rect class="part" {column}/>'
-        f'<text class="number" x="{left + width / 2:.2f}%" y="{BASE - height - 5:.1f}">{count}</text></a>'
+        f'<rect class="all" {column}/><rect class="part" {column}/>'
+        f'<text class="number" x="{left + width / 2:.2f}%" y="{BASE - height - 5:.1f}">{count}</text>'
+        f'<rect class="click" {place} y="0" height="{BASE}"/></a>'
     )
 
 
