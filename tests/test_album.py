@@ -491,7 +491,8 @@ def test_light_dark_narrow_and_on_paper(opened: Opened) -> None:
         assert wanted(browser.execute_script(ground))
     feature = {"name": "prefers-color-scheme", "value": "dark"}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": [feature]})
-    assert browser.execute_script(ground) == [255, 255, 255] and not find(browser, "#controls").is_displayed()
+    assert browser.execute_script(ground) == [255, 255, 255]
+    assert not find(browser, "#controls").is_displayed() and not find(browser, "figcaption").is_displayed()
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
     screen = {"width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
