@@ -11,7 +11,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["ssl_iqa", "ssl_iqa.*"]),
-    package_data={"ssl_iqa": ["demo_photos/*"]},
+    package_data={"ssl_iqa": ["album.html", "demo_photos/*"]},
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",
@@ -39,7 +39,7 @@ setup(
                 "timm>=1.0",
             ),
             *("imagehash>=4.3", "imaug>=0.4.3", "openpyxl>=3.1", "webdataset>=1.0", "matplotlib>=3.7"),
-            *("piq>=0.8", "scikit-learn>=1.2", "tensorboard>=2.12", "ruff>=0.6"),
+            *("piq>=0.8", "scikit-learn>=1.2", "tensorboard>=2.12", "selenium>=4.20", "ruff>=0.6"),
         ],
     },
 )
