@@ -43,7 +43,7 @@ class QualityModel:
     settings: dict[str, Any]  # finetune.py's
     results: dict[str, Any]  # what finetune.py measured; empty in an older file
     residuals: Tensor  # |predicted - true| of the validation part, [M]; none in an older file
-    naming: dict[str, Any] | None  # what `explain.name_distortion` takes, once `ssl_iqa.naming` has learned it
+    naming: dict[str, Any] | None = None  # what `explain.name_distortion` takes, once `ssl_iqa.naming` has learned it
 
     @property
     def reduce(self) -> int:

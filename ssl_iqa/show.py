@@ -36,7 +36,7 @@ def entries_of(
         yield Entry(path, seen.score, low, high, distortion, level or None, probability, *seen.kept)
 
 
-def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="ssl-iqa report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -54,7 +54,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     return args
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str] | None = None) -> None:
     args = parse_arguments(arguments)
     failures: list[Exception] = []
     with runs.clear_errors():
@@ -68,3 +68,7 @@ def main(arguments: list[str]) -> None:
         runs.write_atomic(args.out, lambda file: file.write(page))
     print(f"{args.out}: {len(entries)} pictures, {len(page) / 1e6:.1f} MB")
     score.name_failures(failures)
+
+
+if __name__ == "__main__":
+    main()

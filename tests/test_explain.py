@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from scipy.special import softmax
 
-from ssl_iqa import explain, quality
-from tests.models import save_model
+from ssl_iqa import data, explain, quality, sets
+from tests.models import RESULTS, save_model
 
 CLASSES = [["jpeg", 1], ["jpeg", 4], ["lens_blur", 2], ["pristine", 0]]
 
@@ -96,3 +96,40 @@ def test_a_large_picture_is_drawn_smaller_and_whole() -> None:
     assert page.width == 2 * 480 + 16 + 2 * 24
     tiny = explain.draw(torch.zeros(3, 1, 1, dtype=torch.uint8), torch.ones(1, 1), "title", "note")
     assert isinstance(tiny, Image.Image) and tiny.height > 104
+
+
+# --- how far the map can be trusted ---
+
+
+def test_a_map_that_sees_the_distorted_half_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the picture's own error in place of a model's score the map is right unless a class changes nothing."""
+    paths = list(sets.demo_sources())[:2]
+    numbers = iter(range(50))
+
+    def error(model: object, picture: torch.Tensor) -> torch.Tensor:
+        clean = data.read_image(paths[next(numbers) // 25])
+        return -(picture.float() - clean).abs().mean(dim=0)
+
+    monkeypatch.setattr(explain, "local_scores", error)
+    told = explain.halves_told(None, paths, level=1)
+    same = 3 / 25  # gaussian_blur, motion_blur and color_saturation_2 at level 1 change nothing: no half is lower
+    assert 1 - same - 0.05 < told < 1 - same / 2 + 0.05
+    numbers = iter(range(25))
+    monkeypatch.setattr(explain, "local_scores", lambda *arguments: -error(*arguments))
+    assert explain.halves_told(None, paths[:1], level=5) == 0
+
+
+def test_the_command_has_a_line_a_level(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = []
+    monkeypatch.setattr(explain, "halves_told", lambda model, paths, level: seen.append(paths) or level / 10)
+    tested = sorted(set(sets.demo_sources().values()))[:2]
+    results = {**RESULTS, "split": {"train": ["a"], "val": ["b"], "test": tested}}
+    explain.main([str(save_model(tmp_path / "model.pt", {"results": results}, data="demo"))])
+    photographs = [path for path, source in sets.demo_sources().items() if source in tested]
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert f" {len(photographs)} photographs " in head and seen == [photographs] * 5
+    assert lines == [f"  level {level}: {level}0%" for level in range(1, 6)]
+    explain.main([str(save_model(tmp_path / "model.pt"))])
+    assert len(seen[-1]) == 67  # those of a model of another set are all new to it
