@@ -4,10 +4,10 @@
     python -m ssl_iqa.export runs/finetune/model.pt model.pt2             for torch.export.load
     python -m ssl_iqa.export runs/finetune/model.pt model.safetensors     for ssl_iqa.load and `ssl-iqa`
 
-The first two take `pictures`, RGB in [0, 1], float32 [B, 3, H, W] of any B, H and W, and give `scores`, [B], 1 (worst)
-to 10 (best): the crops are within. (Of a model that sees whole pictures, `--crops full`, 33 pixels a side and more, 66 of
-the demo's: reflection is in `ssl_iqa` only.) What was made is run on photographs of several sizes first; it is not written, and the
-exit code is 1, where a score differs by more than 1e-4 from PyTorch's.
+The first two take `pictures`, float32 [B, 3, H, W], RGB in [0, 1], B of one size that may be any, and give `scores`,
+[B], 1 (worst) to 10 (best): the crops are within. Only what sees whole pictures (`--crops full`) wants 33 pixels a side
+or more, the demo's 66. What was made is first run on photographs of several sizes: where a score differs by more than
+1e-4 from PyTorch's, nothing is written, and the exit code is 1.
 """
 
 import argparse
@@ -52,7 +52,7 @@ class Scores(nn.Module):
         return self.regressor(self.encoder(x)).view(len(crops), -1).mean(dim=0)
 
     def seen(self, side: int, place: int) -> Tensor:
-        """The pixels along a side of which a crop is made, at a place as in `views.PLACES`; reflected beyond the end."""
+        """The pixels along a side that a crop at a place of `views.PLACES` takes; beyond its end, reflected ones."""
         reduced = side // self.reduce
         room = torch.sym_max(reduced, self.crop) - self.crop
         pixels = views.turned_back(torch.arange(self.crop) + room * place // 2, reduced)
@@ -98,11 +98,11 @@ def to_onnx(model: quality.QualityModel) -> tuple[bytes, Run]:
     import onnx
     import onnxruntime
 
-    program = torch.onnx.export(
+    graph = torch.onnx.export(
         traced(model), dynamo=True, input_names=["pictures"], output_names=["scores"], verbose=False
-    )
-    onnx.helper.set_model_props(program.model_proto, facts(model))
-    file = program.model_proto.SerializeToString()  # in one piece, with the weights
+    ).model_proto
+    onnx.helper.set_model_props(graph, facts(model))
+    file = graph.SerializeToString()  # in one piece, with the weights
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     return file, lambda pictures: torch.from_numpy(session.run(["scores"], {"pictures": pictures.numpy()})[0])
 

@@ -224,11 +224,15 @@ def encoder_from_state(state: Any, source: str) -> Encoder:
     """
     if not isinstance(state, Mapping) or state.get("format") != ENCODER_FORMAT:
         raise ValueError(f"{source}: not an encoder of ssl_iqa (no format {ENCODER_FORMAT!r})")
-    if state.get("version") != ENCODER_VERSION:
-        raise ValueError(f"{source}: encoder version {state.get('version')!r}, this code reads {ENCODER_VERSION}")
-    arch, weights = state.get("arch"), state.get("weights")
+
+    def in_a_line(value: Any) -> str:  # tensors are shown in several
+        return " ".join(repr(value).split())
+
+    version, arch, weights = (state.get(name) for name in ("version", "arch", "weights"))
+    if not isinstance(version, int) or version != ENCODER_VERSION:
+        raise ValueError(f"{source}: encoder version {in_a_line(version)}, this code reads {ENCODER_VERSION}")
     if not isinstance(arch, str) or arch not in ARCHS:
-        raise ValueError(f"{source}: arch {arch!r}, wanted one of {', '.join(ARCHS)}")
+        raise ValueError(f"{source}: arch {in_a_line(arch)}, wanted one of {', '.join(ARCHS)}")
     if not isinstance(weights, Mapping):
         raise ValueError(f"{source}: weights must be a state_dict, got {type(weights).__name__}")
     encoder = Encoder(arch)

@@ -43,9 +43,11 @@ def checked(content: Any, source: str) -> dict[str, Any]:
     """A file's content, with what an older version did not write yet. Raises ValueError, naming `source`."""
     if not isinstance(content, Mapping) or content.get("format", FORMAT) != FORMAT:
         raise ValueError(f"{source}: {NO_MODEL}")
-    version = content.get("version", VERSION)  # until version 1 came, files had none
-    if not isinstance(version, int) or version > VERSION:
-        raise ValueError(f"{source}: made by a newer version of ssl_iqa (file version {version!r}): update ssl_iqa")
+    version = content.get("version", VERSION)  # the first files had none
+    if not isinstance(version, int):
+        raise ValueError(f"{source}: {NO_MODEL}")
+    if version > VERSION:
+        raise ValueError(f"{source}: made by a newer version of ssl_iqa (file version {version}): update ssl_iqa")
     content = {"results": {}, "residuals": torch.empty(0), **content}
     if not content.keys() >= {"encoder", *WANTED}:
         raise ValueError(f"{source}: {NO_MODEL}")

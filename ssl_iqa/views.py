@@ -19,7 +19,6 @@ from ssl_iqa.data import UnreadableImage, read_image
 from ssl_iqa.distortions import KADIS, DistortionClass, distort_as, distort_batch, on_cpu_only
 from ssl_iqa.sets import LabeledSet
 
-
 LEAST = 32  # pixels a side of a whole picture that passes the encoder
 PLACES = {  # of test crops: how far down and across, in halves of the room that a crop leaves
     "five": ((1, 1), (0, 0), (0, 2), (2, 0), (2, 2)),

@@ -41,6 +41,8 @@ def save_model(path: Path, changed: dict[str, Any] | None = None, **settings: ob
     """A model.pt as finetune.py writes one; of `changed` entries None is left out."""
     encoder, regressor = make_networks()
     content = {
+        "format": "ssl_iqa.model",
+        "version": 1,
         "encoder": encoder_state(encoder),
         "regressor": regressor.state_dict(),
         "score_range": [0.0, 100.0],
