@@ -84,9 +84,9 @@ def turned_back(places: Tensor, side: int) -> Tensor:
 
     In tensors, since `export` traces it for a side that is not known.
     """
-    last = torch.scalar_tensor(side - 1, dtype=torch.int64).clamp_min(0)
+    last = torch.scalar_tensor(side - 1, dtype=torch.int64)
     there_and_back = places % (2 * last).clamp_min(1)
-    return torch.minimum(there_and_back, 2 * last - there_and_back).clamp_min(0)
+    return torch.minimum(there_and_back, 2 * last - there_and_back)
 
 
 def to_float(picture: Tensor, reduce: int = 1) -> Tensor:

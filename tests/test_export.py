@@ -111,7 +111,9 @@ def test_safetensors_hold_the_model(tmp_path: Path, one_thread: None, capsys: py
     out.write_text("what was there")
     export.main([str(tmp_path / "model.pt"), str(out)])
     a, b = ssl_iqa.load(tmp_path / "model.pt"), ssl_iqa.load(out)
-    assert same(dict(a.encoder.state_dict()), dict(b.encoder.state_dict())) and a.card() == b.card()
+    for name in ("encoder", "regressor"):
+        assert same(dict(getattr(a, name).state_dict()), dict(getattr(b, name).state_dict()))
+    assert a.card() == b.card() and torch.equal(a.residuals, b.residuals)
     assert capsys.readouterr().out == f"{out}: {out.stat().st_size / 1e6:.1f} MB; its scores are PyTorch's to 0\n"
     export.main([str(out), str(tmp_path / "b.safetensors")])
     assert ssl_iqa.load(tmp_path / "b.safetensors").card() == a.card()

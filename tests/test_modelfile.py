@@ -119,10 +119,13 @@ def test_a_safetensors_file_that_is_damaged_is_refused(
     assert file.read_bytes() != whole and refused(file).startswith(wanted)
 
 
-@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, "null"])
 def test_another_safetensors_file_is_refused(tmp_path: Path, metadata: dict[str, str] | None) -> None:
     path = tmp_path / "other.safetensors"
-    save_file({"weight": torch.zeros(2)}, path, metadata)
+    if metadata == "null":
+        path.write_bytes((21).to_bytes(8, "little") + b'{"__metadata__":null}')
+    else:
+        save_file({"weight": torch.zeros(2)}, path, metadata)
     assert refused(path).startswith(": no model of finetune.py; its model.pt is wanted")
 
 
@@ -176,6 +179,7 @@ def test_a_file_for_other_programs_is_refused(tmp_path: Path, suffix: str) -> No
     assert refused(path).startswith(": exported for other programs; the model.pt")
 
 
+SPARSE = {name: tensor.to_sparse() for name, tensor in Regressor(256).state_dict().items()}
 ODD = [None, -1, 5, float("nan"), "text", "", [], [1, 2], {}, {"a": 1}, torch.zeros(2, 2), torch.tensor(1)]
 
 
@@ -188,17 +192,21 @@ ODD = [None, -1, 5, float("nan"), "text", "", [], [1, 2], {}, {"a": 1}, torch.ze
         ({"regressor": 1}, "its regressor"),
         ({"regressor": {"0.weight": 1}}, "the first '0.weight' is ['no tensor']"),
         ({"regressor": Regressor(100).state_dict()}, "the regressor of a dct-mlp encoder: "),
+        ({"regressor": SPARSE}, "the regressor of a dct-mlp encoder: the weights cannot be copied"),
         ({"score_range": [1.0]}, "its score_range is not what finetune.py writes: two numbers"),
         ({"score_range": [1.0, float("inf")]}, "its score_range"),
         ({"residuals": [0.1]}, "its residuals"),
         ({"residuals": torch.tensor([-0.1])}, "its residuals"),
         ({"residuals": torch.zeros(2, 2)}, "its residuals"),
+        ({"residuals": torch.zeros(2, dtype=torch.complex64)}, "its residuals"),
+        ({"residuals": torch.ones(2).to_sparse()}, "its residuals"),
         ({"settings": {name: SETTINGS[name] for name in SETTINGS if name != "crop"}}, "its settings"),
         ({"settings": {name: SETTINGS[name] for name in SETTINGS if name != "crops"}}, "its settings"),
         ({"settings": {name: SETTINGS[name] for name in SETTINGS if name != "data"}}, "its settings"),
         ({"settings": SETTINGS | {"crop": 31}}, "its settings"),
         ({"settings": SETTINGS | {"crops": "ten"}}, "its settings"),
         ({"results": {"srocc": 0.9}}, "its results"),
+        ({"results": {name: RESULTS[name] for name in RESULTS if name != "coverage"}}, "its results"),
         ({"encoder": 3}, "not an encoder of ssl_iqa"),
     ],
 )
