@@ -29,6 +29,7 @@ setup(
         "figures": ["matplotlib>=3.7", "scikit-learn>=1.2"],
         "baselines": ["scikit-learn>=1.2"],
         "tensorboard": ["tensorboard>=2.12"],
+        "export": ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "safetensors>=0.4.3"],
         "test": [
             *(
                 "pytest>=7",
@@ -40,6 +41,7 @@ setup(
             ),
             *("imagehash>=4.3", "imaug>=0.4.3", "openpyxl>=3.1", "webdataset>=1.0", "matplotlib>=3.7"),
             *("piq>=0.8", "scikit-learn>=1.2", "tensorboard>=2.12", "selenium>=4.20", "ruff>=0.6"),
+            *("onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "safetensors>=0.4.3"),
         ],
     },
 )

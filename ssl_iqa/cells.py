@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssl_iqa import baselines, data, distributed, runs, tables, views
+from ssl_iqa import baselines, data, distributed, modelfile, runs, tables, views
 from ssl_iqa.cli import flag
 from ssl_iqa.model import load_encoder
 from ssl_iqa.protocol import Split, check_runs, encoder_file, parse_encoders, split_of
@@ -125,7 +125,8 @@ def save(
         cell.folder.mkdir(parents=True, exist_ok=True)
         if model is not None:
             known = {"score_range": list(labeled.score_range), "settings": plain, "results": runs.without_nan(results)}
-            runs.save(model | known, cell.folder / runs.MODEL)
+            file = {"format": modelfile.FORMAT, "version": modelfile.VERSION, **model, **known}
+            runs.save(file, cell.folder / runs.MODEL)
         rows = predictions_csv(predicted, labeled, indices)
         runs.write_atomic(cell.folder / runs.PREDICTIONS, lambda file: file.write(rows.encode()))
         runs.write_json(results, cell.folder / runs.RESULTS)  # the last one: where it is, the cell is done

@@ -196,7 +196,7 @@ def load_encoder(spec: str | Path, arch: str | None = None, seed: int = 0) -> En
             raise ValueError(f"{path}: a plain torchvision state_dict does not name its arch, give it")
         encoder = Encoder(arch)
         weights = {name: tensor for name, tensor in content.items() if name not in ("fc.weight", "fc.bias")}
-        _copy_weights(encoder.network, weights, source=f"{path} as {arch}")
+        copy_weights(encoder.network, weights, source=f"{path} as {arch}")
         return encoder
     if isinstance(content, Mapping) and "encoder" in content:
         content = content["encoder"]
@@ -224,20 +224,24 @@ def encoder_from_state(state: Any, source: str) -> Encoder:
     """
     if not isinstance(state, Mapping) or state.get("format") != ENCODER_FORMAT:
         raise ValueError(f"{source}: not an encoder of ssl_iqa (no format {ENCODER_FORMAT!r})")
-    if state.get("version") != ENCODER_VERSION:
-        raise ValueError(f"{source}: encoder version {state.get('version')!r}, this code reads {ENCODER_VERSION}")
-    arch, weights = state.get("arch"), state.get("weights")
+
+    def in_a_line(value: Any) -> str:  # tensors are shown in several
+        return " ".join(repr(value).split())
+
+    version, arch, weights = (state.get(name) for name in ("version", "arch", "weights"))
+    if not isinstance(version, int) or version != ENCODER_VERSION:
+        raise ValueError(f"{source}: encoder version {in_a_line(version)}, this code reads {ENCODER_VERSION}")
     if not isinstance(arch, str) or arch not in ARCHS:
-        raise ValueError(f"{source}: arch {arch!r}, wanted one of {', '.join(ARCHS)}")
+        raise ValueError(f"{source}: arch {in_a_line(arch)}, wanted one of {', '.join(ARCHS)}")
     if not isinstance(weights, Mapping):
         raise ValueError(f"{source}: weights must be a state_dict, got {type(weights).__name__}")
     encoder = Encoder(arch)
-    _copy_weights(encoder, weights, source=f"{source} as {arch}")
+    copy_weights(encoder, weights, source=f"{source} as {arch}")
     return encoder
 
 
-def _copy_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """`load_state_dict`, refusing in one line what does not fit.
+def copy_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """`load_state_dict`, refusing in one line what does not fit: a ValueError that starts with `source`.
 
     BatchNorm's count of batches may be missing: nothing reads it, and old torchvision files have none.
     """
@@ -254,7 +258,10 @@ def _copy_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str)
             f"{source}: {len(wrong)} weights do not fit, the first {first!r} is "
             f"{given.get(first, 'missing')}, wanted {wanted.get(first, 'none of that name')}"
         )
-    module.load_state_dict(weights, strict=False)  # checked above
+    try:
+        module.load_state_dict(weights, strict=False)  # checked above
+    except RuntimeError as error:
+        raise ValueError(f"{source}: the weights cannot be copied, since they are no plain tensors") from error
 
 
 def _read(path: Path) -> Any:

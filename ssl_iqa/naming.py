@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_iqa import data, explain, probe, quality, runs, sets, views
+from ssl_iqa import data, explain, modelfile, probe, quality, runs, sets, views
 from ssl_iqa.distortions.chosen import load_distortions
 from ssl_iqa.model import Encoder
 
@@ -96,7 +96,9 @@ def fit_softmax(z: Tensor, classes: Tensor) -> dict[str, Tensor]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, metavar="MODEL", help="the model.pt of a finetune.py run")
+    parser.add_argument(
+        "model", type=Path, metavar="MODEL", help="the model.pt of a finetune.py run, or a .safetensors of it"
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(auto)")
     parser.add_argument("--seed", type=int, default=0, help="of the distortions and crops (0)")
     args = parser.parse_args(arguments)
@@ -104,7 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
         model = quality.load(args.model).to(runs.use_device(args.device, workers=0))
         held_out = model.results["split"]["test"] if model.results else ()
         classifier = learn_to_name(model.encoder, model.settings["crop"], model.reduce, held_out, args.seed)
-        runs.save(runs.load(args.model) | {"naming": classifier}, args.model)
+        modelfile.write(modelfile.read(args.model) | {"naming": classifier}, args.model)
     print(f"{args.model} names distortions now: {quality.naming_text(classifier['right'])}")
 
 

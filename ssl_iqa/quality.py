@@ -16,10 +16,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ssl_iqa import calibration, data, runs, sets, views
-from ssl_iqa.model import Encoder, Regressor, encoder_from_state
+from ssl_iqa import calibration, data, modelfile, sets, views
+from ssl_iqa.model import Encoder, Regressor, copy_weights, encoder_from_state
 
-KEYS = {"encoder", "regressor", "score_range", "settings"}
 A_FEW = 8  # pictures in memory at a time, and as many that come next
 AT_ONCE_PIXELS = 40 * 224**2  # of the crops that pass the encoder together
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
@@ -105,14 +104,17 @@ _CROPS = {
 
 
 def _measured(results: Mapping[str, Any], margin: float) -> dict[str, str]:
-    low, high = results["srocc_interval"]
+    srocc, low, high, plcc, coverage = (  # None: they could not be computed
+        math.nan if value is None else value
+        for value in (results["srocc"], *results["srocc_interval"], results["plcc"], results["coverage"])
+    )
     parts = results["split"]
-    interval = f"score +- {margin:.2f} for 90 %; held for {results['coverage']:.0%} of the test pictures"
+    interval = f"score +- {margin:.2f} for 90 %; held for {coverage:.0%} of the test pictures"
     return {
         "references": f"{len(parts['train'])} to train, {len(parts['val'])} to choose the epoch",
         "tested on": f"{results['images']} pictures of {len(parts['test'])} other references",
-        "SROCC": f"{results['srocc']:.3f} (95 % interval {low:.3f} to {high:.3f})",
-        "PLCC": f"{results['plcc']:.3f}",
+        "SROCC": f"{srocc:.3f} (95 % interval {low:.3f} to {high:.3f})",
+        "PLCC": f"{plcc:.3f}",
         "interval": interval if margin < math.inf else "none: too few pictures to choose the epoch with",
     }
 
@@ -124,31 +126,29 @@ def naming_text(right: Mapping[str, Any]) -> str:
 
 
 def load(path: str | os.PathLike[str]) -> QualityModel:
-    """The `model.pt` of a finetune.py run, on the CPU.
+    """The `model.pt` of a finetune.py run, or a .safetensors that `ssl_iqa.export` has made of one, on the CPU.
 
-    Raises FileNotFoundError without it, ValueError for a file that is damaged or something else.
+    Raises FileNotFoundError without it, ValueError for a file that is damaged, of a newer version or something else.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; the {runs.MODEL} of a finetune.py run is wanted")
-    content = runs.load(path)
-    if not isinstance(content, Mapping) or not content.keys() >= KEYS:
-        raise ValueError(f"{path}: no model of finetune.py; its {runs.MODEL} is wanted")
-    encoder = encoder_from_state(content["encoder"], source=str(path))
+    return from_content(modelfile.read(Path(path)), source=str(path))
+
+
+def from_content(content: Mapping[str, Any], source: str) -> QualityModel:
+    """The model of what `modelfile.read` gives. Raises ValueError, naming `source`, for weights that do not fit."""
+    encoder = encoder_from_state(content["encoder"], source)
     regressor = Regressor(encoder.dim)
-    try:
-        regressor.load_state_dict(content["regressor"])
-    except RuntimeError as error:
-        raise ValueError(f"{path}: the regressor's weights do not fit a {encoder.arch} encoder") from error
+    copy_weights(regressor, content["regressor"], f"{source}: the regressor of a {encoder.arch} encoder")
+    if content["naming"] and content["naming"]["weight"].shape[1] != encoder.dim:
+        raise ValueError(f"{source}: its naming does not fit a {encoder.arch} encoder")
     low, high = content["score_range"]
     return QualityModel(
         encoder.eval(),
         regressor.eval(),
         (low, high),
         content["settings"],
-        content.get("results", {}),
-        content.get("residuals", torch.empty(0)),
-        content.get("naming"),
+        content["results"],
+        content["residuals"],
+        content["naming"],
     )
 
 

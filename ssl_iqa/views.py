@@ -19,6 +19,12 @@ from ssl_iqa.data import UnreadableImage, read_image
 from ssl_iqa.distortions import KADIS, DistortionClass, distort_as, distort_batch, on_cpu_only
 from ssl_iqa.sets import LabeledSet
 
+LEAST = 32  # pixels a side of a whole picture that passes the encoder
+PLACES = {  # of test crops: how far down and across, in halves of the room that a crop leaves
+    "five": ((1, 1), (0, 0), (0, 2), (2, 0), (2, 2)),
+    "center": ((1, 1),),
+}
+
 
 class Draw(NamedTuple):
     """What a sampler asks a dataset for."""
@@ -53,12 +59,10 @@ def test_crops(image: Tensor, mode: str, size: int) -> Tensor:
     `five`: size x size, the corners and the center; `center`; or `full`, the whole picture.
     """
     if mode == "full":
-        return pad_to(image, 32)[None]
+        return pad_to(image, LEAST)[None]
     image = pad_to(image, size)
     bottom, right = (side - size for side in image.shape[-2:])
-    places = [(bottom // 2, right // 2)]
-    if mode == "five":
-        places += [(0, 0), (0, right), (bottom, 0), (bottom, right)]
+    places = [(bottom * down // 2, right * across // 2) for down, across in PLACES[mode]]
     return torch.stack([image[:, top : top + size, left : left + size] for top, left in places])
 
 
@@ -72,8 +76,17 @@ def pad_to(image: Tensor, size: int) -> Tensor:
 
 def reflected(side: int, size: int) -> Tensor:
     """Places 0 .. side - 1 along a side, and on to at least `size`, there and back: 0 1 2 3 2 1 0 1 .. for 4."""
-    there_and_back = torch.arange(max(side, size)) % max(2 * side - 2, 1)
-    return torch.minimum(there_and_back, 2 * side - 2 - there_and_back).clamp_min(0)
+    return turned_back(torch.arange(max(side, size)), side)
+
+
+def turned_back(places: Tensor, side: int) -> Tensor:
+    """Places, some of them beyond the end of a side, as those that reflection puts there.
+
+    In tensors, since `export` traces it for a side that is not known.
+    """
+    last = torch.scalar_tensor(side - 1, dtype=torch.int64)
+    there_and_back = places % (2 * last).clamp_min(1)
+    return torch.minimum(there_and_back, 2 * last - there_and_back)
 
 
 def to_float(picture: Tensor, reduce: int = 1) -> Tensor:

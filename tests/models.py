@@ -27,6 +27,12 @@ RESULTS = {
     "coverage": 0.87,
     "split": {"train": list("abcdef"), "val": ["g"], "test": ["h", "i"]},
 }
+NAMING = {
+    "weight": torch.zeros(3, 256),
+    "bias": torch.tensor([0.0, 1.0, 0.5]),
+    "classes": [["jpeg", 1], ["jpeg", 4], ["lens_blur", 2]],
+    "right": {"type": 0.5, "level": 0.4, "photographs": 8},
+}
 
 
 def make_networks() -> tuple[Encoder, Regressor]:
@@ -41,6 +47,8 @@ def save_model(path: Path, changed: dict[str, Any] | None = None, **settings: ob
     """A model.pt as finetune.py writes one; of `changed` entries None is left out."""
     encoder, regressor = make_networks()
     content = {
+        "format": "ssl_iqa.model",
+        "version": 1,
         "encoder": encoder_state(encoder),
         "regressor": regressor.state_dict(),
         "score_range": [0.0, 100.0],

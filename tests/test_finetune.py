@@ -396,6 +396,7 @@ def test_the_model_scores_pictures_as_it_was_tested_with_intervals_from_the_vali
     monkeypatch.setattr(calibration, "margin", lambda residuals, _=0: margin(residuals, 0.5))  # 8 tell of no 90 %
     finetune.main(finetune_arguments(out=tmp_path, mode=mode, crops="five", epochs=2))
     results, model = results_of(tmp_path), ssl_iqa.load(tmp_path / "model.pt")
+    assert (load(tmp_path / "model.pt")["format"], load(tmp_path / "model.pt")["version"]) == ("ssl_iqa.model", 1)
     labeled = sets.load_labeled(f"csv:{scored}")
     off = {}
     for part in ("val", "test"):

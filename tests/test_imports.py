@@ -14,7 +14,10 @@ SCRIPTS = [path for path in sorted(ROOT.glob("*.py")) if path.name != "setup.py"
 DEPENDENCIES = {"torch", "torchvision", "numpy", "scipy", "PIL", "tqdm", "tomli"}  # setup.py's install_requires
 EXTRAS = {
     "matplotlib",
+    "onnx",
+    "onnxruntime",
     "openpyxl",
+    "safetensors",
     "sklearn",
     "webdataset",
 }  # imported where they are used, so that the rest goes without
@@ -91,7 +94,7 @@ def test_argparse_is_in_cli_and_the_commands_only() -> None:
     libraries = ("model", "losses", "lars", "metrics", "data", "views", "runs", "checkpoint", "report")
     libraries += ("distributed", "samplers", "sets", "streams", "brisque", "baselines", "protocol", "resampling")
     libraries += ("results", "tables", "plots", "pages", "curves", "tsne", "ranking", "scatter", "quality")
-    libraries += ("learning", "calibration", "album")
+    libraries += ("learning", "calibration", "album", "modelfile")
     assert not {PACKAGE / f"{name}.py" for name in libraries} & set(with_argparse)
 
 

@@ -181,7 +181,8 @@ def test_the_margin_is_of_the_validation_parts_residuals(model: quality.QualityM
 
 
 def test_a_file_without_residuals_loads_and_says_what_it_lacks(tmp_path: Path, photographs: Path) -> None:
-    old = quality.load(save_model(tmp_path / "old.pt", {"results": None, "residuals": None}))
+    lacks = ("format", "version", "results", "residuals")
+    old = quality.load(save_model(tmp_path / "old.pt", dict.fromkeys(lacks)))
     new = quality.load(save_model(tmp_path / "new.pt"))
     path = photographs / "0.png"
     assert old.score(path) == new.score(path)
