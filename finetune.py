@@ -19,8 +19,8 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ssl_iqa import baselines, calibration, data, distributed, protocol, report, runs, sets, tables, views
+from ssl_iqa import baselines, calibration, data, distributed, learning, protocol, report, runs, sets, tables, views
 from ssl_iqa.cells import Cell, baseline, begin, parts_of, plan, save, write_tables
 from ssl_iqa.cli import add_flags, setting, settings_from
 from ssl_iqa.metrics import srocc
@@ -212,7 +212,7 @@ def digest(encoder: Encoder, task: Task) -> str:
 
 def probing_batches(features: Features, train: list[int], task: Task) -> Callable[[int], Iterable]:
     """LP's batches in an epoch: z of one of its crops for each picture drawn, [B, d], and the scores [B]."""
-    sampler = make_sampler(len(train), task.settings)
+    sampler = make_sampler(len(train), task)
     scores = torch.tensor(task.labeled.scores, dtype=torch.float32)
 
     def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
@@ -226,7 +226,7 @@ def probing_batches(features: Features, train: list[int], task: Task) -> Callabl
 
 def tuning_batches(task: Task) -> Callable[[int], Iterable]:
     """FT's batches in an epoch: random views of pictures [B, 3, s, s] and the scores [B]."""
-    sampler = make_sampler(len(task.parts["train"]), task.settings)
+    sampler = make_sampler(len(task.parts["train"]), task)
     loader = DataLoader(
         views.LabeledCrops(task.labeled, task.parts["train"], task.settings.crop, task.made),
         batch_sampler=sampler,
@@ -243,8 +243,10 @@ def tuning_batches(task: Task) -> Callable[[int], Iterable]:
     return batches
 
 
-def make_sampler(pictures: int, settings: Settings) -> LabeledBatches:
-    steps = math.ceil(pictures / settings.batch_size)
+def make_sampler(pictures: int, task: Task) -> LabeledBatches:
+    """So many pictures, in as many steps an epoch as the whole training part takes."""
+    settings = task.settings
+    steps = math.ceil(len(task.parts["train"]) / settings.batch_size)
     return LabeledBatches(pictures, steps, settings.batch_size, settings.seed, distributed.rank(), distributed.size())
 
 
@@ -289,41 +291,58 @@ def fit(
     regressor.load_state_dict(best.weights["regressor"])
 
 
-def train_and_test(encoder: Encoder, task: Task, folder: Path | None) -> tuple[Best, Regressor, list[int], np.ndarray]:
+def fresh_head(encoder: Encoder, train: list[int], task: Task) -> Regressor:
+    """h before training: random weights by the seed, and the mean score of the pictures that are trained with."""
+    torch.manual_seed(task.settings.seed)
+    return Regressor(encoder.dim, float(np.mean([task.labeled.scores[i] for i in train]))).to(task.device)
+
+
+def probe_linearly(
+    encoder: Encoder, regressor: Regressor, features: Features, train: list[int], best: Best, task: Task
+) -> list[int]:
+    """LP with the pictures `train`. Returns the test part's pictures that can be read."""
+    parts = task.parts | {"train": train}
+    train, val, test = ([i for i in parts[part] if features.readable[i]] for part in ("train", "val", "test"))
+    batches = probing_batches(features, train, task)
+    fit(encoder, regressor, "lp", batches, lambda: (val, features.z[val]), best, task)
+    return test
+
+
+def train_and_test(
+    encoder: Encoder, features: Callable[[], Features], task: Task
+) -> tuple[Best, Regressor, list[int], np.ndarray]:
     """The best epoch of all phases, its regressor, the test part's pictures that can be read, and their scores [M].
 
-    Both networks end as they were in the best epoch. `folder` is where features of frozen encoders are kept.
+    Both networks end as they were in the best epoch. `features` are those of the encoder as it comes.
     """
-    settings, parts = task.settings, task.parts
-    encoder = distributed.synchronize(encoder.to(task.device, memory_format=torch.channels_last), task.device)
-    torch.manual_seed(settings.seed)  # of the fresh head
-    mean_score = float(np.mean([task.labeled.scores[i] for i in parts["train"]]))
-    regressor = Regressor(encoder.dim, mean_score).to(task.device)
-    best, phases = Best(), MODES[settings.mode]
+    parts, phases, best = task.parts, MODES[task.settings.mode], Best()
+    regressor = fresh_head(encoder, parts["train"], task)
     if "lp" in phases:
         encoder.eval()
         frozen = copy.deepcopy(encoder.state_dict())
-        features = frozen_features(encoder, task, folder)
-        train, val, test = ([i for i in parts[part] if features.readable[i]] for part in ("train", "val", "test"))
-        fit(
-            encoder, regressor, "lp", probing_batches(features, train, task), lambda: (val, features.z[val]), best, task
-        )
+        test = probe_linearly(encoder, regressor, features(), parts["train"], best, task)
+        z = features().z[test]
         if not all(torch.equal(frozen[name], now) for name, now in encoder.state_dict().items()):
             raise AssertionError("linear probing has changed the encoder")
     if "ft" in phases:
-        fit(
-            encoder,
-            regressor,
-            "ft",
-            tuning_batches(task),
-            partial(encode_part, encoder, task, parts["val"]),
-            best,
-            task,
-        )
+        validate = partial(encode_part, encoder, task, parts["val"])
+        fit(encoder, regressor, "ft", tuning_batches(task), validate, best, task)
         test, z = encode_part(encoder, task, parts["test"])
-    else:
-        z = features.z[test]
     return best, regressor, test, predict(regressor, z).numpy()
+
+
+def learning_curve(encoder: Encoder, features: Features, cell: Cell, task: Task) -> list[dict[str, Any]]:
+    """SROCC of LP with a part of the labels, for each of several splits, in as many steps as with all: `learning`."""
+    rows: list[dict[str, Any]] = [{"labels": 0.0, "srocc": []} for _ in learning.SHARES]
+    for number, (parts, shares) in enumerate(runs.bar(learning.curve_parts(cell), "learning curve")):
+        settings = replace(task.settings, seed=task.settings.seed + number)
+        one = replace(task, parts=parts, settings=settings, verbose=False)
+        for row, train in zip(rows, shares, strict=True):
+            regressor = fresh_head(encoder, train, one)
+            test = probe_linearly(encoder, regressor, features, train, Best(), one)
+            row["labels"] += len(train) / learning.SPLITS
+            row["srocc"].append(srocc(predict(regressor, features.z[test]), np.array(task.labeled.scores)[test]))
+    return rows
 
 
 def measure_elsewhere(
@@ -342,22 +361,25 @@ def measure_elsewhere(
 
 
 def run_cell(
-    cell: Cell, made: dict[int, Tensor], others: dict[str, Pictures], device: torch.device, out: Path
+    cell: Cell, made: dict[int, Tensor], others: dict[str, Pictures], device: torch.device, out: Path, curve: bool
 ) -> dict[str, Any]:
     """Measures a cell and writes what it gave: results.json, predictions.csv and, of a single one, model.pt."""
     began = time.perf_counter()
     settings, labeled, is_single = cell.settings, cell.labeled, cell.folder == out
-    parts, best, elsewhere = parts_of(labeled, cell.split), Best(), {}
+    parts, best, how, elsewhere = parts_of(labeled, cell.split), Best(), {}, {}
     if cell.name in baselines.NAMES:
         indices, predicted = baseline(cell, parts, out / runs.FEATURES)
     else:
         encoder = load_encoder(settings.encoder, settings.arch, settings.seed)
+        encoder = distributed.synchronize(encoder.to(device, memory_format=torch.channels_last), device)
         task = Task(labeled, parts, made, device, settings, set(), verbose=is_single)
-        features = None if is_single else out / runs.FEATURES
-        best, regressor, indices, predicted = train_and_test(encoder, task, features)
+        features = cache(partial(frozen_features, encoder, task, None if is_single else out / runs.FEATURES))
+        if curve:
+            how["learning_curve"] = learning_curve(encoder, features(), cell, task)
+        best, regressor, indices, predicted = train_and_test(encoder, features, task)
         for spec, other in others.items():
             elsewhere[spec] = measure_elsewhere(encoder, regressor, settings, other, device)
-    how = {"best_epoch": best.epoch, "val_srocc": best.srocc, "tests": elsewhere}
+    how |= {"best_epoch": best.epoch, "val_srocc": best.srocc, "tests": elsewhere}
     how |= {"minutes": (time.perf_counter() - began) / 60}
     if best.epoch:
         within = calibration.margin(best.residuals)
@@ -373,6 +395,7 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
     parser.add_argument("--out", type=Path, help="the run's folder (runs/finetune)")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that --out holds")
     parser.add_argument("--resume", action="store_true", help="go on with the tables in --out: measure what is left")
+    parser.add_argument("--learning-curve", action="store_true", help="also: would more labels help?")
     args = parser.parse_args(arguments)
     with runs.clear_errors():
         settings = settings_from(args, PRESETS)
@@ -399,12 +422,16 @@ def main(arguments: list[str] | None = None) -> None:
             cells = plan(settings, tuple(MODES), args.arch, out)
             if distributed.is_main():
                 is_default_demo = args.out is None and settings.data == ("demo",)
+                if args.learning_curve:
+                    if cells[0].folder != out:
+                        raise ValueError("--learning-curve: of one encoder on one split of one set, in one mode")
+                    learning.curve_parts(cells[0])
                 begin(settings, cells, out, args.resume, args.overwrite or is_default_demo)
         print_start(settings, cells)
         left = [cell for cell in cells if not (cell.folder / runs.RESULTS).is_file()]
         distributed.every(len(left))  # all have looked before the first cell is done
         try:
-            measure_cells(left, cells, device, out)
+            measure_cells(left, cells, device, out, args.learning_curve)
         except runs.NotWritten as error:
             sys.exit(f"error: {error}")
         except KeyboardInterrupt:
@@ -417,7 +444,7 @@ def main(arguments: list[str] | None = None) -> None:
             write_tables(cells, out)
 
 
-def measure_cells(left: list[Cell], cells: list[Cell], device: torch.device, out: Path) -> None:
+def measure_cells(left: list[Cell], cells: list[Cell], device: torch.device, out: Path, curve: bool) -> None:
     """One after the other; what is needed of a set is made when its first cell comes, and kept until its last."""
     done = len(cells) - len(left)
     others = {spec: pictures_of(sets.load_labeled(spec), cells[0].settings) for spec in cells[0].settings.test if left}
@@ -425,7 +452,7 @@ def measure_cells(left: list[Cell], cells: list[Cell], device: torch.device, out
         of_set = list(of_set)
         _, made = pictures_of(of_set[0].labeled, of_set[0].settings)
         for cell in of_set:
-            results = run_cell(cell, made, others, device, out)
+            results = run_cell(cell, made, others, device, out, curve)
             done += 1
             if cell.folder != out:
                 where = f"{results['data']}, split {results['seed']}: {results['mode'].upper()} from {results['name']}"
@@ -469,6 +496,9 @@ def print_results(results: dict, out: Path) -> None:
         print("  SROCC by type (Table 2):", ", ".join(f"{name} {number(value)}" for name, value in shown.items()))
     for spec, elsewhere in results["tests"].items():
         print(f"  on {elsewhere['images']} pictures of {spec}: SROCC {number(elsewhere['srocc'])}")
+    if "learning_curve" in results:
+        split = protocol.recorded_split(results["encoder"], sets.load_labeled(results["data"]))
+        print("\n" + learning.curve_text(results["learning_curve"], has_seen=split is not None) + "\n")
     print(f"{results['minutes']:.1f} minutes. All numbers: {out / runs.RESULTS}; networks: {out / runs.MODEL}")
 
 

@@ -11,7 +11,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["ssl_iqa", "ssl_iqa.*"]),
-    package_data={"ssl_iqa": ["demo_photos/*"]},
+    package_data={"ssl_iqa": ["album.html", "demo_photos/*"]},
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",
@@ -21,7 +21,7 @@ setup(
         "tqdm>=4.60",
         "tomli>=2; python_version<'3.11'",
     ],
-    entry_points={"console_scripts": ["ssl-iqa = ssl_iqa.score:main"]},
+    entry_points={"console_scripts": ["ssl-iqa = ssl_iqa.__main__:main"]},
     extras_require={
         "imgaug": ["imaug>=0.4.3"],
         "sets": ["openpyxl>=3.1"],
@@ -40,7 +40,7 @@ setup(
                 "timm>=1.0",
             ),
             *("imagehash>=4.3", "imaug>=0.4.3", "openpyxl>=3.1", "webdataset>=1.0", "matplotlib>=3.7"),
-            *("piq>=0.8", "scikit-learn>=1.2", "tensorboard>=2.12", "ruff>=0.6"),
+            *("piq>=0.8", "scikit-learn>=1.2", "tensorboard>=2.12", "selenium>=4.20", "ruff>=0.6"),
             *("onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "safetensors>=0.4.3"),
         ],
     },

@@ -115,7 +115,7 @@ def to_pt2(model: quality.QualityModel) -> tuple[bytes, Run]:
 
 def to_safetensors(model: quality.QualityModel) -> tuple[bytes, Run]:
     """A .safetensors file, and what runs it."""
-    known = {name: getattr(model, name) for name in ("score_range", "settings", "results", "residuals")}
+    known = {name: getattr(model, name) for name in ("score_range", "settings", "results", "residuals", "naming")}
     state = {"encoder": encoder_state(model.encoder), "regressor": model.regressor.state_dict()}
     file = modelfile.to_safetensors(state | known)
     name = "the new file"

@@ -20,12 +20,13 @@ FORMAT, VERSION = "ssl_iqa.model", 1
 SAFETENSORS = ".safetensors"
 FOR_OTHERS = (".onnx", ".pt2")  # what `export` makes besides
 CHECKSUM = "sha256"
+NAMING = ("weight", "bias")  # the tensors of what names distortions
 NO_MODEL = f"no model of finetune.py; its {runs.MODEL} is wanted, or a {SAFETENSORS} of `python -m ssl_iqa.export`"
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What a file knows: encoder (an `encoder_state`), regressor (a state_dict), score_range, settings, results and
-    residuals, see `quality.QualityModel`; the last two are empty in a file of an older version.
+    """What a file knows: encoder (an `encoder_state`), regressor (a state_dict), score_range, settings, results,
+    residuals and naming, see `quality.QualityModel`; what an older version did not write is empty.
 
     Raises FileNotFoundError without the file, ValueError for one that is damaged, holds code, comes from a newer
     version or is something else. Whether the weights fit is left to who builds the networks.
@@ -39,6 +40,15 @@ def read(path: Path) -> dict[str, Any]:
     return checked(runs.load(path), str(path))
 
 
+def write(content: Mapping[str, Any], path: Path) -> None:
+    """A file that `read` gives back. Raises runs.NotWritten, and ValueError where safetensors is not installed."""
+    if path.suffix == SAFETENSORS:
+        file = to_safetensors(content)
+        runs.write_atomic(path, lambda out: out.write(file))
+    else:
+        runs.save({**content, "format": FORMAT, "version": VERSION}, path)
+
+
 def checked(content: Any, source: str) -> dict[str, Any]:
     """A file's content, with what an older version did not write yet. Raises ValueError, naming `source`."""
     if not isinstance(content, Mapping) or content.get("format", FORMAT) != FORMAT:
@@ -48,7 +58,7 @@ def checked(content: Any, source: str) -> dict[str, Any]:
         raise ValueError(f"{source}: {NO_MODEL}")
     if version > VERSION:
         raise ValueError(f"{source}: made by a newer version of ssl_iqa (file version {version}): update ssl_iqa")
-    content = {"results": {}, "residuals": torch.empty(0), **content}
+    content = {"results": {}, "residuals": torch.empty(0), "naming": None, **content}
     if not content.keys() >= {"encoder", *WANTED}:
         raise ValueError(f"{source}: {NO_MODEL}")
     for name, (wanted, is_it) in WANTED.items():
@@ -99,6 +109,24 @@ def _are_residuals(residuals: Any) -> bool:
     return is_row and residuals.is_floating_point() and bool((residuals.isfinite() & (residuals >= 0)).all())
 
 
+def _is_naming(naming: Any) -> bool:
+    if naming is None:
+        return True
+    if not isinstance(naming, Mapping) or not isinstance(naming.get("right"), Mapping):
+        return False
+    weight, bias, classes = (naming.get(name) for name in (*NAMING, "classes"))
+    return (
+        isinstance(classes, list)
+        and all(isinstance(one, list) and [*map(type, one)] == [str, int] for one in classes)
+        and all(isinstance(one, Tensor) and one.dtype == torch.float32 for one in (weight, bias))
+        and all(one.layout == torch.strided for one in (weight, bias))
+        and weight.ndim == 2
+        and len(weight) == len(classes) > 0
+        and list(bias.shape) == [len(classes)]
+        and all(_is_number(naming["right"].get(name)) for name in ("type", "level", "photographs"))
+    )
+
+
 WANTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "regressor": ("weights by their name", lambda weights: isinstance(weights, Mapping)),
     "score_range": ("two numbers", lambda pair: _are_numbers(pair, 2)),
@@ -108,20 +136,25 @@ WANTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "results": ("among them srocc, srocc_interval, plcc, images, coverage and split", _are_results),
     "residuals": ("a row of numbers, 0 or more", _are_residuals),
+    "naming": ("none, or weight, bias, classes and right of `ssl_iqa.naming`", _is_naming),
 }
 
 
 def to_safetensors(content: Mapping[str, Any]) -> bytes:
-    """A file's content as .safetensors: tensors `encoder.*`, `regressor.*` and `residuals`; metadata in JSON, but for
-    format and checksum, which are plain.
+    """A file's content as .safetensors: tensors `encoder.*`, `regressor.*`, `naming.*` and `residuals`; metadata in
+    JSON, but for format and checksum, which are plain.
     """
     encoder = content["encoder"]
     tensors = {f"encoder.{name}": tensor for name, tensor in encoder["weights"].items()}
     tensors |= {f"regressor.{name}": tensor for name, tensor in content["regressor"].items()}
     tensors["residuals"] = content["residuals"]
+    naming = content["naming"]
+    if naming:
+        tensors |= {f"naming.{name}": naming[name] for name in NAMING}
+        naming = {name: value for name, value in naming.items() if name not in NAMING}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     plain = {name: content[name] for name in ("score_range", "settings", "results")}
-    plain |= {"version": VERSION, "encoder_version": encoder["version"], "arch": encoder["arch"]}
+    plain |= {"naming": naming, "version": VERSION, "encoder_version": encoder["version"], "arch": encoder["arch"]}
     metadata = {"format": FORMAT, **{name: json.dumps(value) for name, value in plain.items()}}
     metadata[CHECKSUM] = checksum(tensors, metadata)
     return _library().save(tensors, metadata)
@@ -140,7 +173,7 @@ def from_safetensors(file: bytes, source: str) -> dict[str, Any]:
         raise ValueError(f"{source}: {NO_MODEL}")
     if metadata.get(CHECKSUM) != checksum(tensors, metadata):
         raise ValueError(f"{source}: damaged or changed: its checksum is another one")
-    content: dict[str, Any] = {}
+    content: dict[str, Any] = {"format": FORMAT}
     for name in metadata.keys() - {"format", CHECKSUM}:
         try:
             content[name] = json.loads(metadata[name])
@@ -148,11 +181,13 @@ def from_safetensors(file: bytes, source: str) -> dict[str, Any]:
             raise ValueError(f"{source}: its {name} is no JSON") from error
     content["encoder"] = {
         "format": ENCODER_FORMAT,
-        "version": content.get("encoder_version"),
-        "arch": content.get("arch"),
+        "version": content.pop("encoder_version", None),
+        "arch": content.pop("arch", None),
         "weights": _part(tensors, "encoder."),
     }
     content["regressor"] = _part(tensors, "regressor.")
+    if isinstance(content.get("naming"), dict):
+        content["naming"] |= _part(tensors, "naming.")
     if "residuals" in tensors:
         content["residuals"] = tensors["residuals"]
     return content

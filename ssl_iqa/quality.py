@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,14 @@ AT_ONCE_PIXELS = 40 * 224**2  # of the crops that pass the encoder together
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 
 
+class Seen(NamedTuple):
+    """What the networks say of a picture."""
+
+    score: float  # y_hat, the mean over its crops
+    z: Tensor  # features of the crops, [crops, d], on the CPU
+    kept: Any = None  # what else is wanted of it, see `score_files`
+
+
 @dataclass(frozen=True)
 class QualityModel:
     """Encoder f and regressor h of Eq. 6, in eval mode, with what they were trained with. `load` makes one."""
@@ -34,6 +42,7 @@ class QualityModel:
     settings: dict[str, Any]  # finetune.py's
     results: dict[str, Any]  # what finetune.py measured; empty in an older file
     residuals: Tensor  # |predicted - true| of the validation part, [M]; none in an older file
+    naming: dict[str, Any] | None = None  # what `explain.name_distortion` takes, once `ssl_iqa.naming` has learned it
 
     @property
     def reduce(self) -> int:
@@ -57,9 +66,9 @@ class QualityModel:
             found: list[float] = []
             for start in range(0, len(pictures), A_FEW):
                 few = pictures[start : start + A_FEW]
-                found += score_crops(self, [crops_of(self, as_tensor(picture)) for picture in few])
+                found += [seen.score for seen in look(self, [crops_of(self, as_tensor(picture)) for picture in few])]
             return found
-        return score_crops(self, [crops_of(self, as_tensor(pictures))])[0]
+        return look(self, [crops_of(self, as_tensor(pictures))])[0].score
 
     def margin(self, coverage: float = calibration.COVERAGE) -> float:
         """score +- this holds the true score of that share of pictures like those it was trained on: `calibration`.
@@ -82,6 +91,8 @@ class QualityModel:
         }
         if self.results:
             lines |= _measured(self.results, self.margin())
+        if self.naming:
+            lines["distortions"] = naming_text(self.naming["right"])
         return "\n".join(f"{name:<11} {text}" for name, text in lines.items())
 
 
@@ -108,6 +119,12 @@ def _measured(results: Mapping[str, Any], margin: float) -> dict[str, str]:
     }
 
 
+def naming_text(right: Mapping[str, Any]) -> str:
+    """How well distortions are named, in words."""
+    shares = f"{right['type']:.0%} of types right (chance 4 %), {right['level']:.0%} of these levels (chance 20 %)"
+    return f"{shares}, on {right['photographs']} photographs held out"
+
+
 def load(path: str | os.PathLike[str]) -> QualityModel:
     """The `model.pt` of a finetune.py run, or a .safetensors that `ssl_iqa.export` has made of one, on the CPU.
 
@@ -121,9 +138,18 @@ def from_content(content: Mapping[str, Any], source: str) -> QualityModel:
     encoder = encoder_from_state(content["encoder"], source)
     regressor = Regressor(encoder.dim)
     copy_weights(regressor, content["regressor"], f"{source}: the regressor of a {encoder.arch} encoder")
+    naming = content["naming"]
+    if naming and naming["weight"].shape[1] != encoder.dim:
+        raise ValueError(f"{source}: its naming is not for a {encoder.arch} encoder")
     low, high = content["score_range"]
     return QualityModel(
-        encoder.eval(), regressor.eval(), (low, high), content["settings"], content["results"], content["residuals"]
+        encoder.eval(),
+        regressor.eval(),
+        (low, high),
+        content["settings"],
+        content["results"],
+        content["residuals"],
+        naming,
     )
 
 
@@ -158,44 +184,53 @@ def as_tensor(picture: Picture) -> Tensor:
 
 def crops_of(model: QualityModel, picture: Tensor) -> Tensor:
     """What the model sees of a picture, bytes or in [0, 1]: [3, H, W] -> [crops, 3, h, w] in [0, 1]."""
-    mode, size = model.settings["crops"], model.settings["crop"]
-    if model.reduce > 1:
-        picture = views.pad_to(picture, model.reduce)  # a picture of 1x1 has no half size
-        picture = F.avg_pool2d(views.to_float(picture) if picture.dtype == torch.uint8 else picture, model.reduce)
-    x = views.test_crops(picture, mode, size)
+    x = views.test_crops(at_its_size(model, picture), model.settings["crops"], model.settings["crop"])
     return views.to_float(x) if x.dtype == torch.uint8 else x  # of a large picture the crops only
 
 
+def at_its_size(model: QualityModel, picture: Tensor) -> Tensor:
+    """A picture [3, H, W], bytes or in [0, 1]; for a model of the demo at half its size, in [0, 1]."""
+    if model.reduce == 1:
+        return picture
+    picture = views.pad_to(picture, model.reduce)  # a picture of 1x1 has no half size
+    return F.avg_pool2d(views.to_float(picture) if picture.dtype == torch.uint8 else picture, model.reduce)
+
+
 @torch.no_grad()
-def score_crops(model: QualityModel, pictures: Sequence[Tensor]) -> list[float]:
-    """y_hat of each picture, the mean over its crops [crops, 3, h, w]; crops of one size pass the encoder together."""
+def look(model: QualityModel, pictures: Sequence[Tensor]) -> list[Seen]:
+    """What the networks say of each picture's crops, [crops, 3, h, w]; those of one size pass the encoder together."""
     device = next(model.regressor.parameters()).device
-    found: list[float] = []
+    found: list[Seen] = []
     for _, group in groupby(pictures, key=lambda crops: crops.shape):
         group = list(group)
         x = torch.cat(group).to(device)  # [m * crops, 3, h, w]
         at_once = max(1, AT_ONCE_PIXELS // x[0, 0].numel())
-        y_hat = torch.cat([model.regressor(model.encoder(part)) for part in x.split(at_once)])
-        found += y_hat.view(len(group), -1).mean(dim=1).tolist()
+        z = torch.cat([model.encoder(part) for part in x.split(at_once)])  # [m * crops, d]
+        y_hat = model.regressor(z).view(len(group), -1).mean(dim=1)
+        found += map(Seen, y_hat.tolist(), z.cpu().chunk(len(group)))
     return found
 
 
-def score_files(model: QualityModel, paths: Iterable[str], threads: int) -> Iterator[tuple[str, float | Exception]]:
-    """Each file's path and score, in their order, or why it has none: an OSError or data.UnreadableImage.
+def score_files(
+    model: QualityModel, paths: Iterable[str], threads: int, keep: Callable[[Tensor], Any] = lambda picture: None
+) -> Iterator[tuple[str, Seen | Exception]]:
+    """Each file's path and what is seen of it, in their order, or why nothing is: an OSError or data.UnreadableImage.
 
-    `threads` decode what comes next while the encoder works; only a few pictures are in memory at any time.
+    `threads` decode what comes next while the encoder works; only a few pictures are in memory at any time. `keep`
+    makes what else is wanted of a picture, bytes [3, H, W], in these threads, too.
     """
 
-    def read(path: str) -> Tensor | Exception:
+    def read(path: str) -> tuple[Tensor, Any] | Exception:
         try:
-            return crops_of(model, data.read_image(path))
+            picture = data.read_image(path)
         except (OSError, data.UnreadableImage) as error:
             return error
+        return crops_of(model, picture), keep(picture)
 
     for batch in _read_ahead(read, paths, threads):
-        read_well = [crops for _, crops in batch if isinstance(crops, Tensor)]
-        scores = iter(score_crops(model, read_well))
-        yield from ((path, next(scores) if isinstance(crops, Tensor) else crops) for path, crops in batch)
+        seen = iter(look(model, [found[0] for _, found in batch if not isinstance(found, Exception)]))
+        for path, found in batch:
+            yield path, found if isinstance(found, Exception) else next(seen)._replace(kept=found[1])
 
 
 def _read_ahead(read: Callable[[str], Any], paths: Iterable[str], threads: int) -> Iterator[list[tuple[str, Any]]]:

@@ -30,11 +30,11 @@ def rank_folder(model: quality.QualityModel, folder: Path, count: int) -> tuple[
     Files that cannot be read are named and left out. Raises ValueError where none can be.
     """
     paths, predicted, skipped = data.list_pictures(folder), {}, []
-    for i, (path, score) in enumerate(quality.score_files(model, runs.bar(paths, "pictures"), runs.cpu_cores())):
-        if isinstance(score, Exception):
+    for i, (path, seen) in enumerate(quality.score_files(model, runs.bar(paths, "pictures"), runs.cpu_cores())):
+        if isinstance(seen, Exception):
             skipped.append(path)
         else:
-            predicted[i] = score
+            predicted[i] = seen.score
     views.name_skipped(skipped, set())
     if not predicted:
         raise ValueError(f"{folder}: none of its {len(paths)} pictures can be read")
@@ -62,7 +62,7 @@ def rank_test_part(model: quality.QualityModel, path: Path, spec: str, count: in
             skipped.append(labeled.paths[index])
         else:
             crops = views.test_crops(views.to_float(picture), model.settings["crops"], model.settings["crop"])
-            (predicted[index],) = quality.score_crops(model, [crops])
+            predicted[index] = quality.look(model, [crops])[0].score
     views.name_skipped(skipped, set())
     if not predicted:
         raise ValueError(f"{spec}: none of the test part's {len(pictures)} pictures can be read")

@@ -3,6 +3,7 @@
     python -m ssl_iqa.score runs/finetune/model.pt photo.jpg FOLDER ..      also installed as `ssl-iqa`
     python -m ssl_iqa.score runs/finetune/model.pt FOLDER --sort --csv > scores.csv
     find . -name '*.jpg' -print0 | python -m ssl_iqa.score runs/finetune/model.pt -
+    python -m ssl_iqa.score runs/finetune/model.pt photo.jpg --explain why  what is wrong with it, and where
     python -m ssl_iqa.score runs/finetune/model.pt --card                   what the score means
 
 A score is 1 (worst) to 10 (best), with the interval that holds the true score of 90 % of such pictures. Files that
@@ -17,13 +18,18 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
 
-from ssl_iqa import calibration, data, quality, runs
+from ssl_iqa import calibration, data, explain, quality, runs
+from ssl_iqa.pages import encode
 
 MEGAPIXELS = 200
+STDIN = "-"
+TYPE_WIDTH = 35  # of the longest distortion type, with a probability before and a level after it
 
 
 class Scored(NamedTuple):
@@ -33,6 +39,19 @@ class Scored(NamedTuple):
     score: float
     low: float | None
     high: float | None
+
+
+class Explained(NamedTuple):
+    """The same with what `explain.name_distortion` says, and the file with the map of local quality."""
+
+    picture: str
+    score: float
+    low: float | None
+    high: float | None
+    distortion: str
+    level: int
+    probability: float
+    map: str
 
 
 def find_pictures(paths: Iterable[str], failed: Callable[[OSError], object]) -> Iterator[str]:
@@ -47,22 +66,48 @@ def listed(stream: bytes) -> list[str]:
 
 
 def score_all(
-    model: quality.QualityModel, paths: Sequence[str], margin: float | None, failed: Callable[[Exception], object]
-) -> Iterator[Scored]:
-    """Scores file after file; `failed` gets why one has none."""
-    for path, score in quality.score_files(model, paths, threads=runs.cpu_cores()):
-        if isinstance(score, Exception):
-            failed(score)
-        elif margin is None:
-            yield Scored(path, score, None, None)
-        else:  # no score is beyond the scale's ends
-            low, high = max(1.0, min(score, 10) - margin), min(10.0, max(score, 1) + margin)
-            yield Scored(path, *(round(value, 4) for value in (score, low, high)))
+    model: quality.QualityModel,
+    paths: Iterable[str],
+    margin: float | None,
+    why: Path | None,
+    failed: Callable[[Exception], object],
+) -> Iterator[Scored | Explained]:
+    """Scores file after file; `failed` gets why one has none. Explanations are written to the folder `why`."""
+    for path, seen in quality.score_files(model, paths, threads=runs.cpu_cores()):
+        if isinstance(seen, Exception):
+            failed(seen)
+            continue
+        row = Scored(path, round(seen.score, 4), *interval(seen.score, margin))
+        try:
+            yield explain_one(model, row, seen, why) if why else row
+        except (OSError, data.UnreadableImage) as error:  # gone since
+            failed(error)
 
 
-def table_row(row: Scored) -> str:
+def interval(score: float, margin: float | None) -> tuple[float | None, float | None]:
+    """No score is beyond the scale's ends, 1 and 10."""
+    if margin is None:
+        return None, None
+    return round(max(1.0, min(score, 10) - margin), 4), round(min(10.0, max(score, 1) + margin), 4)
+
+
+def explain_one(model: quality.QualityModel, row: Scored, seen: quality.Seen, why: Path) -> Explained:
+    """Writes a picture's map, named after it, to a folder."""
+    named = explain.name_distortion(model.naming, seen.z)
+    picture = data.read_image(row.picture)
+    within = "" if row.low is None else f" ({row.low:.2f} to {row.high:.2f})"
+    drawn = explain.draw(picture, explain.local_scores(model, picture), f"{row.score:.2f}{within}", named.words())
+    stem = os.fsdecode(os.fsencode(Path(row.picture).stem)[:200])  # a name has 255 bytes at most
+    place = next(path for i in count(1) if not (path := why / f"{stem}{f'-{i}' * (i > 1)}.jpg").exists())
+    runs.write_atomic(place, lambda file: file.write(encode(drawn, ".jpg", 90)[0]))
+    return Explained(*row, named.distortion, named.level, round(named.probability, 4), str(place))
+
+
+def table_row(row: Scored | Explained) -> str:
     """Control characters in a name are written as escapes, so that a picture has one line."""
-    numbers = ("    -" if value is None else f"{value:5.2f}" for value in row[1:])
+    numbers = ["    -" if value is None else f"{value:5.2f}" for value in row[1:4]]
+    if isinstance(row, Explained):
+        numbers.append(f"{row.probability:4.0%} {row.distortion} {row.level or ''}".ljust(TYPE_WIDTH))
     name = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in row.picture)
     return "  ".join([*numbers, name]) + "\n"
 
@@ -73,11 +118,69 @@ def csv_row(row: Sequence[Any]) -> str:
     return line.getvalue()
 
 
-FORMATS: dict[str, tuple[str, Callable[[Scored], str]]] = {  # the first line, and what a picture's is
-    "table": ("score    low   high  picture\n", table_row),
-    "csv": (csv_row(Scored._fields), csv_row),
-    "json": ("", lambda row: json.dumps(row._asdict()) + "\n"),
+FORMATS: dict[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
+    # the first line, by the class of the rows, and a picture's
+    "table": (
+        lambda kind: "score    low   high  " + "distortion".ljust(TYPE_WIDTH + 2) * (kind is Explained) + "picture\n",
+        table_row,
+    ),
+    "csv": (lambda kind: csv_row(kind._fields), csv_row),
+    "json": (lambda kind: "", lambda row: json.dumps(row._asdict()) + "\n"),
 }
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What `ssl-iqa report` has as well."""
+    parser.add_argument(
+        "--coverage",
+        type=float,
+        default=calibration.COVERAGE,
+        help=f"share of pictures whose true score is in their interval ({calibration.COVERAGE})",
+    )
+    parser.add_argument(
+        "--max-megapixels", type=float, default=MEGAPIXELS, help=f"larger pictures are refused ({MEGAPIXELS})"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(auto)")
+
+
+def check_flags(args: argparse.Namespace) -> None:
+    """Raises ValueError or FileNotFoundError, naming what is wrong."""
+    if not args.max_megapixels > 0:
+        raise ValueError(f"--max-megapixels {args.max_megapixels:g}: more than 0 is wanted")
+    if not 0 < args.coverage < 1:
+        raise ValueError(f"--coverage {args.coverage:g}: more than 0 and less than 1 is wanted")
+    for path in args.paths:
+        if path != STDIN and not os.path.exists(path):
+            raise FileNotFoundError(f"{path}: no such file or folder")
+
+
+def prepare(args: argparse.Namespace) -> quality.QualityModel:
+    """The model, on the device; larger pictures than asked for are refused from then on."""
+    Image.MAX_IMAGE_PIXELS = int(args.max_megapixels * 1e6 / 2)  # PIL refuses twice that
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # and warns of less
+    return quality.load(args.model).to(runs.use_device(args.device, workers=0))
+
+
+def pictures_in(given: Iterable[str], failures: list[Exception]) -> list[str]:
+    """All files, with those on standard input for `-`; `failures` gets the folders' errors.
+
+    Raises ValueError where there are no pictures.
+    """
+    names = [name for path in given for name in (listed(sys.stdin.buffer.read()) if path == STDIN else [path])]
+    paths = list(find_pictures(names, failures.append))
+    if not paths and not failures:
+        suffixes = " ".join(data.PICTURE_SUFFIXES)
+        raise ValueError(f"{' '.join(names)}: no pictures; wanted are files ending in {suffixes}")
+    return paths
+
+
+def name_failures(failures: Sequence[Exception]) -> None:
+    """Says what could not be read, and ends the program with exit code 1 then."""
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    if failures:
+        print(f"{len(failures)} could not be read", file=sys.stderr)
+        sys.exit(1)
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -90,50 +193,47 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--card", action="store_true", help="what the model's score means, and nothing more")
     parser.add_argument("--sort", action="store_true", help="from best to worst")
+    parser.add_argument(
+        "--explain",
+        type=Path,
+        metavar="DIR",
+        help="the likeliest distortion and its level, and into this new folder maps of where a picture is bad",
+    )
     formats = parser.add_mutually_exclusive_group()
     for name, text in (("csv", "comma-separated values"), ("json", "a line of JSON a picture")):
         formats.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="table", help=text)
-    parser.add_argument(
-        "--coverage",
-        type=float,
-        default=calibration.COVERAGE,
-        help=f"share of pictures whose true score is in their interval ({calibration.COVERAGE})",
-    )
-    parser.add_argument(
-        "--max-megapixels", type=float, default=MEGAPIXELS, help=f"larger pictures are refused ({MEGAPIXELS})"
-    )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(auto)")
+    add_flags(parser)
     args = parser.parse_args(arguments)
     with runs.clear_errors():
         if not args.paths and not args.card:
             raise ValueError("PATH: pictures or folders are wanted, or - for a list of paths on standard input")
-        if not args.max_megapixels > 0:
-            raise ValueError(f"--max-megapixels {args.max_megapixels:g}: more than 0 is wanted")
-        if not 0 < args.coverage < 1:
-            raise ValueError(f"--coverage {args.coverage:g}: more than 0 and less than 1 is wanted")
-        for path in args.paths:
-            if path != "-" and not os.path.exists(path):
-                raise FileNotFoundError(f"{path}: no such file or folder")
+        check_flags(args)
     return args
+
+
+def prepare_explanations(folder: Path, model: quality.QualityModel, file: str) -> None:
+    """Raises ValueError for a model that names no distortions, FileExistsError for a folder that holds something."""
+    if model.naming is None:
+        raise ValueError(f"{file}: names no distortions yet; `python -m ssl_iqa.naming {file}` teaches it that")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"--explain {folder}: is there already; a new or an empty folder is wanted")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def print_scores(args: argparse.Namespace, model: quality.QualityModel) -> list[Exception]:
     """Returns why files and folders could not be read."""
     failures: list[Exception] = []
-    given = [name for path in args.paths for name in (listed(sys.stdin.buffer.read()) if path == "-" else [path])]
-    paths = list(find_pictures(given, failures.append))
-    if not paths and not failures:
-        raise ValueError(
-            f"{' '.join(given)}: no pictures; wanted are files ending in {' '.join(data.PICTURE_SUFFIXES)}"
-        )
+    paths = pictures_in(args.paths, failures)
+    if args.explain:
+        prepare_explanations(args.explain, model, args.model)
     margin = model.margin(args.coverage) if len(model.residuals) else None
     # a bar beside lines that come on the same terminal would garble them
     shown = paths if sys.stdout.isatty() and not args.sort else runs.bar(paths, "pictures")
-    rows: Iterable[Scored] = score_all(model, shown, margin, failures.append)
+    rows: Iterable[Scored | Explained] = score_all(model, shown, margin, args.explain, failures.append)
     if args.sort:
         rows = sorted(rows, key=lambda row: -row.score)
     head, line = FORMATS[args.format]
-    sys.stdout.write(head)
+    sys.stdout.write(head(Explained if args.explain else Scored))
     for row in rows:
         sys.stdout.write(line(row))
     sys.stdout.flush()
@@ -143,11 +243,9 @@ def print_scores(args: argparse.Namespace, model: quality.QualityModel) -> list[
 def main(arguments: list[str] | None = None) -> None:
     args = parse_arguments(arguments)
     sys.stdout.reconfigure(errors="surrogateescape")  # names of files are bytes; what is no UTF-8 goes out as it came
-    Image.MAX_IMAGE_PIXELS = int(args.max_megapixels * 1e6 / 2)  # PIL refuses twice that
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # and warns of less
     with runs.clear_errors():
         try:
-            model = quality.load(args.model).to(runs.use_device(args.device, workers=0))
+            model = prepare(args)
             if args.card:
                 print(model.card())
                 return
@@ -157,11 +255,7 @@ def main(arguments: list[str] | None = None) -> None:
         except BrokenPipeError:  # `| head` has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
-    for failure in failures:
-        print(f"error: {failure}", file=sys.stderr)
-    if failures:
-        print(f"{len(failures)} could not be read", file=sys.stderr)
-        sys.exit(1)
+    name_failures(failures)
 
 
 if __name__ == "__main__":

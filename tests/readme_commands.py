@@ -49,6 +49,8 @@ def commands(lines: list[str]) -> list[list[str]]:
             if command[:1] == ["torchrun"]:
                 script = next(i for i, word in enumerate(command) if word in SCRIPTS)
                 command = ["python", *command[script:]]
+            if command[:1] == ["ssl-iqa"]:  # as it is installed
+                command = ["python", "-m", "ssl_iqa", *command[1:]]
             if len(command) > 1 and command[0] == "python" and (command[1] in SCRIPTS or is_module(command)):
                 found.append(command)
             command = []

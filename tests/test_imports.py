@@ -94,7 +94,7 @@ def test_argparse_is_in_cli_and_the_commands_only() -> None:
     libraries = ("model", "losses", "lars", "metrics", "data", "views", "runs", "checkpoint", "report")
     libraries += ("distributed", "samplers", "sets", "streams", "brisque", "baselines", "protocol", "resampling")
     libraries += ("results", "tables", "plots", "pages", "curves", "tsne", "ranking", "scatter", "quality")
-    libraries += ("calibration", "modelfile")
+    libraries += ("learning", "calibration", "album", "modelfile")
     assert not {PACKAGE / f"{name}.py" for name in libraries} & set(with_argparse)
 
 

@@ -124,7 +124,8 @@ def test_files_come_back_in_order_with_their_scores(
     paths = [(good + damaged)[(7 * i) % 16] for i in range(count)]
     found = list(quality.score_files(model, paths, threads))
     assert [path for path, _ in found] == paths
-    for path, score in found:
+    for path, seen in found:
+        score = seen if isinstance(seen, Exception) else seen.score
         if path in good:
             assert score == pytest.approx(by_hand(model, Path(path)), abs=1e-4)
         else:

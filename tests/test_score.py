@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ssl_iqa import data, quality, score
@@ -232,6 +233,77 @@ def test_an_animated_picture_is_its_first_frame(
     frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
     found = json.loads(printed(model_file, path, "--json")[0])["score"]
     assert found == pytest.approx(by_hand(quality.load(model_file), photographs / "0.png"), abs=1e-3)
+
+
+NAMING = {
+    "weight": torch.zeros(3, 256),
+    "bias": torch.tensor([0.0, 1.0, 0.5]),
+    "classes": [["jpeg", 1], ["jpeg", 4], ["lens_blur", 2]],
+    "right": {"type": 0.5, "level": 0.4, "photographs": 8},
+}
+JPEG = (1 + np.e) / (1 + np.e + np.exp(0.5))
+
+
+@pytest.fixture
+def naming_file(tmp_path: Path, one_thread: None) -> str:
+    return str(save_model(tmp_path / "names" / "model.pt", {"naming": NAMING}))
+
+
+def test_explanations_are_columns_and_maps(
+    naming_file: str, photographs: Path, wanted: dict[str, float], printed: Printed, tmp_path: Path
+) -> None:
+    out, err, code = printed(naming_file, photographs, "--csv", "--explain", tmp_path / "new" / "why")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["picture"] for row in rows] == [*wanted] and (err, code) == ("", 0)
+    for i, row in enumerate(rows):
+        assert float(row["score"]) == pytest.approx(wanted[row["picture"]], abs=1e-3)
+        assert (row["distortion"], row["level"]) == ("jpeg", "4")
+        assert float(row["probability"]) == pytest.approx(JPEG, abs=1e-4)
+        assert row["map"] == str(tmp_path / "new" / "why" / f"{i}.jpg")
+        page = np.asarray(Image.open(row["map"]).convert("RGB")).astype(int)
+        picture = np.asarray(Image.open(row["picture"]).convert("RGB")).astype(int)
+        assert np.abs(page[104 : 104 + 48, 24 : 24 + 64] - picture).mean() < 8  # JPEG's own error
+    (tmp_path / "empty").mkdir()
+    head, *lines = printed(naming_file, photographs, "--explain", tmp_path / "empty")[0].splitlines()
+    assert head.split() == ["score", "low", "high", "distortion", "picture"] and len(lines) == 10
+    assert all(f"  {JPEG:.0%} jpeg 4  " in line for line in lines)
+    assert {line.index(str(photographs)) for line in lines} == {head.index("picture")}
+
+
+def test_maps_of_equal_and_of_long_names_have_files_of_their_own(
+    naming_file: str, photographs: Path, printed: Printed, tmp_path: Path
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for name in ("x.png", "x.jpeg", "é" * 125 + ".png"):
+            shutil.copy(photographs / "0.png", tmp_path / folder / name)
+    out, _, code = printed(naming_file, tmp_path / "a", tmp_path / "b", "--json", "--explain", tmp_path / "why")
+    names = [Path(json.loads(line)["map"]).name for line in out.splitlines()]
+    long = "é" * 100
+    assert names == ["x.jpg", "x-2.jpg", f"{long}.jpg", "x-3.jpg", "x-4.jpg", f"{long}-2.jpg"] and code == 0
+    assert {path.name for path in (tmp_path / "why").iterdir()} == {*names}
+
+
+def test_the_longest_name_of_a_distortion_has_room() -> None:
+    row = score.Explained("p.png", 5.0, None, None, "white_noise_color_component", 5, 1.0, "map.jpg")
+    assert score.table_row(row).index("p.png") == score.FORMATS["table"][0](score.Explained).index("picture")
+
+
+def test_what_cannot_be_explained_is_refused(
+    model_file: str, naming_file: str, photographs: Path, printed: Printed, tmp_path: Path
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    out, err, code = printed(naming_file, photographs, "--explain", tmp_path / "full")
+    assert (out, code) == ("", 2) and err == f"error: --explain {tmp_path}/full: {NEW_WANTED}\n"
+    out, err, code = printed(naming_file, photographs, "--explain", tmp_path / "full" / "file")
+    assert (out, code) == ("", 2) and err == f"error: --explain {tmp_path}/full/file: {NEW_WANTED}\n"
+    out, err, code = printed(model_file, photographs, "--explain", tmp_path / "why")
+    assert (out, code) == ("", 2) and not (tmp_path / "why").exists()
+    assert err.startswith(f"error: {model_file}: names no distortions yet; `python -m ssl_iqa.naming ")
+
+
+NEW_WANTED = "is there already; a new or an empty folder is wanted"
 
 
 def test_the_card_is_printed_without_pictures(model_file: str, printed: Printed) -> None:

@@ -1,0 +1,58 @@
+"""The learning curve: SROCC against the number of labels, so that one sees whether more of them would help."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ssl_iqa import data, protocol
+from ssl_iqa.cells import Cell, check_parts, parts_of
+
+SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)  # of the training part's references
+SPLITS = 10
+SURE, LIKELY = 9, 7  # of the splits; by chance so many are better in 1 of 93 cases (11 / 1024), in 1 of 6 (176 / 1024)
+
+Parts = dict[str, list[int]]
+
+
+def curve_parts(cell: Cell) -> list[tuple[Parts, list[list[int]]]]:
+    """For each of the splits, of the seeds from the cell's on: its parts, and what is trained with at each of `SHARES`.
+
+    A smaller share is part of a larger one; no reference is divided. Where joint training has fixed the split, it is
+    the same ten times, and only what a share holds differs.
+
+    Raises ValueError where a part has too few pictures.
+    """
+    settings, labeled, found = cell.settings, cell.labeled, []
+    for seed in range(settings.seed, settings.seed + SPLITS):
+        split = protocol.split_of([settings.encoder], labeled, seed, settings.split)
+        parts = parts_of(labeled, split)
+        check_parts(labeled, parts)
+        order = np.random.default_rng(seed).permutation(split["train"])
+        some = [order[: max(1, round(share * len(order)))].tolist() for share in SHARES]
+        found.append((parts, [data.part_indices(labeled.references, names) for names in some]))
+    return found
+
+
+def curve_text(rows: Sequence[dict[str, Any]], has_seen: bool) -> str:
+    """The curve of rows {"labels": mean number, "srocc": [a split each]}, from few labels to all, and what it says.
+
+    `has_seen`: joint training has seen these labels, all of them.
+    """
+    lines = [f"Learning curve: LP with a part of the labels, mean +- standard deviation of {SPLITS} splits"]
+    lines.append("  labels   SROCC")
+    curve = [np.array(row["srocc"], dtype=float) for row in rows]  # null, JSON's nan, is nan again
+    for row, found in zip(rows, curve, strict=True):
+        lines.append(f"  {row['labels']:6.0f}   {np.nanmean(found):.3f} +- {np.nanstd(found, ddof=1):.3f}")
+    half, full = curve[-2:]
+    gain, better = np.nanmean(full - half), int(np.sum(full > half))
+    lines.append(f"The second half of the labels brings {gain:+.3f}; SROCC rises in {better} of {SPLITS} splits.")
+    if has_seen:
+        lines.append("But this encoder has seen all of these labels in joint training: the curve is too flat.")
+    elif better >= SURE:
+        lines.append("More labels would very likely help.")
+    elif better >= LIKELY:
+        lines.append("More labels may well help.")
+    else:
+        lines.append("More labels would hardly help, as far as these pictures can tell.")
+    return "\n".join(lines)
