@@ -125,8 +125,7 @@ def save(
         cell.folder.mkdir(parents=True, exist_ok=True)
         if model is not None:
             known = {"score_range": list(labeled.score_range), "settings": plain, "results": runs.without_nan(results)}
-            file = {"format": modelfile.FORMAT, "version": modelfile.VERSION, **model, **known}
-            runs.save(file, cell.folder / runs.MODEL)
+            modelfile.write(model | known, cell.folder / runs.MODEL)
         rows = predictions_csv(predicted, labeled, indices)
         runs.write_atomic(cell.folder / runs.PREDICTIONS, lambda file: file.write(rows.encode()))
         runs.write_json(results, cell.folder / runs.RESULTS)  # the last one: where it is, the cell is done

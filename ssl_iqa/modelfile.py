@@ -20,12 +20,13 @@ FORMAT, VERSION = "ssl_iqa.model", 1
 SAFETENSORS = ".safetensors"
 FOR_OTHERS = (".onnx", ".pt2")  # what `export` makes besides
 CHECKSUM = "sha256"
+NAMING = ("weight", "bias")  # the tensors of what names distortions
 NO_MODEL = f"no model of finetune.py; its {runs.MODEL} is wanted, or a {SAFETENSORS} of `python -m ssl_iqa.export`"
 
 
 def read(path: Path) -> dict[str, Any]:
     """What a file knows: encoder (an `encoder_state`), regressor (a state_dict), score_range, settings, results,
-    residuals and naming, see `quality.QualityModel`; the last three are empty in a file of an older version.
+    residuals and naming, see `quality.QualityModel`; what an older version did not write is empty.
 
     Raises FileNotFoundError without the file, ValueError for one that is damaged, holds code, comes from a newer
     version or is something else. Whether the weights fit is left to who builds the networks.
@@ -37,6 +38,15 @@ def read(path: Path) -> dict[str, Any]:
     if path.suffix == SAFETENSORS:
         return checked(from_safetensors(path.read_bytes(), str(path)), str(path))
     return checked(runs.load(path), str(path))
+
+
+def write(content: Mapping[str, Any], path: Path) -> None:
+    """A file that `read` gives back. Raises runs.NotWritten, and ValueError where safetensors is not installed."""
+    if path.suffix == SAFETENSORS:
+        file = to_safetensors(content)
+        runs.write_atomic(path, lambda out: out.write(file))
+    else:
+        runs.save({**content, "format": FORMAT, "version": VERSION}, path)
 
 
 def checked(content: Any, source: str) -> dict[str, Any]:
@@ -53,7 +63,7 @@ def checked(content: Any, source: str) -> dict[str, Any]:
         raise ValueError(f"{source}: {NO_MODEL}")
     for name, (wanted, is_it) in WANTED.items():
         if not is_it(content[name]):
-            raise ValueError(f"{source}: its {name} is not what belongs there: {wanted}")
+            raise ValueError(f"{source}: its {name} is not what finetune.py writes: {wanted}")
     return content
 
 
@@ -102,18 +112,18 @@ def _are_residuals(residuals: Any) -> bool:
 def _is_naming(naming: Any) -> bool:
     if naming is None:
         return True
-    if not isinstance(naming, Mapping):
+    if not isinstance(naming, Mapping) or not isinstance(naming.get("right"), Mapping):
         return False
-    weight, bias, classes, right = (naming.get(name) for name in ("weight", "bias", "classes", "right"))
+    weight, bias, classes = (naming.get(name) for name in (*NAMING, "classes"))
     return (
-        all(isinstance(tensor, Tensor) and tensor.is_floating_point() for tensor in (weight, bias))
+        isinstance(classes, list)
+        and all(isinstance(one, list) and [*map(type, one)] == [str, int] for one in classes)
+        and all(isinstance(one, Tensor) and one.dtype == torch.float32 for one in (weight, bias))
+        and all(one.layout == torch.strided for one in (weight, bias))
         and weight.ndim == 2
-        and isinstance(classes, list)
-        and list(bias.shape) == [len(weight)] == [len(classes)] != [0]
-        and all(isinstance(one, list) and len(one) == 2 for one in classes)
-        and all(isinstance(name, str) and isinstance(level, int) for name, level in classes)
-        and isinstance(right, Mapping)
-        and all(_is_number(right.get(name)) for name in ("type", "level", "photographs"))
+        and len(weight) == len(classes) > 0
+        and list(bias.shape) == [len(classes)]
+        and all(_is_number(naming["right"].get(name)) for name in ("type", "level", "photographs"))
     )
 
 
@@ -126,33 +136,25 @@ WANTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "results": ("among them srocc, srocc_interval, plcc, images, coverage and split", _are_results),
     "residuals": ("a row of numbers, 0 or more", _are_residuals),
-    "naming": ("None, or weight [k, d], bias [k], classes [[type, level], ..] and right", _is_naming),
+    "naming": ("none, or weight, bias, classes and right of `ssl_iqa.naming`", _is_naming),
 }
 
 
-def write(content: Mapping[str, Any], path: Path) -> None:
-    """What `read` gives, in a file of either kind. Raises runs.NotWritten."""
-    if path.suffix == SAFETENSORS:
-        file = to_safetensors(content)
-        runs.write_atomic(path, lambda out: out.write(file))
-    else:
-        runs.save({**content, "format": FORMAT, "version": VERSION}, path)
-
-
 def to_safetensors(content: Mapping[str, Any]) -> bytes:
-    """A file's content as .safetensors: tensors `encoder.*`, `regressor.*`, `residuals` and, where it names
-    distortions, `naming.*`; metadata in JSON, but for format and checksum, which are plain.
+    """A file's content as .safetensors: tensors `encoder.*`, `regressor.*`, `naming.*` and `residuals`; metadata in
+    JSON, but for format and checksum, which are plain.
     """
     encoder = content["encoder"]
     tensors = {f"encoder.{name}": tensor for name, tensor in encoder["weights"].items()}
     tensors |= {f"regressor.{name}": tensor for name, tensor in content["regressor"].items()}
     tensors["residuals"] = content["residuals"]
-    naming = content.get("naming") or {}
-    tensors |= {f"naming.{name}": naming[name] for name in ("weight", "bias") if naming}
+    naming = content["naming"]
+    if naming:
+        tensors |= {f"naming.{name}": naming[name] for name in NAMING}
+        naming = {name: value for name, value in naming.items() if name not in NAMING}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     plain = {name: content[name] for name in ("score_range", "settings", "results")}
-    plain["naming"] = {name: naming[name] for name in ("classes", "right")} if naming else None
-    plain |= {"version": VERSION, "encoder_version": encoder["version"], "arch": encoder["arch"]}
+    plain |= {"naming": naming, "version": VERSION, "encoder_version": encoder["version"], "arch": encoder["arch"]}
     metadata = {"format": FORMAT, **{name: json.dumps(value) for name, value in plain.items()}}
     metadata[CHECKSUM] = checksum(tensors, metadata)
     return _library().save(tensors, metadata)
@@ -171,7 +173,7 @@ def from_safetensors(file: bytes, source: str) -> dict[str, Any]:
         raise ValueError(f"{source}: {NO_MODEL}")
     if metadata.get(CHECKSUM) != checksum(tensors, metadata):
         raise ValueError(f"{source}: damaged or changed: its checksum is another one")
-    content: dict[str, Any] = {}
+    content: dict[str, Any] = {"format": FORMAT}
     for name in metadata.keys() - {"format", CHECKSUM}:
         try:
             content[name] = json.loads(metadata[name])
@@ -179,8 +181,8 @@ def from_safetensors(file: bytes, source: str) -> dict[str, Any]:
             raise ValueError(f"{source}: its {name} is no JSON") from error
     content["encoder"] = {
         "format": ENCODER_FORMAT,
-        "version": content.get("encoder_version"),
-        "arch": content.get("arch"),
+        "version": content.pop("encoder_version", None),
+        "arch": content.pop("arch", None),
         "weights": _part(tensors, "encoder."),
     }
     content["regressor"] = _part(tensors, "regressor.")

@@ -96,9 +96,7 @@ def fit_softmax(z: Tensor, classes: Tensor) -> dict[str, Tensor]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "model", type=Path, metavar="MODEL", help="the model.pt of a finetune.py run, or a .safetensors of it"
-    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a model.pt, or a .safetensors of it")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(auto)")
     parser.add_argument("--seed", type=int, default=0, help="of the distortions and crops (0)")
     args = parser.parse_args(arguments)

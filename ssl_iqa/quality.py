@@ -138,8 +138,9 @@ def from_content(content: Mapping[str, Any], source: str) -> QualityModel:
     encoder = encoder_from_state(content["encoder"], source)
     regressor = Regressor(encoder.dim)
     copy_weights(regressor, content["regressor"], f"{source}: the regressor of a {encoder.arch} encoder")
-    if content["naming"] and content["naming"]["weight"].shape[1] != encoder.dim:
-        raise ValueError(f"{source}: its naming does not fit a {encoder.arch} encoder")
+    naming = content["naming"]
+    if naming and naming["weight"].shape[1] != encoder.dim:
+        raise ValueError(f"{source}: its naming is not for a {encoder.arch} encoder")
     low, high = content["score_range"]
     return QualityModel(
         encoder.eval(),
@@ -148,7 +149,7 @@ def from_content(content: Mapping[str, Any], source: str) -> QualityModel:
         content["settings"],
         content["results"],
         content["residuals"],
-        content["naming"],
+        naming,
     )
 
 

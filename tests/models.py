@@ -27,12 +27,6 @@ RESULTS = {
     "coverage": 0.87,
     "split": {"train": list("abcdef"), "val": ["g"], "test": ["h", "i"]},
 }
-NAMING = {
-    "weight": torch.zeros(3, 256),
-    "bias": torch.tensor([0.0, 1.0, 0.5]),
-    "classes": [["jpeg", 1], ["jpeg", 4], ["lens_blur", 2]],
-    "right": {"type": 0.5, "level": 0.4, "photographs": 8},
-}
 
 
 def make_networks() -> tuple[Encoder, Regressor]:

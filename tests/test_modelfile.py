@@ -13,14 +13,21 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import ssl_iqa
-from ssl_iqa import modelfile, quality, score
+from ssl_iqa import explain, modelfile, quality, score
 from ssl_iqa.model import Encoder, Regressor, encoder_state
 from tests.conftest import error_of, same
-from tests.models import NAMING, RESULTS, SETTINGS, save_model
+from tests.models import RESULTS, SETTINGS, save_model
+
+NAMING = {
+    "weight": torch.randn(3, 256, generator=torch.Generator().manual_seed(0)),
+    "bias": torch.arange(3.0),
+    "classes": [["white_noise", 1], ["white_noise", 4], ["pristine", 0]],
+    "right": {"type": 0.5, "level": 0.4, "photographs": 9},
+}
 
 
 def content_of(tmp_path: Path) -> dict[str, Any]:
-    return torch.load(save_model(tmp_path / "plain.pt"), weights_only=True)
+    return modelfile.read(save_model(tmp_path / "plain.pt", {"naming": NAMING}))
 
 
 @pytest.fixture
@@ -47,44 +54,9 @@ def test_a_safetensors_file_is_the_same_model(file: Path, tmp_path: Path, photog
         assert same(dict(getattr(a, name).state_dict()), dict(getattr(b, name).state_dict()))
     assert torch.equal(a.residuals, b.residuals) and a.residuals.dtype == b.residuals.dtype
     assert (a.score_range, a.settings, a.results) == (b.score_range, b.settings, b.results)
+    assert same(b.naming, NAMING) and "distortions" in b.card()
     assert not b.encoder.training and not b.regressor.training
     assert a.card() == b.card() and a.score(photographs / "0.png") == b.score(photographs / "0.png")
-
-
-def test_a_safetensors_file_names_distortions_as_well(tmp_path: Path, photographs: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    modelfile.write(modelfile.read(save_model(tmp_path / "plain.pt", {"naming": NAMING})), path)
-    a, b = (ssl_iqa.load(name) for name in (tmp_path / "plain.pt", path))
-    assert a.naming.keys() == b.naming.keys() == NAMING.keys() and a.card() == b.card()
-    assert all(torch.equal(a.naming[name], b.naming[name]) for name in ("weight", "bias"))
-    assert (b.naming["classes"], b.naming["right"]) == (NAMING["classes"], NAMING["right"])
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"weight": None},
-        {"weight": torch.zeros(256)},
-        {"weight": torch.zeros(3, 256, dtype=torch.int64)},
-        {"bias": torch.zeros(2)},
-        {"bias": torch.zeros(3, 1)},
-        {"classes": [["jpeg", 1], ["jpeg", 4]]},
-        {"classes": [["jpeg", 1], ["jpeg", 4], ["jpeg"]]},
-        {"classes": [["jpeg", 1], ["jpeg", 4], [4, "jpeg"]]},
-        {"classes": "abc"},
-        {"right": None},
-        {"right": {"type": 0.5, "level": 0.4}},
-        {"right": {"type": float("nan"), "level": 0.4, "photographs": 8}},
-    ],
-)
-def test_what_names_no_distortions_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
-    path = save_model(tmp_path / "model.pt", {"naming": NAMING | changed})
-    assert refused(path).startswith(": its naming is not what belongs there: None, or weight [k, d]")
-
-
-def test_names_from_features_of_another_length_are_refused(tmp_path: Path) -> None:
-    path = save_model(tmp_path / "model.pt", {"naming": NAMING | {"weight": torch.zeros(3, 255)}})
-    assert refused(path) == ": its naming does not fit a dct-mlp encoder"
 
 
 def test_scores_are_printed_of_a_safetensors_file(
@@ -100,12 +72,12 @@ def test_scores_are_printed_of_a_safetensors_file(
 def test_weights_in_another_memory_format_and_no_residuals_are_saved(tmp_path: Path) -> None:
     encoder = Encoder("resnet18").to(memory_format=torch.channels_last)  # as finetune.py's are
     content = content_of(tmp_path) | {"encoder": encoder_state(encoder), "regressor": Regressor(512).state_dict()}
-    content |= {"residuals": torch.empty(0), "results": {}}
+    content |= {"residuals": torch.empty(0), "results": {}, "naming": None}
     path = tmp_path / "model.safetensors"
     path.write_bytes(modelfile.to_safetensors(content))
     loaded = ssl_iqa.load(path)
     assert same(dict(loaded.encoder.state_dict()), dict(encoder.state_dict()))
-    assert loaded.residuals.shape == (0,) and loaded.results == {}
+    assert loaded.residuals.shape == (0,) and loaded.results == {} and loaded.naming is None
 
 
 def test_the_checksum_is_sha256_of_names_types_shapes_and_bytes(file: Path) -> None:
@@ -199,6 +171,14 @@ def test_without_the_library_the_extra_is_named(file: Path, monkeypatch: pytest.
     assert "pip install 'ssl_iqa[export]'" in error_of(ValueError, ssl_iqa.load, file)
 
 
+def test_what_is_written_can_be_read_again(file: Path, tmp_path: Path) -> None:
+    old = modelfile.read(save_model(tmp_path / "old.pt", {"format": None, "version": None}))
+    wanted = {**old, "format": "ssl_iqa.model", "version": 1, "score_range": [1.0, 2.0]}
+    for path in (tmp_path / "again.pt", file):
+        modelfile.write(old | {"score_range": [1.0, 2.0]}, path)
+        assert same(modelfile.read(path), wanted)
+
+
 # --- model.pt ---
 
 
@@ -229,7 +209,7 @@ ODD = [None, -1, 5, float("nan"), "text", "", [], [1, 2], {}, {"a": 1}, torch.ze
         ({"regressor": {"0.weight": 1}}, "the first '0.weight' is ['no tensor']"),
         ({"regressor": Regressor(100).state_dict()}, "the regressor of a dct-mlp encoder: "),
         ({"regressor": SPARSE}, "the regressor of a dct-mlp encoder: the weights cannot be copied"),
-        ({"score_range": [1.0]}, "its score_range is not what belongs there: two numbers"),
+        ({"score_range": [1.0]}, "its score_range is not what finetune.py writes: two numbers"),
         ({"score_range": [1.0, float("inf")]}, "its score_range"),
         ({"residuals": [0.1]}, "its residuals"),
         ({"residuals": torch.tensor([-0.1])}, "its residuals"),
@@ -244,6 +224,19 @@ ODD = [None, -1, 5, float("nan"), "text", "", [], [1, 2], {}, {"a": 1}, torch.ze
         ({"results": {"srocc": 0.9}}, "its results"),
         ({"results": {name: RESULTS[name] for name in RESULTS if name != "coverage"}}, "its results"),
         ({"encoder": 3}, "not an encoder of ssl_iqa"),
+        ({"naming": {}}, "its naming is not what finetune.py writes: none, or weight, bias"),
+        ({"naming": NAMING | {"weight": torch.zeros(3, 100)}}, "its naming is not for a dct-mlp encoder"),
+        ({"naming": NAMING | {"weight": torch.zeros(3)}}, "its naming"),
+        ({"naming": NAMING | {"weight": torch.zeros(3, 256).double()}}, "its naming"),
+        ({"naming": NAMING | {"weight": torch.zeros(3, 256).to_sparse()}}, "its naming"),
+        ({"naming": NAMING | {"bias": torch.zeros(4)}}, "its naming"),
+        ({"naming": NAMING | {"classes": [["pristine", 0]] * 2}}, "its naming"),
+        ({"naming": NAMING | {"classes": [["pristine", "0"]] * 3}}, "its naming"),
+        ({"naming": NAMING | {"right": {"type": 0.5, "level": 0.4}}}, "its naming"),
+        (
+            {"naming": NAMING | {"weight": torch.zeros(0, 256), "bias": torch.zeros(0), "classes": []}},
+            "its naming",
+        ),
     ],
 )
 def test_a_model_pt_with_something_wrong_in_it_is_refused(tmp_path: Path, changed: dict[str, Any], wanted: str) -> None:
@@ -276,5 +269,16 @@ def test_whatever_stands_in_the_file_is_taken_whole_or_refused_in_a_line(tmp_pat
             else:
                 taken.add(place[-1])
                 assert model.card() and model.margin() >= 0, (place, value)
+                assert model.naming is None or explain.name_distortion(model.naming, torch.ones(5, 256))
     harmless = {"version", "data", "mode", "encoder"}  # of settings; and what the card shows of results
-    assert taken <= harmless | {*RESULTS, "score_range", "results", "residuals", "train", "val", "test"}
+    assert taken <= harmless | {
+        *RESULTS,
+        "score_range",
+        "results",
+        "residuals",
+        "train",
+        "val",
+        "test",
+        *NAMING["right"],
+        "naming",
+    }

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ssl_iqa import data, quality, score
-from tests.models import NAMING, by_hand, save_model
+from tests.models import by_hand, save_model
 
 ROOT = Path(__file__).parents[1]
 MARGIN = 1.8  # of tests.models.RESIDUALS, 90 %
@@ -234,6 +235,12 @@ def test_an_animated_picture_is_its_first_frame(
     assert found == pytest.approx(by_hand(quality.load(model_file), photographs / "0.png"), abs=1e-3)
 
 
+NAMING = {
+    "weight": torch.zeros(3, 256),
+    "bias": torch.tensor([0.0, 1.0, 0.5]),
+    "classes": [["jpeg", 1], ["jpeg", 4], ["lens_blur", 2]],
+    "right": {"type": 0.5, "level": 0.4, "photographs": 8},
+}
 JPEG = (1 + np.e) / (1 + np.e + np.exp(0.5))
 
 
