@@ -40,7 +40,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="ssl-iqa report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", metavar="MODEL", help="the model.pt of a finetune.py run")
+    parser.add_argument("model", metavar="MODEL", help="a model.pt of finetune.py, or a .safetensors of it")
     parser.add_argument("paths", nargs="+", metavar="PATH", help="folders (all pictures below them), pictures")
     parser.add_argument("-o", "--out", type=Path, default=Path("report.html"), help="the page (report.html)")
     score.add_flags(parser)
