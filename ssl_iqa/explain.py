@@ -24,7 +24,8 @@ from ssl_iqa.pages import DARK, GRAY, HEAD, MARGIN, new_page, put_cell
 
 Classifier = dict[str, Any]  # plain, for model.pt: weight [k, d], bias [k], classes [[type, level], ..], see `naming`
 
-STEPS = 24  # the most crops along a side of a map
+STEPS = 24  # the most crops along a side of a map, unless more are needed for all of the picture
+AT_ONCE = 64  # crops of a picture in memory
 SHOWN = 480  # pixels: a drawn picture's longer side, at most
 BAR, GAP, WORDS = 14, 16, 34  # pixels: the color bar's height, between the pictures, below them
 COLORS = ((178, 24, 43), (247, 247, 247), (33, 102, 172))  # bad, middle, good: ColorBrewer's RdBu, for any eyes
@@ -59,26 +60,28 @@ def name_distortion(classifier: Classifier, z: Tensor) -> Named:
 def local_scores(model: quality.QualityModel, picture: Tensor) -> Tensor:
     """A map of local quality: bytes [3, H, W] -> scores [h, w], of H x W divided by `model.reduce`.
 
-    The score of a crop alone, for crops a quarter of their side apart (more in a large picture, at most `STEPS` along a
-    side); a pixel's is the mean of those of the crops that hold it. A picture that is no larger than a crop has one.
+    The score of a crop alone, for crops a quarter of their side apart, in a large picture up to a whole one; a pixel's
+    is the mean of those of the crops that hold it. A picture that is no larger than a crop has one.
     """
     size = model.settings["crop"]
     x = quality.at_its_size(model, picture)
     height, width = x.shape[1:]
-    x = views.pad_to(views.to_float(x) if x.dtype == torch.uint8 else x, size)
+    x = views.pad_to(x, size)
     places = [(top, left) for top in _places(x.shape[1], size) for left in _places(x.shape[2], size)]
-    crops = [x[None, :, top : top + size, left : left + size] for top, left in places]
     sums, counts = torch.zeros(2, *x.shape[1:])
-    for (top, left), seen in zip(places, quality.look(model, crops), strict=True):
-        sums[top : top + size, left : left + size] += seen.score
-        counts[top : top + size, left : left + size] += 1
+    for some in (places[i : i + AT_ONCE] for i in range(0, len(places), AT_ONCE)):
+        crops = [x[None, :, top : top + size, left : left + size] for top, left in some]
+        crops = [views.to_float(crop) if crop.dtype == torch.uint8 else crop for crop in crops]
+        for (top, left), seen in zip(some, quality.look(model, crops), strict=True):
+            sums[top : top + size, left : left + size] += seen.score
+            counts[top : top + size, left : left + size] += 1
     return (sums / counts)[:height, :width]
 
 
 def _places(side: int, size: int) -> list[int]:
-    """Where crops begin along a side, the first and the last at its ends."""
+    """Where crops begin along a side, the first and the last at its ends, none of its pixels in no crop."""
     room = side - size
-    count = min(-(-room // (size // 4)) + 1, STEPS)
+    count = max(min(-(-room // (size // 4)) + 1, STEPS), -(-side // size))
     return np.linspace(0, room, count).round().astype(int).tolist()
 
 

@@ -20,6 +20,7 @@ from ssl_iqa import calibration, data, modelfile, sets, views
 from ssl_iqa.model import Encoder, Regressor, copy_weights, encoder_from_state
 
 A_FEW = 8  # pictures in memory at a time, and as many that come next
+BAND = 512  # rows of a picture that are made smaller at a time
 AT_ONCE_PIXELS = 40 * 224**2  # of the crops that pass the encoder together
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 
@@ -193,7 +194,11 @@ def at_its_size(model: QualityModel, picture: Tensor) -> Tensor:
     if model.reduce == 1:
         return picture
     picture = views.pad_to(picture, model.reduce)  # a picture of 1x1 has no half size
-    return F.avg_pool2d(views.to_float(picture) if picture.dtype == torch.uint8 else picture, model.reduce)
+    rows = picture.shape[1] // model.reduce * model.reduce
+    bands = picture[:, :rows].split(BAND * model.reduce, dim=1)  # floats take four times the memory of bytes
+    return torch.cat(
+        [F.avg_pool2d(views.to_float(x) if x.dtype == torch.uint8 else x, model.reduce) for x in bands], dim=1
+    )
 
 
 @torch.no_grad()

@@ -58,11 +58,19 @@ def test_a_pixels_quality_is_the_mean_of_the_crops_that_hold_it(
     np.testing.assert_allclose(found.numpy(), (total / count)[:height], atol=1e-3)
 
 
-def test_a_large_picture_has_no_more_crops_than_steps_along_a_side() -> None:
-    for side in (32, 33, 40, 100, 1000, 20000):
-        places = explain._places(side, 32)
-        assert places[0] == 0 and places[-1] == side - 32 and len(places) <= explain.STEPS
-        assert len(places) == explain.STEPS or max(np.diff(places), default=0) <= 8
+@pytest.mark.parametrize("side", [32, 33, 40, 100, 216, 217, 500, 768, 769, 1000, 20001])
+def test_a_large_picture_has_few_crops_that_hold_all_of_it(side: int) -> None:
+    places = explain._places(side, 32)
+    assert places[0] == 0 and places[-1] == side - 32 and max(np.diff(places), default=0) <= 32
+    assert len(places) <= max(24, np.ceil(side / 32))
+    assert len(places) >= 24 or max(np.diff(places), default=0) <= 8
+
+
+def test_the_map_of_a_large_picture_has_no_hole(tmp_path: Path) -> None:
+    model = quality.load(save_model(tmp_path / "model.pt"))
+    picture = torch.randint(256, (3, 40, 900), generator=torch.Generator().manual_seed(0)).byte()
+    found = explain.local_scores(model, picture)
+    assert found.shape == (40, 900) and found.isfinite().all()
 
 
 def test_the_worst_place_is_red_and_the_best_blue() -> None:
