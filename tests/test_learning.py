@@ -56,19 +56,29 @@ Run = tuple[Path, list[tuple[int, list[str]]]]
 def run(tmp_path_factory: pytest.TempPathFactory, scored: Path) -> Run:
     """A finetuning with a curve: its folder, and of each probing in it the steps an epoch and the references."""
     folder, seen = tmp_path_factory.mktemp("curve"), []
-    labeled, real = sets.load_labeled(f"csv:{scored}"), finetune.probe_linearly
+    labeled, real, real_parts = sets.load_labeled(f"csv:{scored}"), finetune.probe_linearly, learning.curve_parts
+    started: list[float] = []
+    parts: list[Any] = []
 
     def watched(*arguments: Any) -> list[int]:
-        train, task = arguments[3], arguments[5]
+        regressor, train, task = arguments[1], arguments[3], arguments[5]
+        started.append(regressor[-1].bias.item() - np.mean([labeled.scores[i] for i in train]))
         seen.append((len(finetune.make_sampler(len(train), task)), [labeled.references[i] for i in train]))
         return real(*arguments)
 
+    def twice(cell: Any) -> Any:  # before the run, where all can still be refused, and in it
+        parts.append(real_parts(cell))
+        return parts[-1]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finetune, "probe_linearly", watched)
+        patch.setattr(learning, "curve_parts", twice)
         patch.setattr(torch, "set_num_threads", lambda threads: None)
         words = ["--mode", "lp", "--encoder", "random", "--data", f"csv:{scored}", "--crop", "32", "--epochs", "1"]
         words += ["--batch-size", "4", "--workers", "0", "--seed", "5", "--learning-curve"]
         finetune.main([*words, "--out", str(folder / "run")])
+    assert len(parts) == 2 and parts[0] == parts[1]  # from the seed alone
+    assert np.abs(started).max() < 1e-5  # a head starts at the mean of the labels that it is given
     return folder / "run", seen
 
 
