@@ -123,6 +123,13 @@ def test_pictures_of_several_sizes_keep_their_places(
     assert model.score(pictures) == pytest.approx(alone, abs=1e-4)
 
 
+def test_features_are_those_of_the_pictures_own_crops(model: quality.QualityModel, photographs: Path) -> None:
+    crops = [quality.crops_of(model, data.read_image(path)) for path in sorted(photographs.iterdir())[:3]]
+    for seen, own in zip(quality.look(model, crops), crops, strict=True):
+        with torch.no_grad():
+            torch.testing.assert_close(seen.z, model.encoder(own), atol=1e-4, rtol=0)
+
+
 # --- files, decoded ahead ---
 
 
