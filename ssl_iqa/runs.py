@@ -210,8 +210,10 @@ def use_device(name: str, workers: int, amp: str = "off") -> torch.device:
     """The device of a name (`auto`: the accelerator where there is one), with torch's threads set for it.
 
     Of several processes on a machine each gets a GPU of its own. On the CPU the encoder gets the cores that the workers
-    leave: more threads than cores wait for one another. `amp` is the precision that it will be asked for, see
-    `autocast`. Raises ValueError for a device that is not there or has no such precision.
+    leave, and a single process no more threads than OMP_NUM_THREADS says: more threads than cores wait for one another.
+    `amp` is the precision that it will be asked for, see `autocast`.
+
+    Raises ValueError for a device that is not there or has no such precision.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -223,7 +225,11 @@ def use_device(name: str, workers: int, amp: str = "off") -> torch.device:
     if name == "cuda" and processes > max(torch.cuda.device_count(), 1):
         raise ValueError(f"--nproc_per_node {processes}: there are {torch.cuda.device_count()} GPUs here")
     if name == "cpu":
-        torch.set_num_threads(max(1, cpu_cores() // processes - workers))
+        threads = max(1, cpu_cores() // processes - workers)
+        asked = os.environ.get("OMP_NUM_THREADS", "")
+        if processes == 1 and asked.isdigit():  # torchrun sets it, unasked, to 1
+            threads = min(threads, max(1, int(asked)))
+        torch.set_num_threads(threads)
         if amp == "fp16" or (amp == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()):
             raise ValueError(f"--amp {amp}: this CPU has no such arithmetic; wanted is off")
     if name == "cuda" and amp == "bf16" and not torch.cuda.is_bf16_supported():

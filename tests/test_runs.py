@@ -188,12 +188,29 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(4), raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     return gathered
 
 
 @pytest.mark.parametrize(("name", "workers", "left"), [("cpu", 0, 4), ("auto", 1, 3), ("cpu", 9, 1)])
 def test_the_cpu_gets_the_cores_that_the_workers_leave(threads: list[int], name: str, workers: int, left: int) -> None:
     assert runs.use_device(name, workers) == torch.device("cpu") and threads == [left]
+
+
+@pytest.mark.parametrize(("asked", "left"), [("1", 1), ("2", 2), ("3", 3), ("8", 3), ("0", 1), ("2,1", 3), ("", 3)])
+def test_no_more_threads_than_asked_for(
+    threads: list[int], monkeypatch: pytest.MonkeyPatch, asked: str, left: int
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    runs.use_device("cpu", 1)
+    assert threads == [left]
+
+
+def test_what_torchrun_asks_for_is_not_asked_for(threads: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(runs.distributed, "on_this_machine", lambda: (0, 2))
+    runs.use_device("cpu", 0)
+    assert threads == [2]
 
 
 @pytest.mark.parametrize("name", ["cuda", "mps"])
