@@ -80,6 +80,8 @@ def score_all(
         row = Scored(path, round(seen.score, 4), *interval(seen.score, margin))
         try:
             yield explain_one(model, row, seen, why) if why else row
+        except runs.NotWritten:  # a full disk ends it all
+            raise
         except (OSError, data.UnreadableImage) as error:  # gone since
             failed(error)
 

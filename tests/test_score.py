@@ -20,7 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_iqa import data, quality, score
+from ssl_iqa import data, quality, runs, score
 from tests.models import by_hand, save_model
 
 ROOT = Path(__file__).parents[1]
@@ -282,6 +282,28 @@ def test_maps_of_equal_and_of_long_names_have_files_of_their_own(
     long = "é" * 100
     assert names == ["x.jpg", "x-2.jpg", f"{long}.jpg", "x-3.jpg", "x-4.jpg", f"{long}-2.jpg"] and code == 0
     assert {path.name for path in (tmp_path / "why").iterdir()} == {*names}
+
+
+def test_a_map_that_cannot_be_written_ends_the_command(
+    naming_file: str, photographs: Path, printed: Printed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, write: object) -> None:
+        raise runs.NotWritten(f"{path}: could not be written (disk full)")
+
+    monkeypatch.setattr(runs, "write_atomic", full)
+    out, err, code = printed(naming_file, photographs, "--json", "--explain", tmp_path / "why")
+    assert (out, code) == ("", 2) and err == f"error: {tmp_path}/why/0.jpg: could not be written (disk full)\n"
+
+
+def test_a_picture_that_goes_before_it_is_explained_is_named(
+    naming_file: str, photographs: Path, printed: Printed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(model: object, row: score.Scored, *others: object) -> None:
+        raise FileNotFoundError(f"{row.picture}: gone")
+
+    monkeypatch.setattr(score, "explain_one", gone)
+    out, err, code = printed(naming_file, photographs / "0.png", "--json", "--explain", tmp_path / "why")
+    assert (out, code) == ("", 1) and err == f"error: {photographs}/0.png: gone\n1 could not be read\n"
 
 
 def test_the_longest_name_of_a_distortion_has_room() -> None:
