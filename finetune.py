@@ -331,10 +331,12 @@ def train_and_test(
     return best, regressor, test, predict(regressor, z).numpy()
 
 
-def learning_curve(encoder: Encoder, features: Features, cell: Cell, task: Task) -> list[dict[str, Any]]:
+def learning_curve(
+    encoder: Encoder, features: Features, splits: list[learning.CurveSplit], task: Task
+) -> list[dict[str, Any]]:
     """SROCC of LP with a part of the labels, for each of several splits, in as many steps as with all: `learning`."""
     rows: list[dict[str, Any]] = [{"labels": 0.0, "srocc": []} for _ in learning.SHARES]
-    for number, (parts, shares) in enumerate(runs.bar(learning.curve_parts(cell), "learning curve")):
+    for number, (parts, shares) in enumerate(runs.bar(splits, "learning curve")):
         settings = replace(task.settings, seed=task.settings.seed + number)
         one = replace(task, parts=parts, settings=settings, verbose=False)
         for row, train in zip(rows, shares, strict=True):
@@ -361,7 +363,12 @@ def measure_elsewhere(
 
 
 def run_cell(
-    cell: Cell, made: dict[int, Tensor], others: dict[str, Pictures], device: torch.device, out: Path, curve: bool
+    cell: Cell,
+    made: dict[int, Tensor],
+    others: dict[str, Pictures],
+    curve: list[learning.CurveSplit],
+    device: torch.device,
+    out: Path,
 ) -> dict[str, Any]:
     """Measures a cell and writes what it gave: results.json, predictions.csv and, of a single one, model.pt."""
     began = time.perf_counter()
@@ -375,7 +382,7 @@ def run_cell(
         task = Task(labeled, parts, made, device, settings, set(), verbose=is_single)
         features = cache(partial(frozen_features, encoder, task, None if is_single else out / runs.FEATURES))
         if curve:
-            how["learning_curve"] = learning_curve(encoder, features(), cell, task)
+            how["learning_curve"] = learning_curve(encoder, features(), curve, task)
         best, regressor, indices, predicted = train_and_test(encoder, features, task)
         for spec, other in others.items():
             elsewhere[spec] = measure_elsewhere(encoder, regressor, settings, other, device)
@@ -420,18 +427,17 @@ def main(arguments: list[str] | None = None) -> None:
     with distributed.processes(device), report.one_voice(distributed.is_main()):
         with runs.clear_errors(), distributed.together():
             cells = plan(settings, tuple(MODES), args.arch, out)
+            if args.learning_curve and cells[0].folder != out:
+                raise ValueError("--learning-curve: of one encoder on one split of one set, in one mode")
+            curve = learning.curve_parts(cells[0]) if args.learning_curve else []
             if distributed.is_main():
                 is_default_demo = args.out is None and settings.data == ("demo",)
-                if args.learning_curve:
-                    if cells[0].folder != out:
-                        raise ValueError("--learning-curve: of one encoder on one split of one set, in one mode")
-                    learning.curve_parts(cells[0])
                 begin(settings, cells, out, args.resume, args.overwrite or is_default_demo)
         print_start(settings, cells)
         left = [cell for cell in cells if not (cell.folder / runs.RESULTS).is_file()]
         distributed.every(len(left))  # all have looked before the first cell is done
         try:
-            measure_cells(left, cells, device, out, args.learning_curve)
+            measure_cells(left, cells, curve, device, out)
         except runs.NotWritten as error:
             sys.exit(f"error: {error}")
         except KeyboardInterrupt:
@@ -439,12 +445,14 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"interrupted: {out} has {done} of {len(cells)} results; --resume goes on from there")
             sys.exit(runs.STOPPED)
         if distributed.is_main() and cells[0].folder == out:
-            print_results(runs.read_json(out / runs.RESULTS), out)
+            print_results(runs.read_json(out / runs.RESULTS), cells[0].labeled, out)
         elif distributed.is_main():
             write_tables(cells, out)
 
 
-def measure_cells(left: list[Cell], cells: list[Cell], device: torch.device, out: Path, curve: bool) -> None:
+def measure_cells(
+    left: list[Cell], cells: list[Cell], curve: list[learning.CurveSplit], device: torch.device, out: Path
+) -> None:
     """One after the other; what is needed of a set is made when its first cell comes, and kept until its last."""
     done = len(cells) - len(left)
     others = {spec: pictures_of(sets.load_labeled(spec), cells[0].settings) for spec in cells[0].settings.test if left}
@@ -452,7 +460,7 @@ def measure_cells(left: list[Cell], cells: list[Cell], device: torch.device, out
         of_set = list(of_set)
         _, made = pictures_of(of_set[0].labeled, of_set[0].settings)
         for cell in of_set:
-            results = run_cell(cell, made, others, device, out, curve)
+            results = run_cell(cell, made, others, curve, device, out)
             done += 1
             if cell.folder != out:
                 where = f"{results['data']}, split {results['seed']}: {results['mode'].upper()} from {results['name']}"
@@ -478,7 +486,7 @@ def print_start(settings: Settings, cells: list[Cell]) -> None:
         print(f"{spec}: pictures {counts}", flush=True)
 
 
-def print_results(results: dict, out: Path) -> None:
+def print_results(results: dict, labeled: sets.LabeledSet, out: Path) -> None:
     def number(value: float | None) -> str:
         return "nan" if value is None else f"{value:.3f}"
 
@@ -497,7 +505,7 @@ def print_results(results: dict, out: Path) -> None:
     for spec, elsewhere in results["tests"].items():
         print(f"  on {elsewhere['images']} pictures of {spec}: SROCC {number(elsewhere['srocc'])}")
     if "learning_curve" in results:
-        split = protocol.recorded_split(results["encoder"], sets.load_labeled(results["data"]))
+        split = protocol.recorded_split(results["encoder"], labeled)
         print("\n" + learning.curve_text(results["learning_curve"], has_seen=split is not None) + "\n")
     print(f"{results['minutes']:.1f} minutes. All numbers: {out / runs.RESULTS}; networks: {out / runs.MODEL}")
 

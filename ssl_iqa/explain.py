@@ -70,8 +70,7 @@ def local_scores(model: quality.QualityModel, picture: Tensor) -> Tensor:
     places = [(top, left) for top in _places(x.shape[1], size) for left in _places(x.shape[2], size)]
     sums, counts = torch.zeros(2, *x.shape[1:])
     for some in (places[i : i + AT_ONCE] for i in range(0, len(places), AT_ONCE)):
-        crops = [x[None, :, top : top + size, left : left + size] for top, left in some]
-        crops = [views.to_float(crop) if crop.dtype == torch.uint8 else crop for crop in crops]
+        crops = [views.to_float(x[None, :, top : top + size, left : left + size]) for top, left in some]
         for (top, left), seen in zip(some, quality.look(model, crops), strict=True):
             sums[top : top + size, left : left + size] += seen.score
             counts[top : top + size, left : left + size] += 1
@@ -120,10 +119,9 @@ def _colored(places: np.ndarray) -> Image.Image:
 
 
 def held_out(model: quality.QualityModel) -> list[str]:
-    """The demo's photographs of a model's test part; all of them for a model of another set."""
+    """The demo's photographs of a model's test part; none for a model of another set."""
     tested = model.results["split"]["test"] if model.results else ()
-    sources = sets.demo_sources()
-    return [path for path, source in sources.items() if source in tested] or [*sources]
+    return [path for path, source in sets.demo_sources().items() if source in tested]
 
 
 def halves_told(model: quality.QualityModel, paths: Sequence[str], level: int) -> float:
@@ -152,7 +150,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     with runs.clear_errors():
         model = quality.load(args.model).to(runs.use_device(args.device, workers=0))
-    paths = held_out(model)
+    paths = held_out(model) or [*sets.demo_sources()]  # to a model of another set all are new
     print(
         f"one half of {len(paths)} photographs distorted, 25 types: its mean is the lower one in the map (chance 50 %)"
     )

@@ -12,10 +12,10 @@ SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)  # of the training part's references
 SPLITS = 10
 SURE, LIKELY = 9, 7  # of the splits; by chance so many are better in 1 of 93 cases (11 / 1024), in 1 of 6 (176 / 1024)
 
-Parts = dict[str, list[int]]
+CurveSplit = tuple[dict[str, list[int]], list[list[int]]]  # its parts, and what is trained with at each of SHARES
 
 
-def curve_parts(cell: Cell) -> list[tuple[Parts, list[list[int]]]]:
+def curve_parts(cell: Cell) -> list[CurveSplit]:
     """For each of the splits, of the seeds from the cell's on: its parts, and what is trained with at each of `SHARES`.
 
     A smaller share is part of a larger one; no reference is divided. Where joint training has fixed the split, it is
@@ -37,7 +37,7 @@ def curve_parts(cell: Cell) -> list[tuple[Parts, list[list[int]]]]:
 def curve_text(rows: Sequence[dict[str, Any]], has_seen: bool) -> str:
     """The curve of rows {"labels": mean number, "srocc": [a split each]}, from few labels to all, and what it says.
 
-    `has_seen`: joint training has seen these labels, all of them.
+    `has_seen`: the encoder's joint training had these labels, all of them.
     """
     lines = [f"Learning curve: LP with a part of the labels, mean +- standard deviation of {SPLITS} splits"]
     lines.append("  labels   SROCC")
@@ -48,7 +48,9 @@ def curve_text(rows: Sequence[dict[str, Any]], has_seen: bool) -> str:
     gain, better = np.nanmean(full - half), int(np.sum(full > half))
     lines.append(f"The second half of the labels brings {gain:+.3f}; SROCC rises in {better} of {SPLITS} splits.")
     if has_seen:
-        lines.append("But this encoder has seen all of these labels in joint training: the curve is too flat.")
+        lines.append(
+            "But joint training had all of these labels: if it learned from them (alpha below 1), this is too flat."
+        )
     elif better >= SURE:
         lines.append("More labels would very likely help.")
     elif better >= LIKELY:

@@ -7,7 +7,6 @@ and `ssl-iqa report`. Seconds with the demo's encoder; a ResNet-50 takes minutes
 """
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from torch import Tensor
 
 from ssl_iqa import data, explain, modelfile, probe, quality, runs, sets, views
 from ssl_iqa.distortions.chosen import load_distortions
-from ssl_iqa.model import Encoder
 
 PRISTINE = "pristine"
 PER_CLASS, PER_CLASS_TEST = 16, 4
@@ -30,20 +28,20 @@ def all_classes() -> list[list[Any]]:
     return [[distortion.name, distortion.level] for distortion in load_distortions("distinct")] + [[PRISTINE, 0]]
 
 
-def learn_to_name(encoder: Encoder, crop: int, reduce: int, held_out: Iterable[str], seed: int) -> explain.Classifier:
+def learn_to_name(model: quality.QualityModel, seed: int) -> explain.Classifier:
     """A classifier, and in its `right` how often it is on photographs held out.
 
     It learns from the demo's photographs, which come with the package, whatever the encoder was trained with: of each
-    class 16 crops, of pristine 64. `held_out` names the sources of those that it is tested with, 4 crops a class; if
-    the demo's are not among them, a fifth is drawn.
+    class 16 crops, of pristine 64. It is tested with 4 crops a class of those that the model was tested with; for a
+    model of another set a fifth is drawn.
     """
-    sources = sets.demo_sources()
-    names = sorted(set(sources.values()) & set(held_out))
-    names = names or data.split_references(sorted(sources.values()), seed)["test"]
-    tested = [path for path, source in sources.items() if source in names]
-    z, classes = _features(encoder, [path for path in sources if path not in tested], crop, reduce, PER_CLASS, seed)
+    sources, tested = sets.demo_sources(), explain.held_out(model)
+    if not tested:
+        names = data.split_references(sorted(sources.values()), seed)["test"]
+        tested = [path for path, source in sources.items() if source in names]
+    z, classes = _features(model, [path for path in sources if path not in tested], PER_CLASS, seed)
     classifier = {**fit_softmax(z, classes), "classes": all_classes()}
-    z, classes = _features(encoder, tested, crop, reduce, PER_CLASS_TEST, seed + 1)
+    z, classes = _features(model, tested, PER_CLASS_TEST, seed + 1)
     pairs = [
         (explain.name_distortion(classifier, one[None]), *classifier["classes"][i])
         for one, i in zip(z.float(), classes.tolist(), strict=True)
@@ -57,10 +55,9 @@ def learn_to_name(encoder: Encoder, crop: int, reduce: int, held_out: Iterable[s
     return classifier
 
 
-def _features(
-    encoder: Encoder, paths: list[str], crop: int, reduce: int, per_class: int, seed: int
-) -> tuple[Tensor, Tensor]:
+def _features(model: quality.QualityModel, paths: list[str], per_class: int, seed: int) -> tuple[Tensor, Tensor]:
     """z of distorted and pristine crops of photographs, [N, d], and their places in `all_classes`, [N]."""
+    crop, reduce = model.settings["crop"], model.reduce
     dataset = views.UnlabeledViews(paths, crop, reduce, load_distortions("distinct"))
     crops, classes, _ = probe.draw_crops(dataset, per_class, seed)
     draws = torch.Generator().manual_seed(seed)
@@ -70,7 +67,7 @@ def _features(
     ]
     crops = torch.cat([crops, (torch.stack(pristine) * 255).round().to(torch.uint8)])
     classes = torch.cat([classes, torch.full((len(pristine),), len(dataset.distortions))])
-    return probe.features(encoder, crops), classes
+    return probe.features(model.encoder, crops), classes
 
 
 def fit_softmax(z: Tensor, classes: Tensor) -> dict[str, Tensor]:
@@ -102,8 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     with runs.clear_errors():
         model = quality.load(args.model).to(runs.use_device(args.device, workers=0))
-        held_out = model.results["split"]["test"] if model.results else ()
-        classifier = learn_to_name(model.encoder, model.settings["crop"], model.reduce, held_out, args.seed)
+        classifier = learn_to_name(model, args.seed)
         modelfile.write(modelfile.read(args.model) | {"naming": classifier}, args.model)
     print(f"{args.model} names distortions now: {quality.naming_text(classifier['right'])}")
 

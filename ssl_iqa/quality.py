@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -185,8 +184,8 @@ def as_tensor(picture: Picture) -> Tensor:
 
 def crops_of(model: QualityModel, picture: Tensor) -> Tensor:
     """What the model sees of a picture, bytes or in [0, 1]: [3, H, W] -> [crops, 3, h, w] in [0, 1]."""
-    x = views.test_crops(at_its_size(model, picture), model.settings["crops"], model.settings["crop"])
-    return views.to_float(x) if x.dtype == torch.uint8 else x  # of a large picture the crops only
+    crops = views.test_crops(at_its_size(model, picture), model.settings["crops"], model.settings["crop"])
+    return views.to_float(crops)  # of a large picture these only
 
 
 def at_its_size(model: QualityModel, picture: Tensor) -> Tensor:
@@ -196,9 +195,7 @@ def at_its_size(model: QualityModel, picture: Tensor) -> Tensor:
     picture = views.pad_to(picture, model.reduce)  # a picture of 1x1 has no half size
     rows = picture.shape[1] // model.reduce * model.reduce
     bands = picture[:, :rows].split(BAND * model.reduce, dim=1)  # floats take four times the memory of bytes
-    return torch.cat(
-        [F.avg_pool2d(views.to_float(x) if x.dtype == torch.uint8 else x, model.reduce) for x in bands], dim=1
-    )
+    return torch.cat([views.to_float(band, model.reduce) for band in bands], dim=1)
 
 
 @torch.no_grad()

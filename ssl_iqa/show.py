@@ -8,6 +8,7 @@ the exit code is then 1.
 """
 
 import argparse
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -58,13 +59,15 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse_arguments(arguments)
     failures: list[Exception] = []
     with runs.clear_errors():
-        model = score.prepare(args)
-        paths = score.pictures_in(args.paths, failures)
-        margin = model.margin(args.coverage) if len(model.residuals) else None
-        entries = list(entries_of(model, runs.bar(paths, "pictures"), margin, failures.append))
-        page = album(
-            entries, ", ".join(args.paths), model.card(), [str(failure) for failure in failures], args.coverage
-        )
+        try:
+            model = score.prepare(args)
+            paths = score.pictures_in(args.paths, failures)
+            margin = model.margin(args.coverage) if len(model.residuals) else None
+            entries = list(entries_of(model, runs.bar(paths, "pictures"), margin, failures.append))
+        except KeyboardInterrupt:
+            sys.exit(130)
+        failed = [str(failure) for failure in failures]
+        page = album(entries, ", ".join(args.paths), model.card(), failed, args.coverage)
         runs.write_atomic(args.out, lambda file: file.write(page))
     print(f"{args.out}: {len(entries)} pictures, {len(page) / 1e6:.1f} MB")
     score.name_failures(failures)

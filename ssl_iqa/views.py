@@ -90,8 +90,12 @@ def turned_back(places: Tensor, side: int) -> Tensor:
 
 
 def to_float(picture: Tensor, reduce: int = 1) -> Tensor:
-    """Bytes [.., 3, H, W] as the encoder takes them: float32, RGB in [0, 1], averaged over reduce x reduce pixels."""
-    picture = picture.float().div_(255)
+    """Bytes [.., 3, H, W] as the encoder takes them: float32, RGB in [0, 1], averaged over reduce x reduce pixels.
+
+    Floating point is taken to be in [0, 1] already.
+    """
+    if picture.dtype == torch.uint8:
+        picture = picture.float().div_(255)
     return F.avg_pool2d(picture, reduce) if reduce > 1 else picture
 
 
@@ -250,9 +254,7 @@ class LabeledCrops(Dataset):
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, float, list[str]]:
         place, x, skipped = first_readable(self.read, self.paths, draw.index)
-        view = random_view(x, self.size, torch.Generator().manual_seed(draw.seed))
-        if view.dtype == torch.uint8:  # `made` holds bytes
-            view = view / 255
+        view = to_float(random_view(x, self.size, torch.Generator().manual_seed(draw.seed)))  # `made` holds bytes
         return view, self.labeled.scores[self.indices[place]], skipped
 
     def read(self, place: int) -> Tensor:

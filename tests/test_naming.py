@@ -58,9 +58,7 @@ def test_a_model_learns_to_name_and_says_how_often_it_is_right(
     assert capsys.readouterr().out == f"{path} names distortions now: {quality.naming_text(right)}\n"
 
     # again by hand, from the crops that were drawn for the test
-    z, classes = naming._features(
-        model.encoder, [p for p, s in sets.demo_sources().items() if s in held_out], 32, 2, 1, 1
-    )
+    z, classes = naming._features(model, [p for p, s in sets.demo_sources().items() if s in held_out], 1, 1)
     logits = z @ classifier["weight"].double().T + classifier["bias"].double()
     probabilities = logits.softmax(dim=1)
     names = [name for name, _ in classifier["classes"]]

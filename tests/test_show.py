@@ -118,6 +118,18 @@ def test_bad_input_is_one_line(
     assert not list(tmp_path.glob("**/*.html*"))
 
 
+def test_ctrl_c_ends_it_without_a_page(
+    report: Report, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(show, "entries_of", stopped)
+    file = save_model(tmp_path / "model.pt")
+    assert report(file, photographs, "-o", tmp_path / "page.html") == ("", "", 130)
+    assert not (tmp_path / "page.html").exists()
+
+
 def test_installed_it_scores_as_well(photographs: Path, tmp_path: Path) -> None:
     """The same name without `report`, as `python -m ssl_iqa`, too."""
     file = save_model(tmp_path / "model.pt")
