@@ -30,13 +30,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ssl_iqa import baselines, calibration, data, distributed, learning, protocol, report, runs, sets, tables, views
+from ssl_iqa import baselines, calibration, distributed, learning, report, runs, sets, tables, views
 from ssl_iqa.cells import Cell, baseline, begin, parts_of, plan, save, write_tables
 from ssl_iqa.cli import add_flags, setting, settings_from
 from ssl_iqa.metrics import srocc
 from ssl_iqa.model import ARCHS, Encoder, Regressor, encoder_state, load_encoder
 from ssl_iqa.results import measure
 from ssl_iqa.samplers import LabeledBatches
+from ssl_iqa.seen import in_words, unseen
 
 MODES = {"lp": ("lp",), "ft": ("ft",), "lp-ft": ("lp", "ft")}
 Pictures = tuple[sets.LabeledSet, dict[int, Tensor]]  # a set, and those that need not be read
@@ -348,18 +349,18 @@ def learning_curve(
 
 
 def measure_elsewhere(
-    encoder: Encoder, regressor: Regressor, settings: Settings, other: Pictures, device: torch.device
-) -> dict[str, Any]:
-    """SROCC on another set, all of it, but for what joint training has seen of it. Its scores' scale is another one, so
-    that only the ranks of predictions mean anything there.
+    encoder: Encoder, regressor: Regressor, cell: Cell, other: Pictures, device: torch.device
+) -> dict:
+    """SROCC on another set, all of it, but for what joint training or this cell has seen of it. Its scores' scale is
+    another one, so that only the ranks of predictions mean anything there.
     """
     labeled, made = other
-    split = protocol.recorded_split(settings.encoder, labeled)
-    part = data.part_indices(labeled.references, split["test"]) if split else list(range(len(labeled.paths)))
-    task = Task(labeled, {"test": part}, made, device, settings, set(), verbose=False)
+    part = unseen(labeled, cell.seen)
+    task = Task(labeled, {"test": part}, made, device, cell.settings, set(), verbose=False)
     indices, z = encode_part(encoder, task, part)
-    found = measure(predict(regressor, z).numpy(), labeled, indices)
-    return {name: found[name] for name in ("srocc", "srocc_interval", "images")}
+    measured = measure(predict(regressor, z).numpy(), labeled, indices)
+    left_out = len(labeled.paths) - len(part)
+    return {name: measured[name] for name in ("srocc", "srocc_interval", "images")} | {"left_out": left_out}
 
 
 def run_cell(
@@ -379,13 +380,14 @@ def run_cell(
     else:
         encoder = load_encoder(settings.encoder, settings.arch, settings.seed)
         encoder = distributed.synchronize(encoder.to(device, memory_format=torch.channels_last), device)
+        encoder.seen = cell.seen  # travels in model.pt
         task = Task(labeled, parts, made, device, settings, set(), verbose=is_single)
         features = cache(partial(frozen_features, encoder, task, None if is_single else out / runs.FEATURES))
         if curve:
             how["learning_curve"] = learning_curve(encoder, features(), curve, task)
         best, regressor, indices, predicted = train_and_test(encoder, features, task)
         for spec, other in others.items():
-            elsewhere[spec] = measure_elsewhere(encoder, regressor, settings, other, device)
+            elsewhere[spec] = measure_elsewhere(encoder, regressor, cell, other, device)
     how |= {"best_epoch": best.epoch, "val_srocc": best.srocc, "tests": elsewhere}
     how |= {"minutes": (time.perf_counter() - began) / 60}
     if best.epoch:
@@ -445,7 +447,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"interrupted: {out} has {done} of {len(cells)} results; --resume goes on from there")
             sys.exit(runs.STOPPED)
         if distributed.is_main() and cells[0].folder == out:
-            print_results(runs.read_json(out / runs.RESULTS), cells[0].labeled, out)
+            print_results(runs.read_json(out / runs.RESULTS), bool(cells[0].known), out)
         elif distributed.is_main():
             write_tables(cells, out)
 
@@ -484,9 +486,11 @@ def print_start(settings: Settings, cells: list[Cell]) -> None:
         parts = parts_of(first.labeled, first.split)
         counts = ", ".join(f"{len(parts[part])} of {len(first.split[part])} references {part}" for part in parts)
         print(f"{spec}: pictures {counts}", flush=True)
+        if first.known:
+            print(f"  {in_words(first.split, first.known)}", flush=True)
 
 
-def print_results(results: dict, labeled: sets.LabeledSet, out: Path) -> None:
+def print_results(results: dict, has_seen: bool, out: Path) -> None:
     def number(value: float | None) -> str:
         return "nan" if value is None else f"{value:.3f}"
 
@@ -503,10 +507,10 @@ def print_results(results: dict, labeled: sets.LabeledSet, out: Path) -> None:
         shown = {name: by_type[name] for name in tables.TYPES if name in by_type} or by_type
         print("  SROCC by type (Table 2):", ", ".join(f"{name} {number(value)}" for name, value in shown.items()))
     for spec, elsewhere in results["tests"].items():
-        print(f"  on {elsewhere['images']} pictures of {spec}: SROCC {number(elsewhere['srocc'])}")
+        left_out = f" ({elsewhere['left_out']} that were trained on are left out)" if elsewhere["left_out"] else ""
+        print(f"  on {elsewhere['images']} pictures of {spec}{left_out}: SROCC {number(elsewhere['srocc'])}")
     if "learning_curve" in results:
-        split = protocol.recorded_split(results["encoder"], labeled)
-        print("\n" + learning.curve_text(results["learning_curve"], has_seen=split is not None) + "\n")
+        print("\n" + learning.curve_text(results["learning_curve"], has_seen) + "\n")
     print(f"{results['minutes']:.1f} minutes. All numbers: {out / runs.RESULTS}; networks: {out / runs.MODEL}")
 
 

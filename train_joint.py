@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_iqa import checkpoint, data, distributed, duplicates, probe, report, runs, sets, views
+from ssl_iqa import checkpoint, data, distributed, duplicates, probe, report, runs, seen, sets, views
 from ssl_iqa.cli import add_flags, flag, setting, settings_from
 from ssl_iqa.distortions import as_plain, load_distortions
 from ssl_iqa.lars import LARS
 from ssl_iqa.losses import supervised_nt_xent
 from ssl_iqa.metrics import srocc
-from ssl_iqa.model import ARCHS, Networks, load_encoder, running_statistics_kept
+from ssl_iqa.model import ARCHS, Networks, encoder_from_state, load_encoder, running_statistics_kept
 from ssl_iqa.streams import Pictures, Streams, find_pictures
 
 
@@ -362,6 +362,10 @@ def set_up(
     plain_settings, plain_classes = asdict(settings), as_plain(distortions)
     has_saved = args.resume or (is_restarted and (out / runs.LAST).exists())
     saved = checkpoint.read_run(out, plain_settings, plain_classes) if has_saved else None
+    if saved:
+        encoder = encoder_from_state(saved["encoder"], str(out / runs.LAST))
+    else:
+        encoder = load_encoder(settings.init, settings.arch, settings.seed)
     is_removed = near and settings.near_duplicates == "remove"
     pictures = find_pictures(
         settings.unlabeled,
@@ -372,12 +376,13 @@ def set_up(
         seed=settings.seed,
         workers=settings.workers,
         left_out={found["unlabeled"] for found in near["found"]} if is_removed else (),
+        seen=encoder.seen or (),
     )
+    encoder.seen = pictures.seen
     if saved:
         checkpoint.check_splits(out, pictures.splits)
     streams, val_streams = make_streams(pictures, device, settings)
 
-    encoder = load_encoder(settings.init, settings.arch, settings.seed)
     torch.manual_seed(settings.seed)  # of the heads
     mean_score = 5.5
     if pictures.labeled:  # of the training part: the test part must not have any influence
@@ -424,6 +429,8 @@ def main(arguments: list[str] | None = None) -> None:
         if near:
             duplicates.print_report(near, settings.near_duplicates, out / runs.NEAR_DUPLICATES)
         report.print_start(run, pictures.splits, len(streams), device)
+        if pictures.known and not run.saved:
+            print(seen.in_words(pictures.splits["labeled"], pictures.known))
 
         with runs.stop_signals() as is_stopped, checkpoint.clear_end(run):
             while progress.epochs < settings.epochs and progress.since_best < settings.stop_after:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import numpy as np
 import torch
 
 from ssl_iqa import baselines, data, distributed, modelfile, runs, tables, views
-from ssl_iqa.cli import flag
+from ssl_iqa.cli import flag, is_same
 from ssl_iqa.model import load_encoder
-from ssl_iqa.protocol import Split, check_runs, encoder_file, parse_encoders, split_of
+from ssl_iqa.protocol import check_runs, encoder_file, known_to_all, parse_encoders, records_of, split_of
 from ssl_iqa.results import measure, predictions_csv, read_measured
+from ssl_iqa.seen import Record, Split, fingerprint, known_parts, unseen, with_record
 from ssl_iqa.sets import LabeledSet, load_labeled
 
 NAMED = ("imagenet", "random", *baselines.NAMES)  # what --encoders takes without a file
@@ -27,6 +29,8 @@ class Cell:
     settings: Any  # finetune.py's, with one mode, encoder file, set and split's seed
     labeled: LabeledSet
     split: Split
+    known: dict[str, str]  # the part of each reference that the encoders had seen before
+    seen: list[Record]  # what this one will have seen, of its start and of this cell
     folder: Path  # of its results
 
 
@@ -40,8 +44,8 @@ def plan(settings: Any, modes: Sequence[str], arch: str | None, out: Path) -> li
     if settings.encoders:
         encoders = parse_encoders(settings.encoders, NAMED)
     modes = modes if settings.mode == "all" else [settings.mode]
-    for spec in settings.test:
-        load_labeled(spec)
+    others = [load_labeled(spec) for spec in settings.test]
+    arch_and_seen = cache(partial(_arch_and_seen, settings, arch))
     cells = []
     loaded = [load_labeled(spec) for spec in settings.data]
     has_official = any(labeled.official_split for labeled in loaded)  # else split_of says that there is none
@@ -49,24 +53,45 @@ def plan(settings: Any, modes: Sequence[str], arch: str | None, out: Path) -> li
         kind = settings.split if labeled.official_split or not has_official else "seeded"
         same_kind = [tables.kind(other) for other in settings.data[:number]].count(tables.kind(spec))
         folder = out / runs.CELLS / (tables.kind(spec) + f"-{same_kind + 1}" * (same_kind > 0))
-        if settings.splits > 1 and kind == "seeded":
-            check_runs(encoders, labeled, settings.seed)
         for seed in range(settings.seed, settings.seed + settings.splits):
             files = {name: encoder_file(place, seed) for name, place in encoders.items()}
-            split = split_of(files.values(), labeled, seed, kind)
+            found = {name: arch_and_seen(file, seed) for name, file in files.items() if name not in baselines.NAMES}
+            if settings.splits > 1 and kind == "seeded":
+                for name, (_, seen) in found.items():
+                    check_runs(encoders[name], labeled, known_parts(labeled, seen))
+            known = known_to_all({files[name]: seen for name, (_, seen) in found.items()}, labeled)
+            split = split_of(labeled, known, seed, kind)
             check_parts(labeled, parts_of(labeled, split))
             for name, file in files.items():
                 if name in baselines.NAMES:
                     baselines.check(name, labeled)
                 one = replace(settings, encoder=file, encoders="", data=(spec,), splits=1, seed=seed)
-                if name not in baselines.NAMES:
-                    encoder = load_encoder(file, settings.arch if file in NAMED else arch, seed)
-                    one = replace(one, arch=encoder.arch)
+                seen = []
+                if name in found:
+                    one = replace(one, arch=found[name][0])
+                    seen = with_record(found[name][1], labeled, split, seed, by="finetuning")
+                    for other in others:
+                        check_unseen(other, seen)
                 for mode in modes if name not in baselines.NAMES else [tables.NO_MODE]:
                     place = folder / name / mode / f"split-{seed}"
-                    cells.append(Cell(name, replace(one, mode=mode), labeled, split, place))
+                    cells.append(Cell(name, replace(one, mode=mode), labeled, split, known, seen, place))
     is_single = len(cells) == 1 and not settings.encoders
     return [replace(cells[0], folder=out)] if is_single else cells
+
+
+def _arch_and_seen(settings: Any, arch: str | None, file: str, seed: int) -> tuple[str, list[Record]]:
+    encoder = load_encoder(file, settings.arch if file in NAMED else arch, seed)
+    return encoder.arch, records_of(file, encoder)
+
+
+def check_unseen(labeled: LabeledSet, seen: Sequence[Record]) -> None:
+    """Raises ValueError for a set of --test with fewer than two images that were not trained on."""
+    left = unseen(labeled, seen)
+    if len(left) < 2:
+        raise ValueError(
+            f"--test {labeled.name}: {len(labeled.paths) - len(left)} of its {len(labeled.paths)} images were trained"
+            " on, by --data or by the encoder; two or more that were not must be left"
+        )
 
 
 def parts_of(labeled: LabeledSet, split: Split) -> dict[str, list[int]]:
@@ -90,16 +115,24 @@ def as_plain(settings: Any) -> dict[str, Any]:
 
 
 def begin(settings: Any, cells: list[Cell], out: Path, resume: bool, overwrite: bool) -> None:
-    """Makes the run's folder. Raises ValueError for a run to go on with that had other settings."""
+    """Makes the run's folder. Raises ValueError for a run to go on with that had other settings or images."""
     plain = as_plain(cells[0].settings if cells[0].folder == out else settings)
+    images = [fingerprint(labeled) for labeled in {cell.labeled.name: cell.labeled for cell in cells}.values()]
     if resume and (out / runs.CONFIG).is_file():
         was = runs.read_json(out / runs.CONFIG)
-        differing = [name for name in plain if name not in MAY_DIFFER and was.get(name) != plain[name]]
+        images_were = was.get("images")  # an earlier version did not write it
+        may_differ = (*MAY_DIFFER, "data") if images_were == images else MAY_DIFFER  # they may lie elsewhere now
+        differing = [
+            f"{flag(name)} was {was.get(name)!r}, is {value!r}"
+            for name, value in plain.items()
+            if name not in may_differ and not is_same(was.get(name), value)
+        ]
+        if images_were not in (None, images):
+            differing.append("the images of --data or their scores are others")
         if differing:
-            words = "; ".join(f"{flag(name)} was {was.get(name)!r}, is {plain[name]!r}" for name in differing)
-            raise ValueError(f"--resume {out}: a run of other settings: {words}")
+            raise ValueError(f"--resume {out}: a run of other settings: {'; '.join(differing)}")
     runs.prepare_folder(out, keep=resume, replace=overwrite)
-    runs.write_json(plain, out / runs.CONFIG)
+    runs.write_json(plain | {"images": images}, out / runs.CONFIG)
 
 
 def save(
@@ -154,7 +187,8 @@ def baseline(cell: Cell, parts: dict[str, list[int]], folder: Path) -> tuple[lis
 
 
 def write_tables(cells: list[Cell], out: Path) -> None:
-    measured = [read_measured(cell.folder) for cell in cells]
+    # of a run that went on with its data elsewhere, the first cells know the old place
+    measured = [replace(read_measured(cell.folder), data=cell.settings.data[0]) for cell in cells]
     rows, pairs = tables.summarize(measured), tables.differences(measured)
     text = tables.markdown(rows, pairs)
     contents = (text, tables.comma_separated(measured))

@@ -18,12 +18,15 @@ from typing import Any
 import torch
 
 from ssl_iqa import distributed, runs
+from ssl_iqa.cli import is_same
 from ssl_iqa.model import Networks, encoder_state
 from ssl_iqa.shards import is_shards
 
 # Where and how fast a run computes, what it keeps and reports; of `distortions` the classes are compared, not the name,
-# and of `near_duplicates` whether they are removed.
+# of `near_duplicates` whether they are removed, and of both streams the images (`check_splits`), not where they lie.
 MAY_DIFFER = (
+    "unlabeled",
+    "labeled",
     "workers",
     "device",
     "distort_on",
@@ -175,11 +178,15 @@ def read_run(out: Path, settings: dict[str, Any], distortions: list[list]) -> di
     wanted = ("settings", "distortions", "progress", "encoder", "projector", "regressor", "optimizer")
     if not isinstance(state, dict) or not {*wanted} <= {*state}:
         raise ValueError(f"{path}: not a checkpoint of train_joint.py; wanted is one with {', '.join(wanted)}")
+    # where no rate of a step depends on it, a run may be longer than was thought
+    may_differ = (*MAY_DIFFER, "epochs") if settings["schedule"] == "plateau" else MAY_DIFFER
     differing = [
         f"--{name.replace('_', '-')} was {was!r}, is {settings.get(name)!r}"
         for name, was in state["settings"].items()
-        if name not in MAY_DIFFER and was != settings.get(name)
+        if name not in may_differ and not is_same(was, settings.get(name))
     ]
+    if any(name.startswith("--epochs ") for name in differing):
+        differing.append("with --schedule linear the learning rates of all steps depend on --epochs")
     near = [state["settings"].get("near_duplicates", "ignore"), settings["near_duplicates"]]
     if "remove" in near and near[0] != near[1]:
         differing.append(f"--near-duplicates was {near[0]}, is {near[1]}")
@@ -202,9 +209,12 @@ def check_splits(out: Path, splits: dict[str, Any]) -> None:
     path = out / runs.SPLITS
     was = runs.read_json(path)
     digests = was.pop("sha256", {})
-    differing = []
+    differing = [f"there were {stream} images" for stream in was if stream not in splits]
+    differing += [f"there were no {stream} images" for stream in splits if stream not in was and stream != "sha256"]
     for stream, parts in was.items():
         for part, before in parts.items():
+            if part == "spec":  # where the images lie
+                continue
             after = splits.get(stream, {}).get(part)
             if before != after:
                 words = [f"{len(value)} names" if isinstance(value, list) else value for value in (before, after)]
@@ -213,7 +223,8 @@ def check_splits(out: Path, splits: dict[str, Any]) -> None:
                 differing.append(f"the {name} are others" if are_as_many else f"{name} was {words[0]}, is {words[1]}")
     if not differing:  # what was counted is the same: is it the same pictures?
         now = splits["sha256"]
-        differing = [f"the {name} names or scores are others" for name in digests if digests[name] != now.get(name)]
+        words = {"unlabeled": "unlabeled names", "labeled": "labeled names or scores"}
+        differing = [f"the {words.get(name, name)} are others" for name in digests if digests[name] != now.get(name)]
     if differing:
         raise ValueError(f"{path}: the pictures have changed since: {'; '.join(differing)}")
 

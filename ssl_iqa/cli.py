@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,3 +65,21 @@ def settings_from(args: argparse.Namespace, presets: dict[str, Any], **forced: A
 
 def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+def is_same(was: Any, now: Any) -> bool:
+    """Whether two values of a setting mean the same: a file or folder may be written in several ways."""
+    return was == now or _resolved(was) == _resolved(now)
+
+
+def _resolved(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_resolved(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    places = []
+    for part in value.split(","):  # imagenet,cl=RUN or csv:FILE
+        start = max(part.rfind("="), part.rfind(":")) + 1
+        path = os.path.expanduser(part[start:])
+        places.append(part[:start] + (os.path.realpath(path) if os.path.exists(path) else path))
+    return places

@@ -138,24 +138,30 @@ def split_references(
     if len(fractions) != 3 or min(fractions) <= 0 or not math.isclose(sum(fractions), 1):
         raise ValueError(f"fractions is {fractions}, wanted are three positive numbers with sum 1")
 
-    def sizes(n: int) -> list[int]:
-        val, test = round(n * fractions[1]), round(n * fractions[2])
-        return [n - val - test, val, test]
-
     names = sorted(set(references))
-    train, val, test = sizes(len(names))
+    train, val, test = part_sizes(len(names), fractions)
     if min(train, val, test) < 1:
-        needed = next(n for n in count(len(names) + 1) if min(sizes(n)) >= 1)
+        needed = next(n for n in count(len(names) + 1) if min(part_sizes(n, fractions)) >= 1)
         raise ValueError(
             f"{len(names)} distinct reference images cannot be split into train, val and test; at least {needed} are"
             " needed"
         )
-    order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    order = shuffled(names, seed)
     return {
         "train": sorted(order[:train]),
         "val": sorted(order[train : train + val]),
         "test": sorted(order[train + val :]),
     }
+
+
+def part_sizes(n: int, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)) -> tuple[int, int, int]:
+    """How many of n reference images go to train, val and test: val and test are rounded, train gets the rest."""
+    val, test = round(n * fractions[1]), round(n * fractions[2])
+    return n - val - test, val, test
+
+
+def shuffled(names: Sequence[str], seed: int) -> list[str]:
+    return [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
 
 
 def split_pictures(paths: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
@@ -165,7 +171,7 @@ def split_pictures(paths: Sequence[str], seed: int) -> tuple[list[str], list[str
     """
     if len(paths) < 2:
         raise ValueError(f"{paths[0]}: the only picture here; two or more are wanted, to train and to validate")
-    order = [paths[i] for i in np.random.default_rng(seed).permutation(len(paths))]
+    order = shuffled(paths, seed)
     n_val = max(1, round(0.2 * len(paths)))
     return sorted(order[n_val:]), sorted(order[:n_val])
 

@@ -184,8 +184,8 @@ def search_for_training(
     """The report for `--near-duplicates report` or `remove`; None for `ignore`, and where nothing is to be compared.
 
     Only a folder is searched: the demo is split by source photograph, and tars hold too much to be read before
-    training. A run that goes on gets back what it has `recorded`. Raises ValueError for `remove` without a folder and,
-    on all processes, what listing the pictures raises on one of them.
+    training. A run that goes on gets back what it has `recorded`, unless its folder has moved. Raises ValueError for
+    `remove` without a folder and, on all processes, what listing the pictures raises on one of them.
     """
     if how == "remove" and (unlabeled == "demo" or is_shards(unlabeled)):
         raise ValueError(f"--near-duplicates remove: a folder as --unlabeled is wanted, {unlabeled} is not searched")
@@ -198,6 +198,8 @@ def search_for_training(
         has_report = recorded is not None and distributed.is_main() and recorded.exists()
         before = runs.read_json(recorded) if has_report else None
         paths, scored = data.list_pictures(unlabeled), sets.load_labeled(labeled)
+        if before and not {found["unlabeled"] for found in before["found"]} <= set(paths):
+            before = None
     before = distributed.every(before)[0]
     return before or search(paths, dict(zip(scored.paths, scored.references, strict=True)), THRESHOLD, workers)[0]
 

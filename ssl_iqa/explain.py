@@ -21,6 +21,7 @@ from ssl_iqa import data, quality, runs, sets, views
 from ssl_iqa.distortions import NAMES, NUM_LEVELS, distort
 from ssl_iqa.distortions.compression import to_bytes, to_pil
 from ssl_iqa.pages import DARK, GRAY, HEAD, MARGIN, new_page, put_cell
+from ssl_iqa.seen import known_parts
 
 Classifier = dict[str, Any]  # plain, for model.pt: weight [k, d], bias [k], classes [[type, level], ..], see `naming`
 
@@ -119,9 +120,9 @@ def _colored(places: np.ndarray) -> Image.Image:
 
 
 def held_out(model: quality.QualityModel) -> list[str]:
-    """The demo's photographs of a model's test part; none for a model of another set."""
-    tested = model.results["split"]["test"] if model.results else ()
-    return [path for path, source in sets.demo_sources().items() if source in tested]
+    """The demo's photographs of a model's test part; none for a model that has seen none of them."""
+    known = known_parts(sets.load_labeled("demo"), model.encoder.seen or ())
+    return [path for path, source in sets.demo_sources().items() if known.get(source) == "test"]
 
 
 def halves_told(model: quality.QualityModel, paths: Sequence[str], level: int) -> float:

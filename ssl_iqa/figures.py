@@ -214,7 +214,7 @@ def draw_tsne(args: argparse.Namespace) -> tuple[bytes, str]:
     if args.scores is None:
         shown = tsne.distorted_pictures(args.types, folders, size, args.count, args.seed)
     else:
-        shown = tsne.scored_pictures(args.scores, folders, args.part, size, args.count, args.seed)
+        shown = tsne.scored_pictures(args.scores, [*encoders.values()], args.part, size, args.count, args.seed)
     print(shown.words)
     figure, table = tsne.draw(encoders, shown, device, args.perplexity, args.seed)
     print(table)
@@ -236,7 +236,7 @@ def draw_ranking(args: argparse.Namespace) -> tuple[bytes, str]:
         shown, ranked = ranking.rank_folder(model, args.folder, args.count)
         title = f"{args.folder.name or args.folder} by {args.model}"
     else:
-        shown, ranked = ranking.rank_test_part(model, args.model, args.data, args.count)
+        shown, ranked = ranking.rank_test_part(model, args.data, args.count)
         title = f"Test part of {args.data} by {args.model}"
     return pages.encode(ranking.page(shown, ranked, args.columns, title), args.out.suffix.lower(), args.quality)
 

@@ -18,14 +18,14 @@ CurveSplit = tuple[dict[str, list[int]], list[list[int]]]  # its parts, and what
 def curve_parts(cell: Cell) -> list[CurveSplit]:
     """For each of the splits, of the seeds from the cell's on: its parts, and what is trained with at each of `SHARES`.
 
-    A smaller share is part of a larger one; no reference is divided. Where joint training has fixed the split, it is
-    the same ten times, and only what a share holds differs.
+    A smaller share is part of a larger one; no reference is divided. What joint training has seen keeps its part in
+    all ten, so that there only what a share holds differs.
 
     Raises ValueError where a part has too few pictures.
     """
     settings, labeled, found = cell.settings, cell.labeled, []
     for seed in range(settings.seed, settings.seed + SPLITS):
-        split = protocol.split_of([settings.encoder], labeled, seed, settings.split)
+        split = protocol.split_of(labeled, cell.known, seed, settings.split)
         parts = parts_of(labeled, split)
         check_parts(labeled, parts)
         order = np.random.default_rng(seed).permutation(split["train"])
@@ -37,7 +37,7 @@ def curve_parts(cell: Cell) -> list[CurveSplit]:
 def curve_text(rows: Sequence[dict[str, Any]], has_seen: bool) -> str:
     """The curve of rows {"labels": mean number, "srocc": [a split each]}, from few labels to all, and what it says.
 
-    `has_seen`: the encoder's joint training had these labels, all of them.
+    `has_seen`: the encoder's joint training had these labels, or some of them.
     """
     lines = [f"Learning curve: LP with a part of the labels, mean +- standard deviation of {SPLITS} splits"]
     lines.append("  labels   SROCC")
@@ -49,7 +49,7 @@ def curve_text(rows: Sequence[dict[str, Any]], has_seen: bool) -> str:
     lines.append(f"The second half of the labels brings {gain:+.3f}; SROCC rises in {better} of {SPLITS} splits.")
     if has_seen:
         lines.append(
-            "But joint training had all of these labels: if it learned from them (alpha below 1), this is too flat."
+            "But joint training had these labels, or some; if it learned from them (alpha < 1), this is too flat."
         )
     elif better >= SURE:
         lines.append("More labels would very likely help.")

@@ -23,8 +23,9 @@ class Encoder(nn.Module):
     """f_theta1, Eqs. 1-2: a torchvision ResNet up to its average pooling, with the ImageNet normalization inside.
 
     Attributes: `arch`, one of `ARCHS` (the paper's is resnet50; dct-mlp is the demo's `DctMlp`, which normalizes by
-    itself), and `dim`, d: the length of z (resnet50 2048, resnet18 and resnet34 512, dct-mlp 256). Raises ValueError
-    for an unknown arch, and in `forward` for images that are not floating point [B, 3, H, W].
+    itself), `dim`, d: the length of z (resnet50 2048, resnet18 and resnet34 512, dct-mlp 256), and `seen`, the records
+    of what it was trained on (`ssl_iqa/seen.py`), None where that is not known. Raises ValueError for an unknown arch,
+    and in `forward` for images that are not floating point [B, 3, H, W].
     """
 
     def __init__(self, arch: str) -> None:
@@ -32,6 +33,7 @@ class Encoder(nn.Module):
             raise ValueError(f"arch must be one of {', '.join(ARCHS)}, got {arch!r}")
         super().__init__()
         self.arch = arch
+        self.seen: list[dict[str, Any]] | None = []
         self.network = ARCHS[arch]()
         self.dim: int = self.network.fc.in_features
         self.network.fc = nn.Identity()
@@ -213,6 +215,7 @@ def encoder_state(encoder: Encoder) -> dict[str, Any]:
         "version": ENCODER_VERSION,
         "arch": encoder.arch,
         "weights": encoder.state_dict(),
+        "seen": encoder.seen,
     }
 
 
@@ -237,7 +240,18 @@ def encoder_from_state(state: Any, source: str) -> Encoder:
         raise ValueError(f"{source}: weights must be a state_dict, got {type(weights).__name__}")
     encoder = Encoder(arch)
     copy_weights(encoder, weights, source=f"{source} as {arch}")
+    seen = state.get("seen")  # a file of an earlier version has none
+    if seen is not None and not (isinstance(seen, list) and all(map(_is_record, seen))):
+        raise ValueError(f"{source}: seen must be a list of records of ssl_iqa/seen.py, got {in_a_line(seen)[:80]}")
+    encoder.seen = seen
     return encoder
+
+
+def _is_record(record: Any) -> bool:
+    if not isinstance(record, Mapping) or not isinstance(record.get("data"), str):
+        return False
+    parts = (record.get(name) for name in ("references", "images"))
+    return all(isinstance(part, Mapping) and all(isinstance(v, list) for v in part.values()) for part in parts)
 
 
 def copy_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

@@ -155,6 +155,7 @@ def to_safetensors(content: Mapping[str, Any]) -> bytes:
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     plain = {name: content[name] for name in ("score_range", "settings", "results")}
     plain |= {"naming": naming, "version": VERSION, "encoder_version": encoder["version"], "arch": encoder["arch"]}
+    plain["seen"] = encoder.get("seen")
     metadata = {"format": FORMAT, **{name: json.dumps(value) for name, value in plain.items()}}
     metadata[CHECKSUM] = checksum(tensors, metadata)
     return _library().save(tensors, metadata)
@@ -183,6 +184,7 @@ def from_safetensors(file: bytes, source: str) -> dict[str, Any]:
         "format": ENCODER_FORMAT,
         "version": content.pop("encoder_version", None),
         "arch": content.pop("arch", None),
+        "seen": content.pop("seen", None),
         "weights": _part(tensors, "encoder."),
     }
     content["regressor"] = _part(tensors, "regressor.")

@@ -1,14 +1,15 @@
 """Which encoders are compared, and on which splits: no picture that is tested was met before (Sections 4.1 to 4.3)."""
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ssl_iqa import data, runs
+from ssl_iqa import distributed, runs
+from ssl_iqa.model import Encoder
+from ssl_iqa.seen import Record, Split, divide, known_parts
 from ssl_iqa.sets import LabeledSet
 
 SEED = "{seed}"  # in an encoder's path: the split's seed, for a run of joint training a split
-
-Split = dict[str, list[str]]
 
 
 def parse_encoders(text: str, named: Sequence[str]) -> dict[str, str]:
@@ -33,54 +34,71 @@ def encoder_file(spec: str, seed: int) -> str:
     return str(path / runs.ENCODER) if path.is_dir() else str(path)
 
 
-def recorded_split(file: str, labeled: LabeledSet) -> Split | None:
-    """The split of these very references that the joint run beside an encoder's file was trained by, if any."""
-    return split_in(Path(file).parent, labeled) if file and Path(file).is_file() else None
+def records_of(file: str, encoder: Encoder) -> list[Record]:
+    """What an encoder from a file was trained on. A file of an earlier version has the splits.json beside it, if any.
+
+    Says so where neither tells it. Weights of others, such as ImageNet's, have no records.
+    """
+    if encoder.seen is not None or not Path(file).is_file():
+        return encoder.seen or []
+    path = Path(file).parent / runs.SPLITS
+    if not path.is_file():
+        if distributed.is_main():
+            print(
+                f"warning: {file} does not say what it was trained on, nor is there {path}: of a set that it was"
+                " trained on, images that it has seen may be tested",
+                file=sys.stderr,
+            )
+        return []
+    parts = dict(runs.read_json(path).get("labeled", {}))
+    spec = parts.pop("spec", "")
+    return [{"data": spec, "seed": None, "by": "joint training", "references": parts, "images": {}}] if parts else []
 
 
-def split_in(folder: Path, labeled: LabeledSet) -> Split | None:
-    """The split of these very references that a joint run's folder records, if any."""
-    path = folder / runs.SPLITS
-    if path.is_file():
-        split = {part: names for part, names in runs.read_json(path).get("labeled", {}).items() if part != "spec"}
-        if set().union(*split.values()) == set(labeled.references):
-            return split
-    return None
+def known_to_all(records: Mapping[str, Sequence[Record]], labeled: LabeledSet) -> dict[str, str]:
+    """The part of each reference that an encoder has seen, by `seen.known_parts`; `records` by the encoder's file.
+
+    Raises ValueError for encoders that were trained by different splits.
+    """
+    known: dict[str, str] = {}
+    whose: dict[str, str] = {}
+    for file, of_file in records.items():
+        for name, part in known_parts(labeled, of_file).items():
+            if known.setdefault(name, part) != part:
+                raise ValueError(_another_split(file, labeled, whose[name]))
+            whose.setdefault(name, file)
+    return known
 
 
-def split_of(files: Iterable[str], labeled: LabeledSet, seed: int, kind: str = "seeded") -> Split:
+def _another_split(file: str, labeled: LabeledSet, than: str) -> str:
+    return (
+        f"{file}: was trained by another split of {labeled.name} than {than}, so that its training images"
+        f" would be tested; joint runs of one split are wanted, {SEED} in a run's name being the split's seed"
+    )
+
+
+def split_of(labeled: LabeledSet, known: Mapping[str, str], seed: int, kind: str = "seeded") -> Split:
     """What encoders are compared on: `official`, the set's published split, or `seeded`, one by `seed`.
 
-    Where joint training has seen a part of this set, its split is the one, so that the test part is new to the encoder.
+    Either way what the encoders have seen keeps its part (`known`), so that the test part is new to all of them.
 
-    Raises ValueError for encoders that were trained by different splits, or by another than the official one, and for
-    `official` where the set publishes none.
+    Raises ValueError for `official` where the set publishes none or where it has other parts than are known, and as
+    `seen.divide` does.
     """
-    recorded = {file: split for file in files if (split := recorded_split(file, labeled))}
-    if kind == "official":
-        if labeled.official_split is None:
-            raise ValueError(
-                f"--split official: {labeled.name} has none; KonIQ-10k's is koniq10k_distributions_sets.csv"
-            )
-        chosen, whose = labeled.official_split, "the official one"
-    elif recorded:
-        whose, chosen = next(iter(recorded.items()))
-    else:
-        return data.split_references(labeled.references, seed)
-    for file, split in recorded.items():
-        if split != chosen:
-            raise ValueError(
-                f"{file}: was trained by another split of {labeled.name} than {whose}, so that its training pictures"
-                f" would be tested; joint runs of one split are wanted, {SEED} in a run's name being the split's seed"
-            )
-    return chosen
+    if kind != "official":
+        return divide(labeled, known, seed)
+    if labeled.official_split is None:
+        raise ValueError(f"--split official: {labeled.name} has none; KonIQ-10k's is koniq10k_distributions_sets.csv")
+    for part, names in labeled.official_split.items():
+        if any(known.get(name, part) != part for name in names):
+            raise ValueError(_another_split("an encoder", labeled, "the official one"))
+    return labeled.official_split
 
 
-def check_runs(encoders: dict[str, str], labeled: LabeledSet, seed: int) -> None:
-    """Raises ValueError for an encoder whose joint run has fixed the split, where several are wanted."""
-    for place in encoders.values():
-        if SEED not in place and recorded_split(encoder_file(place, seed), labeled):
-            raise ValueError(
-                f"--splits: {place} was trained by one split of {labeled.name}; a run for each split is wanted, named"
-                f" with its seed, as {place}-{SEED}"
-            )
+def check_runs(place: str, labeled: LabeledSet, known: Mapping[str, str]) -> None:
+    """Raises ValueError for an encoder whose training has fixed the split, where several are wanted."""
+    if SEED not in place and known:
+        raise ValueError(
+            f"--splits: {place} was trained by one split of {labeled.name}; a run for each split is wanted, named"
+            f" with its seed, as {place}-{SEED}"
+        )

@@ -136,6 +136,9 @@ def load(path: str | os.PathLike[str]) -> QualityModel:
 def from_content(content: Mapping[str, Any], source: str) -> QualityModel:
     """The model of what `modelfile.read` gives. Raises ValueError, naming `source`, for weights that do not fit."""
     encoder = encoder_from_state(content["encoder"], source)
+    settings, results = content["settings"], content["results"]
+    if encoder.seen is None and results:  # a file of an earlier version says it by names alone
+        encoder.seen = [{"data": settings["data"], "references": results["split"], "images": {}}]
     regressor = Regressor(encoder.dim)
     copy_weights(regressor, content["regressor"], f"{source}: the regressor of a {encoder.arch} encoder")
     naming = content["naming"]
@@ -146,8 +149,8 @@ def from_content(content: Mapping[str, Any], source: str) -> QualityModel:
         encoder.eval(),
         regressor.eval(),
         (low, high),
-        content["settings"],
-        content["results"],
+        settings,
+        results,
         content["residuals"],
         naming,
     )

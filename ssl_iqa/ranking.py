@@ -12,6 +12,7 @@ from torch import Tensor
 from ssl_iqa import data, quality, runs, sets, views
 from ssl_iqa.distortions.compression import to_bytes, to_pil
 from ssl_iqa.pages import HEAD, MARGIN, new_page, put_cell
+from ssl_iqa.seen import known_parts
 
 CELL, GAP, CAPTION, CAPTION_SIZE = (280, 210), 16, 34, 17  # pixels: a cell's most, between cells, below them
 
@@ -42,19 +43,17 @@ def rank_folder(model: quality.QualityModel, folder: Path, count: int) -> tuple[
     return [Scored(views.to_float(data.read_image(paths[i])), predicted[i], None) for i in shown], len(predicted)
 
 
-def rank_test_part(model: quality.QualityModel, path: Path, spec: str, count: int) -> tuple[list[Scored], int]:
-    """The same for the test part of a labeled set, whose split is that in the results.json beside the model's file.
+def rank_test_part(model: quality.QualityModel, spec: str, count: int) -> tuple[list[Scored], int]:
+    """The same for the images of a labeled set that the model was not trained with.
 
-    Raises FileNotFoundError or ValueError where that run has not split this set.
+    Raises ValueError where the model was not trained with any of this set.
     """
     labeled = sets.load_labeled(spec)
-    results = path.parent / runs.RESULTS
-    if not results.is_file():
-        raise FileNotFoundError(f"{results}: no such file; the split that the model was trained with is wanted")
-    split = runs.read_json(results).get("split", {})
-    if set().union(*split.values()) != set(labeled.references):
-        raise ValueError(f"{results}: the split of another set, not of {spec}")
-    pictures = views.LabeledPictures(labeled, data.part_indices(labeled.references, split["test"]))
+    known = known_parts(labeled, model.encoder.seen or ())
+    if not known:
+        raise ValueError(f"{spec}: the model has seen nothing of it, so that it has no test part; give the folder")
+    held_out = [i for i, name in enumerate(labeled.references) if known.get(name, "test") == "test"]
+    pictures = views.LabeledPictures(labeled, held_out)
     predicted, skipped = {}, []
     for place in runs.bar(range(len(pictures)), "pictures"):
         index, picture = pictures[place]

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from ssl_iqa import data, sets
 from ssl_iqa.distortions import DistortionClass
 from ssl_iqa.samplers import InParts, LabeledBatches, UnlabeledBatches
+from ssl_iqa.seen import Record, divide, known_parts, with_record
 from ssl_iqa.sets import LabeledSet
 from ssl_iqa.shards import ShardBatches, ShardViews, is_shards, list_shards, split_shards
 from ssl_iqa.views import (
@@ -26,6 +27,7 @@ from ssl_iqa.views import (
     name_skipped,
 )
 
+JOINT = "joint training"  # in the record of what an encoder has seen
 PART = 64  # pictures that a worker makes at a time
 
 
@@ -55,6 +57,8 @@ class Pictures(NamedTuple):
     train: UnlabeledViews
     val: UnlabeledViews
     labeled: LabeledSet | None
+    seen: list[Record]  # what the encoder will have seen: of its start and of this run
+    known: dict[str, str]  # the part of each labeled reference that its start had seen
 
 
 def find_pictures(
@@ -66,6 +70,7 @@ def find_pictures(
     seed: int,
     workers: int,
     left_out: Collection[str] = (),
+    seen: Sequence[Record] = (),
 ) -> Pictures:
     """Section 4.1's parts of the pictures that `--unlabeled` and `--labeled` name; `labeled` may be empty.
 
@@ -73,34 +78,44 @@ def find_pictures(
 
     Labeled pictures are split 60/20/20 by reference, unlabeled ones 80/20, shards as wholes. The demo's photographs
     serve both streams and are split by source, alike in both, so that none of the labeled test part is met in training.
+    What the encoder has `seen` before keeps its part.
     """
     scored = sets.load_labeled(labeled) if labeled else None
+    known = known_parts(scored, seen) if scored else {}
+    split = divide(scored, known, seed) if scored else {}
+    records = list(seen)
     if is_shards(unlabeled):
         shards = split_shards(list_shards(unlabeled, workers), seed)
         train, val = (ShardViews(part, size, distortions, on_device, part is shards[1]) for part in shards)
         names = [[[os.path.basename(shard.path), shard.pictures] for shard in part] for part in shards]  # as in JSON
         counts = [sum(shard.pictures for shard in part) for part in shards]
+        sizes = [shard.size for part in shards for shard in part]
     else:
         if unlabeled == "demo":
-            sources = sets.demo_sources()
-            parts = data.split_references(list(sources.values()), seed)
+            sources, demo = sets.demo_sources(), sets.load_labeled("demo")
+            parts = split if labeled == "demo" else divide(demo, known_parts(demo, seen), seed)
             names = [[path for path in sources if sources[path] in parts[part]] for part in ("train", "val")]
+            if labeled != "demo":  # its photographs are seen all the same
+                records = with_record(records, demo, parts, seed, JOINT)
         else:
             found = data.list_pictures(unlabeled)
             kept = [path for path in found if path not in left_out]
             if left_out and len(kept) < 2:
                 raise ValueError(f"--near-duplicates remove: leaves {len(kept)} of the {len(found)} pictures there")
             names = list(data.split_pictures(kept, seed))
+        sizes = [os.path.getsize(path) for part in names for path in part]
         reduce = sets.DEMO_REDUCE if unlabeled == "demo" else 1
         train, val = (UnlabeledViews(paths, size, reduce, distortions, on_device) for paths in names)
         names = [[*map(os.path.basename, paths)] for paths in names]
         counts = [*map(len, names)]
     splits = {"unlabeled": {"spec": unlabeled, "train": counts[0], "val": sorted(names[1]), "val_pictures": counts[1]}}
-    splits["sha256"] = {"unlabeled": data.digest(names[0] + names[1])}
+    splits["sha256"] = {"unlabeled": data.digest(names[0] + names[1]), "unlabeled sizes": data.digest(sizes)}
     if scored is not None:
-        splits["labeled"] = {"spec": scored.name, **data.split_references(scored.references, seed)}
+        splits["labeled"] = {"spec": scored.name, **split}
         splits["sha256"]["labeled"] = data.digest(zip(scored.references, scored.scores, strict=True))
-    return Pictures(splits, train, val, scored)
+        records = with_record(records, scored, split, seed, JOINT)
+        splits["sha256"]["labeled images"] = data.digest(records[-1]["images"].items())
+    return Pictures(splits, train, val, scored, records, known)
 
 
 class Streams:

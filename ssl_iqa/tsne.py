@@ -16,6 +16,7 @@ from ssl_iqa import data, probe, protocol, runs, sets, views
 from ssl_iqa.distortions import KADIS, NAMES, NUM_LEVELS
 from ssl_iqa.model import Encoder, load_encoder
 from ssl_iqa.plots import COLORS, GRAY, MARKERS, new_figure
+from ssl_iqa.seen import known_parts
 from ssl_iqa.sets import LabeledSet
 
 if TYPE_CHECKING:  # an extra: what draws imports it
@@ -69,6 +70,8 @@ def read_encoders(spec: str, arch: str | None, seed: int) -> tuple[dict[str, Enc
     places = protocol.parse_encoders(spec, ("random", "imagenet"))
     files = {name: protocol.encoder_file(place, seed) for name, place in places.items()}
     trained = {name: load_encoder(file) for name, file in files.items() if name != file}
+    for name, encoder in trained.items():
+        encoder.seen = protocol.records_of(files[name], encoder)
     arch = arch or next((encoder.arch for encoder in trained.values()), None)
     if arch is None:
         raise ValueError(f"--encoders {spec}: without a RUN among them --arch is wanted")
@@ -118,22 +121,24 @@ def find_photographs(photos: str | None, folders: Sequence[Path]) -> tuple[list[
     return paths, sets.DEMO_REDUCE if set(paths) <= {*sets.demo_sources()} else 1, words
 
 
-def part_of(labeled: LabeledSet, folders: Sequence[Path], part: str | None) -> tuple[list[int], str]:
-    """The pictures of a part of a labeled set, as all those runs divide it that have split the same references.
+def part_of(labeled: LabeledSet, encoders: Sequence[Encoder], part: str | None) -> tuple[list[int], str]:
+    """The pictures of a part of a labeled set that are in it for all those encoders that have seen the set.
 
-    `part` is train, val, test or all; None is test where a run has split the set, else all. Returns the indices and
-    the part's name. Raises ValueError where no run has split the set, or no reference is in this part of all of them.
+    `part` is train, val, test or all; None is test where an encoder has seen the set, else all. What none has seen can
+    be tested. Returns the indices and the part's name. Raises ValueError where no encoder has seen the set, or no
+    reference is in this part of all of them.
     """
-    splits = [split for folder in folders if (split := protocol.split_in(folder, labeled))]
+    splits = [known for encoder in encoders if (known := known_parts(labeled, encoder.seen or ()))]
     part = part or ("test" if splits else "all")
     if part == "all":
         return list(range(len(labeled.paths))), part
     if not splits:
         raise ValueError(f"--part {part}: none of the runs has split {labeled.name}; --part all is wanted")
-    names = set.intersection(*(set(split[part]) for split in splits))
-    if not names:
+    references = enumerate(labeled.references)
+    indices = [i for i, name in references if all(known.get(name, "test") == part for known in splits)]
+    if not indices:
         raise ValueError(f"--part {part}: no reference image is in it in all of the runs; --part all is wanted")
-    return data.part_indices(labeled.references, sorted(names)), part
+    return indices, part
 
 
 def distorted_pictures(photos: str | None, folders: Sequence[Path], size: int, count: int, seed: int) -> Shown:
@@ -148,10 +153,12 @@ def distorted_pictures(photos: str | None, folders: Sequence[Path], size: int, c
     return Shown(words, crops, torch.from_numpy(groups), classes=classes)
 
 
-def scored_pictures(spec: str, folders: Sequence[Path], part: str | None, size: int, count: int, seed: int) -> Shown:
+def scored_pictures(
+    spec: str, encoders: Sequence[Encoder], part: str | None, size: int, count: int, seed: int
+) -> Shown:
     """Figure 3's pictures: the centers of `count` at random of a labeled set's part. Unreadable files are named."""
     labeled = sets.load_labeled(spec)
-    indices, part = part_of(labeled, folders, part)
+    indices, part = part_of(labeled, encoders, part)
     chosen = sorted(np.random.default_rng(seed).permutation(indices)[:count].tolist())
     pictures = views.LabeledPictures(labeled, chosen)
     crops, found = [], []

@@ -43,7 +43,7 @@ def save_model(path: Path, changed: dict[str, Any] | None = None, **settings: ob
     content = {
         "format": "ssl_iqa.model",
         "version": 1,
-        "encoder": encoder_state(encoder),
+        "encoder": encoder_state(encoder) | {"seen": None},  # by an earlier version: `results` say what was seen
         "regressor": regressor.state_dict(),
         "score_range": [0.0, 100.0],
         "settings": SETTINGS | settings,

@@ -24,7 +24,8 @@ import ssl_iqa
 import train_joint
 from ssl_iqa import calibration, cells, data, resampling, runs, sets, views
 from ssl_iqa.model import Encoder, Regressor, encoder_from_state, encoder_state, load_encoder
-from ssl_iqa.protocol import split_of
+from ssl_iqa.protocol import known_to_all, records_of, split_of
+from ssl_iqa.seen import fingerprint, with_record
 
 ARCH = "dct-mlp"
 Arguments = Callable[..., list[str]]
@@ -35,7 +36,7 @@ def encoder_file(tmp_path: Path) -> Path:
     """An encoder that is not the random one of seed 0, its BatchNorm statistics away from the start."""
     encoder = load_encoder("random", ARCH, seed=77)
     encoder(torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
-    runs.save(encoder_state(encoder), tmp_path / "own.pt")
+    runs.save(encoder_state(encoder) | {"seen": None}, tmp_path / "own.pt")  # of an earlier version
     return tmp_path / "own.pt"
 
 
@@ -315,6 +316,11 @@ def test_the_split_of_the_encoders_run_is_used(
 OTHER_SPLIT = {"labeled": {"spec": "demo", "train": ["a"], "val": ["b"], "test": ["c"]}}
 
 
+def split_with(file: str, labeled: sets.LabeledSet, seed: int) -> dict[str, list[str]]:
+    records = records_of(file, load_encoder(file, ARCH))
+    return split_of(labeled, known_to_all({file: records}, labeled), seed)
+
+
 @pytest.mark.parametrize("splits", [None, {}, OTHER_SPLIT])
 def test_without_one_of_the_same_set_the_split_is_the_seeds(
     encoder_file: Path, scored: Path, splits: dict | None
@@ -322,7 +328,7 @@ def test_without_one_of_the_same_set_the_split_is_the_seeds(
     labeled = sets.load_labeled(f"csv:{scored}")
     if splits is not None:
         runs.write_json(splits, encoder_file.parent / "splits.json")
-    assert split_of([str(encoder_file)], labeled, 5) == data.split_references(labeled.references, 5)
+    assert split_with(str(encoder_file), labeled, 5) == data.split_references(labeled.references, 5)
 
 
 def test_the_same_pictures_under_another_name_keep_the_split(encoder_file: Path, scored: Path) -> None:
@@ -330,7 +336,7 @@ def test_the_same_pictures_under_another_name_keep_the_split(encoder_file: Path,
     labeled = sets.load_labeled(f"csv:{scored}")
     split = data.split_references(labeled.references, 9)
     runs.write_json({"labeled": {"spec": "csv:../scored/scores.csv", **split}}, encoder_file.parent / "splits.json")
-    assert split_of([str(encoder_file)], labeled, 0) == split
+    assert split_with(str(encoder_file), labeled, 0) == split
 
 
 def test_named_encoders_take_no_split_from_the_folder(
@@ -340,7 +346,7 @@ def test_named_encoders_take_no_split_from_the_folder(
     labeled = sets.load_labeled(f"csv:{scored}")
     split = data.split_references(labeled.references, 9)
     runs.write_json({"labeled": {"spec": labeled.name, **split}}, tmp_path / "splits.json")
-    assert split_of(["random"], labeled, 0) == data.split_references(labeled.references, 0) != split
+    assert split_with("random", labeled, 0) == data.split_references(labeled.references, 0) != split
 
 
 # --- results ---
@@ -385,7 +391,8 @@ def test_the_numbers_are_those_of_scipy_on_the_saved_networks_predictions(
     assert (results["images"], results["unreadable"], results["seed"]) == (8, 0, 4)
     assert results["settings"]["seed"] == 4 and model["settings"] == results["settings"]
     assert model["score_range"] == list(labeled.score_range)
-    assert json.loads((tmp_path / "config.json").read_text()) == results["settings"]
+    images = [fingerprint(labeled)]
+    assert json.loads((tmp_path / "config.json").read_text()) == results["settings"] | {"images": images}
 
 
 @pytest.mark.parametrize("mode", ["lp", "ft", "lp-ft"])
@@ -534,10 +541,10 @@ def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
 def joint_run(folder: Path, spec: str, seed: int) -> Path:
     """What finetune.py reads of a joint run: an encoder, and the split by which it was trained."""
     folder.mkdir()
-    runs.save(encoder_state(load_encoder("random", ARCH, seed + 50)), folder / "encoder.pt")
+    encoder = load_encoder("random", ARCH, seed + 50)
     labeled = sets.load_labeled(spec)
-    split = data.split_references(labeled.references, seed)
-    runs.write_json({"labeled": {"spec": spec, **split}}, folder / "splits.json")
+    encoder.seen = with_record([], labeled, data.split_references(labeled.references, seed), seed, "joint training")
+    runs.save(encoder_state(encoder), folder / "encoder.pt")
     return folder
 
 
@@ -631,6 +638,9 @@ def test_features_of_a_frozen_encoder_are_computed_once(
     try:
         picture.write_bytes((scored.parent / "9_blur_1.png").read_bytes())
         shutil.rmtree(tmp_path / "run" / "cells")
+        with pytest.raises(SystemExit):
+            finetune.main(finetune_arguments(out=tmp_path / "run", resume=True, **table))
+        (tmp_path / "run" / "config.json").unlink()  # which says what the images were
         finetune.main(finetune_arguments(out=tmp_path / "run", resume=True, **table))
     finally:
         picture.write_bytes(copy_of)
@@ -648,9 +658,11 @@ def test_another_set_is_tested_by_rank(finetune_arguments: Arguments, scored: Pa
     tests = f"csv:{other}"
     finetune.main(finetune_arguments(out=tmp_path / "a", test=tests, epochs=1))
     finetune.main(finetune_arguments(out=tmp_path / "b", test=tests, encoder=seen, arch=None, epochs=1))
-    assert results_of(tmp_path / "a")["tests"][tests]["images"] == 40
+    found = results_of(tmp_path / "a")["tests"][tests]
+    assert (found["images"], found["left_out"]) == (8, 32)  # of which finetuning itself has trained with, or chosen by
     found = results_of(tmp_path / "b")["tests"][tests]
-    assert found["images"] == 8 and set(found) == {"srocc", "srocc_interval", "images"}
+    assert (found["images"], found["left_out"]) == (8, 32)
+    assert set(found) == {"srocc", "srocc_interval", "images", "left_out"}
 
     model = load(tmp_path / "b" / "model.pt")
     encoder = encoder_from_state(model["encoder"], "model.pt").eval()

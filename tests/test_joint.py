@@ -21,6 +21,7 @@ from ssl_iqa import data, probe, report, sets, views
 from ssl_iqa.checkpoint import Progress, Run
 from ssl_iqa.distortions import load_distortions
 from ssl_iqa.model import Networks, load_encoder
+from ssl_iqa.seen import known_parts
 from ssl_iqa.streams import Pictures, Streams, find_pictures
 from tests.conftest import load, log, same, timeless
 from train_joint import joint_step, lr_factor, make_optimizer
@@ -473,13 +474,24 @@ def test_no_picture_of_a_test_reference_is_ever_read(
 
 def test_no_photograph_of_a_test_source_is_in_the_demos_unlabeled_stream() -> None:
     settings = replace(SETTINGS, unlabeled="demo", labeled="demo")
-    splits, train, val, labeled = pictures_of(settings)
+    splits, train, val, labeled, seen, _ = pictures_of(settings)
     sources = sets.demo_sources()
     parts = {name: set(splits["labeled"][name]) for name in ("train", "val", "test")}
     assert {sources[path] for path in train.paths} == parts["train"]
     assert {sources[path] for path in val.paths} == parts["val"]
     assert not parts["test"] & (parts["train"] | parts["val"])
     assert labeled.name == "demo" and train.reduce == val.reduce == 2
+    assert [record["data"] for record in seen] == ["demo"] and seen[0]["references"]["test"] == sorted(parts["test"])
+
+
+def test_the_demos_photographs_are_seen_without_their_labels_too(scored: Path) -> None:
+    for labeled in ("", f"csv:{scored}"):
+        pictures = pictures_of(replace(SETTINGS, unlabeled="demo", labeled=labeled, alpha=1.0))
+        record = pictures.seen[0]
+        known = known_parts(sets.load_labeled("demo"), pictures.seen)
+        sources = sets.demo_sources()
+        assert record["data"] == "demo" and {known[sources[path]] for path in pictures.train.paths} == {"train"}
+        assert len(pictures.seen) == 1 + bool(labeled)
 
 
 def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(

@@ -1,10 +1,14 @@
 """Which encoders, and on which split."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from ssl_iqa import data, protocol, runs, sets
+from ssl_iqa.model import encoder_state, load_encoder
+from ssl_iqa.seen import known_parts, with_record
 
 NAMED = ("imagenet", "random", "brisque")
 
@@ -14,13 +18,9 @@ def labeled(scored: Path) -> sets.LabeledSet:
     return sets.load_labeled(f"csv:{scored}")
 
 
-def joint_run(folder: Path, labeled: sets.LabeledSet, seed: int) -> str:
-    """A folder with an encoder, which is not read, and the split of a seed."""
-    folder.mkdir()
-    (folder / "encoder.pt").touch()
-    split = data.split_references(labeled.references, seed)
-    runs.write_json({"labeled": {"spec": labeled.name, **split}}, folder / "splits.json")
-    return str(folder / "encoder.pt")
+def seen(labeled: sets.LabeledSet, seed: int) -> list[dict]:
+    """The records of an encoder whose joint training split the set by a seed."""
+    return with_record([], labeled, data.split_references(labeled.references, seed), seed, "joint training")
 
 
 def test_encoders_are_names_and_runs() -> None:
@@ -53,38 +53,55 @@ def test_an_encoder_is_a_file_or_a_runs_folder(tmp_path: Path) -> None:
     assert protocol.encoder_file("imagenet", 3) == "imagenet"
 
 
-def test_the_split_is_joint_trainings_where_any_encoder_has_one(labeled: sets.LabeledSet, tmp_path: Path) -> None:
-    file = joint_run(tmp_path / "ssl", labeled, seed=9)
+def test_the_split_is_joint_trainings_where_any_encoder_has_one(labeled: sets.LabeledSet) -> None:
     split = data.split_references(labeled.references, 9)
-    assert protocol.split_of(["random", file], labeled, 0) == split != data.split_references(labeled.references, 0)
-    assert protocol.split_of(["random"], labeled, 0) == data.split_references(labeled.references, 0)
+    known = protocol.known_to_all({"random": [], "ssl.pt": seen(labeled, 9)}, labeled)
+    assert protocol.split_of(labeled, known, 0) == split != data.split_references(labeled.references, 0)
+    assert protocol.known_to_all({"random": []}, labeled) == {}
+    assert protocol.split_of(labeled, {}, 0) == data.split_references(labeled.references, 0)
 
 
-def test_encoders_of_two_splits_are_not_compared(labeled: sets.LabeledSet, tmp_path: Path) -> None:
-    files = [joint_run(tmp_path / name, labeled, seed) for name, seed in (("cl", 1), ("ssl", 2))]
-    with pytest.raises(ValueError, match=r"ssl/encoder.pt: was trained by another split .* than .*cl/encoder.pt"):
-        protocol.split_of(files, labeled, 0)
+def test_encoders_of_two_splits_are_not_compared(labeled: sets.LabeledSet) -> None:
+    records = {"cl/encoder.pt": seen(labeled, 1), "ssl/encoder.pt": seen(labeled, 2)}
+    with pytest.raises(ValueError, match=r"ssl/encoder.pt: was trained by another split .* than cl/encoder.pt"):
+        protocol.known_to_all(records, labeled)
 
 
-def test_the_official_split_is_taken_on_request_only(labeled: sets.LabeledSet, tmp_path: Path) -> None:
-    from dataclasses import replace
-
+def test_the_official_split_is_taken_on_request_only(labeled: sets.LabeledSet) -> None:
     names = sorted(set(labeled.references))
     official = {"train": names[:4], "val": names[4:6], "test": names[6:]}
     published = replace(labeled, official_split=official)
-    assert protocol.split_of(["random"], published, 0, "official") == official
-    assert protocol.split_of(["random"], published, 0) == data.split_references(labeled.references, 0)
+    assert protocol.split_of(published, {}, 0, "official") == official
+    assert protocol.split_of(published, {}, 0) == data.split_references(labeled.references, 0)
     with pytest.raises(ValueError, match="--split official: .* has none"):
-        protocol.split_of(["random"], labeled, 0, "official")
-    file = joint_run(tmp_path / "ssl", labeled, seed=9)
+        protocol.split_of(labeled, {}, 0, "official")
+    known = protocol.known_to_all({"ssl.pt": seen(labeled, 9)}, published)
     with pytest.raises(ValueError, match="another split .* than the official one"):
-        protocol.split_of([file], published, 0, "official")
+        protocol.split_of(published, known, 0, "official")
 
 
-def test_several_splits_take_a_joint_run_each(labeled: sets.LabeledSet, tmp_path: Path) -> None:
-    joint_run(tmp_path / "ssl", labeled, seed=0)
-    joint_run(tmp_path / "ssl-0", labeled, seed=0)
-    seeded = str(tmp_path / "ssl-{seed}")
-    protocol.check_runs({"random": "random", "ssl": seeded}, labeled, 0)
-    with pytest.raises(ValueError, match=r"--splits: .*ssl was trained by one split .*ssl-\{seed\}"):
-        protocol.check_runs({"random": "random", "ssl": str(tmp_path / "ssl")}, labeled, 0)
+def test_several_splits_take_a_joint_run_each(labeled: sets.LabeledSet) -> None:
+    known = known_parts(labeled, seen(labeled, 0))
+    protocol.check_runs("random", labeled, {})
+    protocol.check_runs("runs/ssl-{seed}", labeled, known)
+    with pytest.raises(ValueError, match=r"--splits: runs/ssl was trained by one split .*runs/ssl-\{seed\}"):
+        protocol.check_runs("runs/ssl", labeled, known)
+
+
+@pytest.mark.parametrize("has_splits", [True, False])
+def test_a_file_of_an_earlier_version_has_its_splits_beside_it_or_says_that_it_does_not_know(
+    labeled: sets.LabeledSet, tmp_path: Path, capsys: pytest.CaptureFixture[str], has_splits: bool
+) -> None:
+    state = encoder_state(load_encoder("random", "dct-mlp"))
+    del state["seen"]
+    torch.save(state, tmp_path / "encoder.pt")
+    split = data.split_references(labeled.references, 9)
+    if has_splits:
+        runs.write_json({"labeled": {"spec": labeled.name, **split}}, tmp_path / "splits.json")
+    file = str(tmp_path / "encoder.pt")
+    records = protocol.records_of(file, load_encoder(file))
+    told = capsys.readouterr().err
+    if has_splits:
+        assert protocol.split_of(labeled, known_parts(labeled, records), 0) == split and not told
+    else:
+        assert records == [] and told.startswith(f"warning: {file} does not say") and told.count("\n") == 1

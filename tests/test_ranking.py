@@ -1,7 +1,6 @@
 """Figure 4: pictures in their order, each with its score."""
 
 import csv
-import json
 import re
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from ssl_iqa import figures, quality, ranking, runs
 from ssl_iqa.model import Regressor
-from tests.models import by_hand, save_model
+from tests.models import RESULTS, by_hand, save_model
 
 
 @pytest.fixture
@@ -77,7 +76,7 @@ def test_a_labeled_sets_test_part_has_its_true_scores(
 ) -> None:
     references = [f"reference {i}" for i in range(10)]
     split = {"train": references[3:], "val": references[2:3], "test": references[:2]}
-    (model_file.parent / "results.json").write_text(json.dumps({"split": split}))
+    save_model(model_file, {"results": RESULTS | {"split": split}})
     out = tmp_path / "figure4.webp"
     figures.main(["ranking", str(model_file), "--data", f"csv:{scored}", "-o", str(out), "--count", "5"])
     model = quality.load(model_file)
@@ -117,8 +116,7 @@ def test_large_pictures_are_reduced_to_their_cells(model_file: Path) -> None:
         (["run/model.pt", ".", "--data", "demo"], ("either a FOLDER or --data",)),
         (["run/model.pt", "none"], ("none: no such folder",)),
         (["run/model.pt", "texts"], ("texts: none of its 1 pictures",)),
-        (["run/model.pt", "--data", "demo"], ("results.json: no such file",)),
-        (["other/model.pt", "--data", "demo"], ("results.json: the split of another set, not of demo",)),
+        (["run/model.pt", "--data", "demo"], ("demo: the model has seen nothing of it",)),
         (["run/model.pt", ".", "--count", "0"], ("--count 0", "1 or more")),
         (["run/model.pt", ".", "--columns", "0"], ("--columns 0", "1 or more")),
         (["run/model.pt", ".", "--quality", "101"], ("--quality 101", "1 to 100")),
@@ -139,9 +137,6 @@ def test_bad_input_is_one_line(
     Path("text.pt").write_text("no model")
     Path("texts").mkdir()
     Path("texts/0.png").write_text("no picture")
-    Path("other").mkdir()
-    torch.save(content, "other/model.pt")
-    Path("other/results.json").write_text('{"split": {"train": ["a"], "val": ["b"], "test": ["c"]}}')
     with pytest.raises(SystemExit) as caught:
         figures.main(["ranking", *arguments, "-o", "page.png"])
     error = capsys.readouterr().err.splitlines()

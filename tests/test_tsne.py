@@ -27,7 +27,9 @@ pytest.importorskip("sklearn")
 
 def make_run(folder: Path, splits: dict[str, Any] | None = None, crop: int = 32, seed: int = 1) -> Path:
     folder.mkdir(parents=True)
-    torch.save(encoder_state(load_encoder("random", "dct-mlp", seed=seed)), folder / runs.ENCODER)
+    state = encoder_state(load_encoder("random", "dct-mlp", seed=seed))
+    # with splits.json, which then says it, the file is one of an earlier version
+    torch.save(state | {"seen": [] if splits is None else None}, folder / runs.ENCODER)
     (folder / runs.CONFIG).write_text(json.dumps({"crop": crop}))
     if splits is not None:
         (folder / runs.SPLITS).write_text(json.dumps(splits))
@@ -104,12 +106,14 @@ def test_scored_pictures_are_the_centers_of_a_part_that_all_runs_held_out(
     tmp_path: Path, photographs: Path, scored: Path
 ) -> None:
     spec = f"csv:{scored}"
-    folders = [
+    made = [
         make_run(tmp_path / "a", own_splits(photographs, [1], scored, test=(0, 1, 2))),
         make_run(tmp_path / "b", own_splits(photographs, [1], scored, test=(1, 2, 3))),
         make_run(tmp_path / "c", own_splits(photographs, [1])),  # has not seen the set
     ]
-    shown = tsne.scored_pictures(spec, folders, None, 32, 100, seed=0)
+    named, _ = tsne.read_encoders(",".join(f"{folder.name}={folder}" for folder in made), None, 0)
+    encoders = list(named.values())
+    shown = tsne.scored_pictures(spec, encoders, None, 32, 100, seed=0)
     with open(scored) as file:
         rows = [row for row in csv.DictReader(file) if row["reference"] in ("reference 1", "reference 2")]
     assert len(shown.crops) == len(rows) == 8 and "part test" in shown.words
@@ -118,9 +122,9 @@ def test_scored_pictures_are_the_centers_of_a_part_that_all_runs_held_out(
         np.testing.assert_array_equal(crop.permute(1, 2, 0), pixels[8:40, 16:48])
         assert score == pytest.approx(1 + 9 * (float(row["score"]) - 40) / 30.9)
         assert group == int(row["reference"][-1]) - 1
-    assert len(tsne.scored_pictures(spec, folders, "all", 32, 100, 0).crops) == 40
-    assert len(tsne.scored_pictures(spec, folders[2:], None, 32, 100, 0).crops) == 40
-    few = [tsne.scored_pictures(spec, folders, "all", 32, 9, seed).crops for seed in (0, 0, 1)]
+    assert len(tsne.scored_pictures(spec, encoders, "all", 32, 100, 0).crops) == 40
+    assert len(tsne.scored_pictures(spec, encoders[2:], None, 32, 100, 0).crops) == 40
+    few = [tsne.scored_pictures(spec, encoders, "all", 32, 9, seed).crops for seed in (0, 0, 1)]
     assert len(few[0]) == 9 and torch.equal(few[0], few[1]) and not torch.equal(few[0], few[2])
 
 
