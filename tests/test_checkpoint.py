@@ -286,12 +286,71 @@ def test_a_run_is_not_resumed_with_other_pictures(
     table.write_text(before.replace("70.0,", "69.0,"))
     assert error().endswith("splits.json: the pictures have changed since: the labeled names or scores are others\n")
     table.write_text("\n".join(before.splitlines()[:-4]))
-    assert "labeled train was 6 names, is " in error()
+    assert "labeled val was 2 names, is 1 names" in error()
     table.write_text(before)
     (tmp_path / "photographs" / "new.png").write_bytes((photographs / "0.png").read_bytes())
     assert "unlabeled train was 8, is 9" in (told := error()) and "names or scores" not in told
     (tmp_path / "photographs" / "new.png").rename(tmp_path / "photographs" / "0.png")
     train_joint.main([*arguments, "--resume"])
+
+
+@pytest.mark.parametrize("near_duplicates", ["report", "remove"])
+def test_a_run_goes_on_where_its_images_have_moved(
+    joint_arguments: Arguments,
+    photographs: Path,
+    scored: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    near_duplicates: str,
+) -> None:
+    """Under another spelling, then in another folder, with more epochs: bit for bit as in one go, records included."""
+    shutil.copytree(photographs, tmp_path / "photographs")
+    shutil.copytree(scored.parent, tmp_path / "scored")
+    (tmp_path / "photographs" / "near.png").write_bytes((scored.parent / "3_blur_1.png").read_bytes())
+    places = {"unlabeled": tmp_path / "photographs", "labeled": f"csv:{tmp_path / 'scored' / 'scores.csv'}"}
+    how = {"near_duplicates": near_duplicates}
+    train_joint.main(joint_arguments(out=tmp_path / "whole", epochs=3, **places, **how))
+    train_joint.main(joint_arguments(out=tmp_path / "run", epochs=1, **places, **how))
+    monkeypatch.chdir(tmp_path / "scored")
+    spelled = {"unlabeled": "../photographs/", "labeled": "csv:scores.csv"}
+    train_joint.main(joint_arguments(out=tmp_path / "run", epochs=2, resume=True, **spelled, **how))
+    shutil.move(tmp_path / "photographs", tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    shutil.move(tmp_path / "scored", tmp_path / "elsewhere")
+    moved = {"unlabeled": tmp_path / "moved", "labeled": f"csv:{tmp_path / 'elsewhere' / 'scores.csv'}"}
+    train_joint.main(joint_arguments(out=tmp_path / "run", epochs=3, resume=True, **moved, **how))
+    whole, run = (load(tmp_path / name / "last.pt") for name in ("whole", "run"))
+    assert [record.pop("data") for record in run["encoder"]["seen"]] == [moved["labeled"]]
+    assert whole["encoder"]["seen"][0].pop("data") == places["labeled"]
+    for part in ("encoder", "projector", "regressor", "optimizer", "progress"):
+        assert same(whole[part], run[part])
+
+
+def test_other_images_under_the_names_of_a_run_are_refused(
+    joint_arguments: Arguments, photographs: Path, scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(photographs, tmp_path / "photographs")
+    shutil.copytree(scored.parent, tmp_path / "scored")
+    train_joint.main(joint_arguments(out=tmp_path / "run", epochs=1))
+    places = {"unlabeled": tmp_path / "photographs", "labeled": f"csv:{tmp_path / 'scored' / 'scores.csv'}"}
+    image = tmp_path / "scored" / "3_blur_1.png"
+    for place, told in ((image, "the labeled images are others"), (tmp_path / "photographs/0.png", "unlabeled sizes")):
+        before = place.read_bytes()
+        shutil.copy(photographs / "1.png", place)
+        with pytest.raises(SystemExit) as caught:
+            train_joint.main(joint_arguments(out=tmp_path / "run", epochs=1, resume=True, **places))
+        assert caught.value.code == 2 and told in capsys.readouterr().err
+        place.write_bytes(before)
+
+
+def test_the_epochs_of_a_schedule_that_depends_on_them_stay(
+    joint_arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_joint.main(joint_arguments(out=tmp_path, epochs=1, schedule="linear"))
+    with pytest.raises(SystemExit) as caught:
+        train_joint.main(joint_arguments(out=tmp_path, epochs=2, schedule="linear", resume=True))
+    told = capsys.readouterr().err
+    assert caught.value.code == 2 and "--epochs was 1, is 2; with --schedule linear" in told and told.count("\n") == 1
 
 
 @pytest.mark.parametrize(

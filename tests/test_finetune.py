@@ -615,6 +615,26 @@ def test_tables_that_were_interrupted_go_on_where_they_were(
 
 
 @pytest.mark.usefixtures("few_resamples")
+def test_tables_go_on_where_their_images_have_moved(
+    finetune_arguments: Arguments, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(scored.parent, tmp_path / "scored")
+    table = {"encoder": None, "encoders": "random", "mode": "lp", "epochs": 1, "splits": 2, "out": tmp_path / "run"}
+    finetune.main(finetune_arguments(data=f"csv:{tmp_path / 'scored' / 'scores.csv'}", **table))
+    before = (tmp_path / "run" / "tables.csv").read_text()
+    (tmp_path / "run" / "cells" / "csv" / "random" / "lp" / "split-1" / "results.json").unlink()
+    shutil.move(tmp_path / "scored", tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    finetune.main(finetune_arguments(data="csv:moved/scores.csv", resume=True, **table))
+    rows = [
+        {name: value for name, value in row.items() if name not in ("data", "minutes")}
+        for text in (before, (tmp_path / "run" / "tables.csv").read_text())
+        for row in csv.DictReader(text.splitlines())
+    ]
+    assert rows[:2] == rows[2:] and len(rows) == 4
+
+
+@pytest.mark.usefixtures("few_resamples")
 def test_features_of_a_frozen_encoder_are_computed_once(
     finetune_arguments: Arguments, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder_file: Path
 ) -> None:
