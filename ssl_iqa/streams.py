@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sys
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ssl_iqa import data, sets
+from ssl_iqa import data, distributed, sets
 from ssl_iqa.distortions import DistortionClass
 from ssl_iqa.samplers import InParts, LabeledBatches, UnlabeledBatches
 from ssl_iqa.sets import LabeledSet
@@ -86,7 +88,10 @@ def find_pictures(
             parts = data.split_references(list(sources.values()), seed)
             names = [[path for path in sources if sources[path] in parts[part]] for part in ("train", "val")]
         else:
-            found = data.list_pictures(unlabeled)
+            passed: Counter[str] = Counter()
+            found = data.list_pictures(unlabeled, passed)
+            if passed and distributed.is_main():
+                print(data.passed_over(passed), file=sys.stderr)
             kept = [path for path in found if path not in left_out]
             if left_out and len(kept) < 2:
                 raise ValueError(f"--near-duplicates remove: leaves {len(kept)} of the {len(found)} pictures there")
