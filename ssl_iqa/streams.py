@@ -90,12 +90,12 @@ def find_pictures(
         else:
             passed: Counter[str] = Counter()
             found = data.list_pictures(unlabeled, passed)
-            if passed and distributed.is_main():
-                print(data.passed_over(passed), file=sys.stderr)
             kept = [path for path in found if path not in left_out]
             if left_out and len(kept) < 2:
                 raise ValueError(f"--near-duplicates remove: leaves {len(kept)} of the {len(found)} pictures there")
             names = list(data.split_pictures(kept, seed))
+            if passed and distributed.is_main():
+                print(data.passed_over(passed), file=sys.stderr)
         reduce = sets.DEMO_REDUCE if unlabeled == "demo" else 1
         train, val = (UnlabeledViews(paths, size, reduce, distortions, on_device) for paths in names)
         names = [[*map(os.path.basename, paths)] for paths in names]
