@@ -167,7 +167,7 @@ def _why_unidentified(file: BinaryIO, name: str | os.PathLike[str]) -> str:
         tags.load(file)
         bits, photometric = tags[TiffImagePlugin.BITSPERSAMPLE], tags[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION]
     except Exception:  # no TIFF, or a damaged one
-        return "not an image of a known format"
+        return "not a picture of a known format"
     if 3 in tags.get(TiffImagePlugin.SAMPLEFORMAT, ()):
         return f"a TIFF with {len(bits)} floating-point samples a pixel, which have no fixed range"
     return (

@@ -93,7 +93,7 @@ def test_what_cannot_be_read_is_on_the_page_and_the_exit_code_is_one(
     text = (tmp_path / "page.html").read_text()
     assert code == 1 and err.splitlines()[-1] == "2 could not be read" and ": 3 pictures, " in out
     assert {*Pictures(text).found} == {damaged[3], damaged[4], damaged[5]}
-    assert f"{damaged[0]}: not an image" in text and f"{damaged[1]}: not a readable picture" in text
+    assert f"{damaged[0]}: not a picture" in text and f"{damaged[1]}: not a readable picture" in text
 
 
 @pytest.mark.parametrize(
