@@ -15,7 +15,6 @@ from PIL import Image, ImageFile, PngImagePlugin
 
 from ssl_iqa import data
 from ssl_iqa.data import (
-    HEIF_SUFFIXES,
     UnreadableImage,
     list_pictures,
     part_indices,
@@ -291,7 +290,7 @@ def test_special_file_is_refused_unopened(tmp_path, monkeypatch, kind):
 
 @pytest.mark.parametrize("suffix", ["jfif", "jpe", "gif", "jp2", "j2k", "tga", "ppm", "pnm", "avif", "heic", "heif"])
 def test_kinds_that_people_have_are_listed_and_read(tmp_path, suffix):
-    if f".{suffix}" not in data.PICTURE_SUFFIXES:
+    if f".{suffix}" not in data.PICTURE_SUFFIXES and suffix in ("jp2", "j2k", "avif", "heic", "heif"):
         pytest.skip(f"no {suffix} in this installation")
     color = (200, 60, 60)
     Image.new("RGB", (32, 32), color).save(tmp_path / f"a.{suffix.upper()}")
@@ -422,7 +421,7 @@ def test_what_is_passed_over_is_counted_by_suffix(tmp_path, monkeypatch):
     names = ["a.png", "a.HEIC", "b.heic", "sub/c.heic", "notes.txt", "d.cr2", "e.CR2", "README", ".hidden.txt"]
     for name in names:
         write(tmp_path / name, "")
-    without = tuple(suffix for suffix in data.PICTURE_SUFFIXES if suffix not in HEIF_SUFFIXES)
+    without = tuple(suffix for suffix in data.PICTURE_SUFFIXES if suffix not in data.HEIF_SUFFIXES)
     monkeypatch.setattr(data, "PICTURE_SUFFIXES", without)
     monkeypatch.setattr(data, "HAS_HEIF", False)
     passed = Counter()
