@@ -129,7 +129,7 @@ def _without_png_metadata(file: BinaryIO) -> BinaryIO:
     """
     start = file.read(8)
     file.seek(0)
-    if start != PngImagePlugin._MAGIC:
+    if start != b"\x89PNG\r\n\x1a\n":
         return file
     png = memoryview(file.read())
     kept, place = [png[:8]], 8
@@ -218,7 +218,7 @@ def list_pictures(folder: str | os.PathLike[str], passed: Counter[str] | None = 
     if not os.path.isdir(folder):
         raise NotADirectoryError(f"{folder}: not a folder; a folder of pictures is wanted")
     references = in_any_case(Path(folder), "ref_imgs")
-    root = str(references) if references.is_dir() else os.fspath(folder)
+    root = os.path.join(folder, references.name) if references.is_dir() else os.fspath(folder)
 
     passed = Counter() if passed is None else passed
     pictures = sorted(walk_pictures(root, _stop, passed))
@@ -251,7 +251,7 @@ def passed_over(passed: Counter[str]) -> str:
     hint = "" if HAS_HEIF else f" ({GET_HEIF})"
     counts = [f"{passed[suffix]} {suffix}{hint if suffix in HEIF_SUFFIXES else ''}" for suffix in named]
     others = passed.total() - sum(passed[suffix] for suffix in named)
-    return f"passed over: {', '.join([*counts, *([f'{others} other files'] if others else [])])}"
+    return f"passed over: {', '.join([*counts, *([f'{others} other'] if others else [])])}"
 
 
 def no_pictures(passed: Counter[str]) -> str:

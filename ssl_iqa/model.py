@@ -267,12 +267,12 @@ def torchvision_weights(state: Mapping[str, Any], source: str) -> dict[str, Any]
         if HEADS.match(plain):
             continue
         if not RESNET.match(plain):
-            unknown.append(str(name))
+            unknown.append(name)
         elif plain in weights:
-            raise ValueError(f"{source}: holds two encoders, since {name} is one more {plain}; one is wanted")
+            raise ValueError(f"{source}: must hold one encoder, got {name!r} as one more {plain!r}")
         weights[plain] = tensor
     if unknown or not weights:
-        shown = ", ".join((unknown or [*map(str, state)])[:3])
+        shown = ", ".join(map(repr, (unknown or [*state])[:3]))
         raise ValueError(
             f"{source}: not an encoder of ssl_iqa, nor a torchvision ResNet's state_dict: it holds {shown} and"
             f" {len(state)} names in all; wanted are conv1.weight, bn1.weight, layer1.0.conv1.weight and so on"

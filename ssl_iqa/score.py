@@ -69,9 +69,14 @@ def listed(stream: bytes) -> list[str]:
     """The paths on standard input: a line each, or, where there is a zero byte, each ended by one.
 
     Lines may end as on Windows and begin with a byte-order mark; names that do so themselves need zero bytes.
+    Raises ValueError for damaged UTF-16.
     """
     if stream.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" not in stream:
-        paths = [line.removesuffix(b"\r") for line in data.in_utf8(stream).split(b"\n")]
+        try:
+            lines = data.in_utf8(stream).split(b"\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{STDIN}: the list on standard input must be whole UTF-16, got {error}") from error
+        paths = [line.removesuffix(b"\r") for line in lines]
     else:
         paths = stream.split(b"\0")
     return [os.fsdecode(path) for path in paths if path]

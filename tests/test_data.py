@@ -426,7 +426,7 @@ def test_what_is_passed_over_is_counted_by_suffix(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "HAS_HEIF", False)
     passed = Counter()
     assert list_pictures(tmp_path, passed) == [str(tmp_path / "a.png")]
-    said = "passed over: 3 .heic (pip install 'ssl_iqa[heif]'), 2 .cr2, 1 .txt, 1 other files"
+    said = "passed over: 3 .heic (pip install 'ssl_iqa[heif]'), 2 .cr2, 1 .txt, 1 other"
     assert data.passed_over(passed) == said
     (tmp_path / "a.png").unlink()
     assert error_of(ValueError, list_pictures, tmp_path).endswith(said)
@@ -436,7 +436,7 @@ def test_what_is_passed_over_is_counted_by_suffix(tmp_path, monkeypatch):
 def test_of_many_suffixes_the_most_frequent_are_named():
     passed = Counter({f".s{i}": i for i in range(1, 20)})
     named = ", ".join(f"{i} .s{i}" for i in range(19, 11, -1))
-    assert data.passed_over(passed) == f"passed over: {named}, {sum(range(12))} other files"
+    assert data.passed_over(passed) == f"passed over: {named}, {sum(range(12))} other"
 
 
 def test_folder_that_cannot_be_used_is_named(tmp_path):

@@ -240,14 +240,17 @@ def test_encoder_of_other_projects_gives_torchvisions_features(form: str, plain:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s | {"temperature": torch.ones(1)}, "it holds temperature and 123 names in all; wanted are conv1"),
-        (lambda s: s | prefixed(s, "module.encoder_q."), r"it holds module.encoder_q.conv1.weight, .* 244 names"),
-        (lambda s: s | prefixed(s, "backbone."), "two encoders, since backbone.conv1.weight is one more conv1.weight"),
-        (lambda s: s | {"layer5.0.conv1.weight": torch.ones(1)}, "it holds layer5.0.conv1.weight and 123 names"),
+        (lambda s: s | {"temperature": torch.ones(1)}, "it holds .temperature. and 123 names in all; wanted are conv1"),
+        (lambda s: s | prefixed(s, "module.encoder_q."), r"it holds .module.encoder_q.conv1.weight., .* 244 names"),
+        (lambda s: s | prefixed(s, "backbone."), "one encoder, got .backbone.conv1.weight. as one more .conv1.weight."),
+        (lambda s: s | {"layer5.0.conv1.weight": torch.ones(1)}, "it holds .layer5.0.conv1.weight. and 123 names"),
         (lambda s: s | {"layer4.9.conv1.weight": torch.ones(1)}, "1 weights do not fit, .*layer4.9.conv1.weight"),
         (lambda s: {name: w for name, w in s.items() if name != "bn1.weight"}, "the first 'bn1.weight' is missing"),
-        (lambda s: s | {"10.weight": torch.ones(1)}, "it holds 10.weight and 123 names"),
-        (lambda s: {name: w for name, w in s.items() if name.startswith("fc.")}, "it holds fc.weight, fc.bias and 2"),
+        (lambda s: s | {"10.weight": torch.ones(1)}, "it holds .10.weight. and 123 names"),
+        (
+            lambda s: {name: w for name, w in s.items() if name.startswith("fc.")},
+            "it holds .fc.weight., .fc.bias. and 2",
+        ),
         (lambda s: s | {7: torch.ones(1)}, "it holds 7 and 123 names"),
         (lambda s: s | {"conv1.weight": "text"}, "the first 'conv1.weight' is .'no tensor'."),
     ],

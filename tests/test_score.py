@@ -184,6 +184,8 @@ def test_a_list_as_windows_writes_it_in_utf16() -> None:
         text = "\r\n".join(["", *names, ""])
         mark = "" if encoding == "utf-16" else "\ufeff"  # Python writes that of utf-16 itself
         assert score.listed((mark + text).encode(encoding)) == names
+    with pytest.raises(ValueError, match="-: the list on standard input must be whole UTF-16"):
+        score.listed("a.png".encode("utf-16")[:-1])
 
 
 def test_other_files_of_a_folder_are_counted_once_by_suffix(
@@ -197,7 +199,7 @@ def test_other_files_of_a_folder_are_counted_once_by_suffix(
         (folder / name).touch()
     out, err, code = printed(model_file, folder, folder / "sub", folder / "a.png", "--csv")
     assert len(out.splitlines()) == 5 and code == 0  # a.png and b.JFIF twice
-    assert err == "passed over: 3 .txt, 2 .xmp, 2 other files\n"
+    assert err == "passed over: 3 .txt, 2 .xmp, 2 other\n"
     out, err, code = printed(model_file, folder / "sub", "--json")
     assert err == "passed over: 1 .txt, 1 .xmp\n" and code == 0
     (folder / "sub" / "b.JFIF").unlink()
