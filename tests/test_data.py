@@ -180,6 +180,31 @@ def test_jpeg_with_exif_orientation_is_upright(tmp_path, orientation, corner):
     assert tuple(corner) in {tuple(place) for place in dark.tolist()} and len(dark) == 64
 
 
+@pytest.mark.parametrize("suffix", ["avif", "heic"])
+@pytest.mark.parametrize(
+    ("orientation", "is_low", "is_right"), [(2, False, True), (3, True, True), (6, False, True), (8, True, False)]
+)
+def test_orientation_of_what_phones_write_is_applied_once(tmp_path, orientation, is_low, is_right, suffix):
+    """The container itself says how to turn the image (irot, imir), and EXIF may say so again."""
+    if f".{suffix}" not in data.PICTURE_SUFFIXES:
+        pytest.skip(f"no {suffix} in this installation")
+    image = Image.new("RGB", (64, 32), "white")
+    image.paste("black", (0, 0, 32, 16))  # the stored top left
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "heic":
+        heif = data.pillow_heif.from_pillow(image)
+        heif.info["exif"] = exif.tobytes()
+        heif.save(path)
+    else:
+        image.save(path, exif=exif)
+    upright = read_image(path)
+    assert upright.shape == ((3, 64, 32) if orientation > 4 else (3, 32, 64))
+    middle = (upright.float().mean(0) < 128).nonzero().float().mean(0)
+    assert (middle > torch.tensor(upright.shape[1:]) / 2).tolist() == [is_low, is_right]
+
+
 def test_picture_with_broken_exif_is_read_as_stored(tmp_path):
     Image.new("RGB", (16, 8), RED).save(tmp_path / "a.png", exif=b"Exif\0\0no TIFF header")
     assert pixels(tmp_path / "a.png") == [[RED] * 16] * 8
