@@ -25,6 +25,7 @@ setup(
     extras_require={
         "imgaug": ["imaug>=0.4.3"],
         "sets": ["openpyxl>=3.1"],
+        "heif": ["pillow-heif>=0.22"],
         "shards": ["webdataset>=1.0"],
         "figures": ["matplotlib>=3.7", "scikit-learn>=1.2"],
         "baselines": ["scikit-learn>=1.2"],
@@ -39,8 +40,8 @@ setup(
                 "pytorch-metric-learning>=2.3",
                 "timm>=1.0",
             ),
-            *("imagehash>=4.3", "imaug>=0.4.3", "openpyxl>=3.1", "webdataset>=1.0", "matplotlib>=3.7"),
-            *("piq>=0.8", "scikit-learn>=1.2", "tensorboard>=2.12", "selenium>=4.20", "ruff>=0.6"),
+            *("imagehash>=4.3", "imaug>=0.4.3", "openpyxl>=3.1", "pillow-heif>=0.22", "webdataset>=1.0"),
+            *("matplotlib>=3.7", "piq>=0.8", "scikit-learn>=1.2", "tensorboard>=2.12", "selenium>=4.20", "ruff>=0.6"),
             *("onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "safetensors>=0.4.3"),
         ],
     },

@@ -12,6 +12,7 @@ The hash is pHash (Zauner 2010): 64 bits, the signs of a small gray picture's lo
 import argparse
 import csv
 import io
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -232,7 +233,10 @@ def main(arguments: list[str] | None = None) -> None:
         if is_shards(args.unlabeled):
             paths = [shard.path for shard in list_shards(args.unlabeled, args.workers)]
         else:
-            paths = data.list_pictures(args.unlabeled)
+            passed: Counter[str] = Counter()
+            paths = data.list_pictures(args.unlabeled, passed)
+            if passed:
+                print(data.passed_over(passed), file=sys.stderr)
         report, pairs = search(paths, references, args.threshold, args.workers)
         views.name_skipped(report["unreadable"], set())
         print(lines(report))

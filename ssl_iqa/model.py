@@ -1,5 +1,6 @@
 """The three networks of Section 3: encoder f (Eqs. 1-2), projector g (Eqs. 3-4) and regressor h (Eq. 6)."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPException
@@ -17,6 +18,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 ENCODER_FORMAT = "ssl_iqa.encoder"
 ENCODER_VERSION = 1
+
+# Where other projects' files keep the weights, what they write before a weight's name, and their heads, which f is
+# without. PREFIX is stripped as often as it matches: torch's DistributedDataParallel and compile add one each.
+NESTS = ("encoder", "state_dict", "model", "net", "backbone")
+PREFIX = re.compile(r"((module|_orig_mod|model|net|encoder|backbone)\.)*")
+HEADS = re.compile(r"(fc|head|classifier|projector|projection_head|predictor|prototypes|linear|regressor)\.")
+RESNET = re.compile(r"(conv1|bn1|layer[1-4])\.")
+CHILDREN = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool", "fc")  # a ResNet's
 
 
 class Encoder(nn.Module):
@@ -174,7 +183,7 @@ def load_encoder(spec: str | Path, arch: str | None = None, seed: int = 0) -> En
     Args:
         spec: "imagenet", torchvision's IMAGENET1K_V1 weights of `arch`, downloaded to torch's hub folder (`TORCH_HOME`)
             if they are not there; "random"; or a file with an `encoder_state`, with a checkpoint that holds one under
-            "encoder", or with a plain torchvision state_dict of `arch`.
+            "encoder", or with a torchvision state_dict of `arch`, as others write it too: see `torchvision_weights`.
         arch: one of `ARCHS`. None takes that of the file, which a plain state_dict does not name.
         seed: of "random" only: the same seed gives the same weights, and no global random state changes.
 
@@ -193,15 +202,16 @@ def load_encoder(spec: str | Path, arch: str | None = None, seed: int = 0) -> En
 
     path = _imagenet_file(arch) if spec == "imagenet" else Path(spec)
     content = _read(path)
-    if isinstance(content, Mapping) and "conv1.weight" in content:
+    for _ in NESTS:  # one in another, at most so deep
+        if isinstance(content, Mapping) and content.get("format") != ENCODER_FORMAT:
+            content = next((content[name] for name in NESTS if isinstance(content.get(name), Mapping)), content)
+    if isinstance(content, Mapping) and any(isinstance(value, Tensor) for value in content.values()):
+        weights = torchvision_weights(content, source=str(path))
         if arch is None:
             raise ValueError(f"{path}: a plain torchvision state_dict does not name its arch, give it")
         encoder = Encoder(arch)
-        weights = {name: tensor for name, tensor in content.items() if name not in ("fc.weight", "fc.bias")}
         copy_weights(encoder.network, weights, source=f"{path} as {arch}")
         return encoder
-    if isinstance(content, Mapping) and "encoder" in content:
-        content = content["encoder"]
     encoder = encoder_from_state(content, source=str(path))
     if arch not in (None, encoder.arch):
         raise ValueError(f"{path}: holds a {encoder.arch} encoder, wanted {arch}")
@@ -252,6 +262,36 @@ def _is_record(record: Any) -> bool:
         return False
     parts = (record.get(name) for name in ("references", "images"))
     return all(isinstance(part, Mapping) and all(isinstance(v, list) for v in part.values()) for part in parts)
+
+
+def torchvision_weights(state: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The weights of a ResNet by torchvision's names, of a state_dict that others have written.
+
+    Wrappers' prefixes (PREFIX) are stripped and heads (HEADS) left out. Numbers in place of names are those of an
+    nn.Sequential of a ResNet's children, as in CONTRIQUE's files: encoder.4.0.conv1.weight is layer1.0.conv1.weight.
+
+    Raises ValueError, its message starting with `source`, for a name that is none of these, and for two that are one.
+    """
+    weights, unknown = {}, []
+    for name, tensor in state.items():
+        plain = PREFIX.sub("", str(name), count=1)
+        number, dot, rest = plain.partition(".")
+        if number.isdecimal() and int(number) < len(CHILDREN):
+            plain = CHILDREN[int(number)] + dot + rest
+        if HEADS.match(plain):
+            continue
+        if not RESNET.match(plain):
+            unknown.append(name)
+        elif plain in weights:
+            raise ValueError(f"{source}: must hold one encoder, got {name!r} as one more {plain!r}")
+        weights[plain] = tensor
+    if unknown or not weights:
+        shown = ", ".join(map(repr, (unknown or [*state])[:3]))
+        raise ValueError(
+            f"{source}: not an encoder of ssl_iqa, nor a torchvision ResNet's state_dict: it holds {shown} and"
+            f" {len(state)} names in all; wanted are conv1.weight, bn1.weight, layer1.0.conv1.weight and so on"
+        )
+    return weights
 
 
 def copy_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

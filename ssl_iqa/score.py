@@ -11,12 +11,14 @@ cannot be read are named at the end; the exit code is then 1.
 """
 
 import argparse
+import codecs
 import csv
 import io
 import json
 import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -54,15 +56,30 @@ class Explained(NamedTuple):
     map: str
 
 
-def find_pictures(paths: Iterable[str], failed: Callable[[OSError], object]) -> Iterator[str]:
-    """The files among `paths`, and the pictures in the folders among them; `failed` gets a folder's errors."""
+def find_pictures(paths: Iterable[str], failed: Callable[[OSError], object], passed: Counter[str]) -> Iterator[str]:
+    """The files among `paths`, and the pictures in the folders among them; `failed` gets a folder's errors.
+
+    `passed` counts the other files in these folders by suffix.
+    """
     for path in paths:
-        yield from data.walk_pictures(path, failed) if os.path.isdir(path) else [path]
+        yield from data.walk_pictures(path, failed, passed) if os.path.isdir(path) else [path]
 
 
 def listed(stream: bytes) -> list[str]:
-    """The paths on standard input: a line each, or, where there is a zero byte, each ended by one."""
-    return [os.fsdecode(path) for path in stream.split(b"\0" if b"\0" in stream else b"\n") if path]
+    """The paths on standard input: a line each, or, where there is a zero byte, each ended by one.
+
+    Lines may end as on Windows and begin with a byte-order mark; names that do so themselves need zero bytes.
+    Raises ValueError for damaged UTF-16.
+    """
+    if stream.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" not in stream:
+        try:
+            lines = data.in_utf8(stream).split(b"\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{STDIN}: the list on standard input must be whole UTF-16, got {error}") from error
+        paths = [line.removesuffix(b"\r") for line in lines]
+    else:
+        paths = stream.split(b"\0")
+    return [os.fsdecode(path) for path in paths if path]
 
 
 def score_all(
@@ -166,13 +183,15 @@ def prepare(args: argparse.Namespace) -> quality.QualityModel:
 def pictures_in(given: Iterable[str], failures: list[Exception]) -> list[str]:
     """All files, with those on standard input for `-`; `failures` gets the folders' errors.
 
-    Raises ValueError where there are no pictures.
+    Says what is passed over in the folders. Raises ValueError where there are no pictures.
     """
     names = [name for path in given for name in (listed(sys.stdin.buffer.read()) if path == STDIN else [path])]
-    paths = list(find_pictures(names, failures.append))
+    passed: Counter[str] = Counter()
+    paths = list(find_pictures(names, failures.append, passed))
     if not paths and not failures:
-        suffixes = " ".join(data.PICTURE_SUFFIXES)
-        raise ValueError(f"{' '.join(names)}: no pictures; wanted are files ending in {suffixes}")
+        raise ValueError(f"{' '.join(names)}: {data.no_pictures(passed)}")
+    if passed:
+        print(data.passed_over(passed), file=sys.stderr)
     return paths
 
 

@@ -6,6 +6,7 @@ from a fixed scale, whichever pictures are there. Nothing is clipped: a score of
 """
 
 import csv
+import io
 import math
 import os
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
+from ssl_iqa.data import in_any_case, in_utf8
 from ssl_iqa.distortions import DISTORTIONS
 
 DEMO_FOLDER = Path(__file__).parent / "demo_photos"
@@ -101,8 +103,9 @@ def load_labeled(spec: str) -> LabeledSet:
     - `spaq:DIR`: `MOS and Image attribute scores.xlsx`, in `Annotations/` or in DIR, and `TestImage/`. The score is
       `MOS`, 0 to 100, higher is better. Needs the extra `[sets]`.
     - `csv:FILE`: own scores, higher is better, in the columns `image` (a path from the file's folder) and `score`;
-      optional are `reference` and `distortion`, where a cell may be empty. The file's lowest score becomes 1 and its
-      highest 10, whichever part they fall into.
+      optional are `reference` and `distortion`, where a cell may be empty. Commas, semicolons or tabs separate
+      them. An image without a reference is its own, one for all rows of the same file. The lowest score of all becomes
+      1 and the highest 10, whichever part they fall into.
 
     Raises ValueError for an unknown spec, for a file whose content is not as said and where an extra is missing,
     FileNotFoundError for files that are missing; each names the file, and the place in it where there is one.
@@ -118,9 +121,9 @@ def load_labeled(spec: str) -> LabeledSet:
 
 
 def _load_kadid(spec: str, folder: Path) -> LabeledSet:
-    table = folder / "dmos.csv"
+    table = in_any_case(folder, "dmos.csv")
     rows = _read_csv(table, ("dist_img", "ref_img", "dmos"))
-    images = _folder(folder / "images", "KADID-10k")
+    images = _folder(folder, "images", "KADID-10k")
 
     types, levels = [], []
     for place, row in rows:
@@ -136,7 +139,7 @@ def _load_kadid(spec: str, folder: Path) -> LabeledSet:
     names = list(DISTORTIONS)
     return LabeledSet(
         name=spec,
-        paths=_picture_paths(table, rows, [images / row["dist_img"] for _, row in rows]),
+        paths=_picture_paths(table, rows, _in_any_case([images], [row["dist_img"] for _, row in rows])),
         scores=_scores(table, rows, "dmos", 1, 5),
         score_range=(1, 5),
         references=[row["ref_img"] for _, row in rows],
@@ -147,7 +150,7 @@ def _load_kadid(spec: str, folder: Path) -> LabeledSet:
 
 def _load_koniq(spec: str, folder: Path) -> LabeledSet:
     names = ("koniq10k_scores_and_distributions.csv", "koniq10k_scores.csv", "koniq10k_distributions_sets.csv")
-    tables = [folder / name for name in names]
+    tables = [in_any_case(folder, name) for name in names]
     table = next((table for table in tables if table.exists()), None)
     if table is None:
         raise FileNotFoundError(
@@ -160,15 +163,15 @@ def _load_koniq(spec: str, folder: Path) -> LabeledSet:
     if column not in rows[0][1]:
         raise ValueError(f"{table}, line 1: no column MOS_zscore or MOS; its columns are {', '.join(rows[0][1])}")
 
-    images = folder / "512x384"
+    images = in_any_case(folder, "512x384")
     if not images.is_dir():
-        images = folder / "1024x768"
+        images = in_any_case(folder, "1024x768")
     if not images.is_dir():
         raise FileNotFoundError(f"{folder}: no folder 512x384 or 1024x768 in it; KonIQ-10k's pictures are wanted there")
     references = [row["image_name"] for _, row in rows]
     return LabeledSet(
         name=spec,
-        paths=_picture_paths(table, rows, [images / name for name in references]),
+        paths=_picture_paths(table, rows, _in_any_case([images], references)),
         scores=_scores(table, rows, column, low, high),
         score_range=(low, high),
         references=references,
@@ -195,7 +198,7 @@ def _koniq_split(table: Path, references: list[str]) -> dict[str, list[str]]:
 
 
 def _load_tid2013(spec: str, folder: Path) -> LabeledSet:
-    table = _file(folder / "mos_with_names.txt", "TID2013")
+    table = _file(folder, "mos_with_names.txt", "TID2013")
     rows, references, types, levels = [], [], [], []
     for line, text in enumerate(table.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         if not text.strip():
@@ -212,10 +215,10 @@ def _load_tid2013(spec: str, folder: Path) -> LabeledSet:
         levels.append(int(match[5]))
     if not rows:
         raise ValueError(f"{table}: no rows; wanted is one for each picture")
-    images = _folder(folder / "distorted_images", "TID2013")
+    images = _folder(folder, "distorted_images", "TID2013")
     return LabeledSet(
         name=spec,
-        paths=_picture_paths(table, rows, _in_any_case(images, [row["picture"] for _, row in rows])),
+        paths=_picture_paths(table, rows, _in_any_case([images], [row["picture"] for _, row in rows])),
         scores=_scores(table, rows, "MOS", 0, 9),
         score_range=(0, 9),
         references=references,
@@ -225,10 +228,13 @@ def _load_tid2013(spec: str, folder: Path) -> LabeledSet:
 
 
 def _load_live(spec: str, folder: Path) -> LabeledSet:
-    table = _file(folder / "dmos_realigned.mat", "LIVE")
+    table = _file(folder, "dmos_realigned.mat", "LIVE")
     dmos, is_reference = _read_mat(table, "dmos_new"), _read_mat(table, "orgs")
-    references = _read_mat(_file(folder / "refnames_all.mat", "LIVE"), "refnames_all")
-    pictures = [(f"{kind}/img{i}.bmp", kind) for kind in LIVE_FOLDERS for i in range(1, LIVE_FOLDERS[kind][1] + 1)]
+    references = _read_mat(_file(folder, "refnames_all.mat", "LIVE"), "refnames_all")
+    pictures = []
+    for kind, (_, number) in LIVE_FOLDERS.items():
+        names = [f"img{i}.bmp" for i in range(1, number + 1)]
+        pictures += [(path, kind) for path in _in_any_case([in_any_case(folder, kind)], names)]
     if not len(dmos) == len(is_reference) == len(references) == len(pictures):
         counts = f"{len(dmos)} scores, {len(is_reference)} orgs and {len(references)} names of references"
         raise ValueError(f"{table}: {counts}; LIVE's release 2 has {len(pictures)} of each")
@@ -236,7 +242,7 @@ def _load_live(spec: str, folder: Path) -> LabeledSet:
     rows = [(f"entry {i + 1}", {"dmos_new": str(dmos[i])}) for i in kept]
     return LabeledSet(
         name=spec,
-        paths=_picture_paths(table, rows, [folder / pictures[i][0] for i in kept]),
+        paths=_picture_paths(table, rows, [pictures[i][0] for i in kept]),
         scores=_scores(table, rows, "dmos_new", 112, -3),
         score_range=(112, -3),
         references=[str(references[i]) for i in kept],
@@ -245,7 +251,7 @@ def _load_live(spec: str, folder: Path) -> LabeledSet:
 
 
 def _load_csiq(spec: str, folder: Path) -> LabeledSet:
-    table = _file(folder / "csiq.DMOS.xlsx", "CSIQ")
+    table = _file(folder, "csiq.DMOS.xlsx", "CSIQ")
     rows = _read_sheet(table, "all_by_image", ("image", "dst_type", "dst_lev", "dmos"))
     for place, row in rows:
         if row["dst_type"] not in CSIQ_TYPES or row["dst_lev"] not in tuple("12345"):
@@ -253,10 +259,11 @@ def _load_csiq(spec: str, folder: Path) -> LabeledSet:
                 f"{table}, {place}: {row['dst_type']!r} at level {row['dst_lev']!r} is no distortion of CSIQ; wanted is"
                 f" {', '.join(CSIQ_TYPES)} at 1 to {LEVELS}"
             )
+    images = _folder(folder, "dst_imgs", "CSIQ")
     names = [f"{row['image']}.{CSIQ_TYPES[row['dst_type']][1]}.{row['dst_lev']}.png" for _, row in rows]
     return LabeledSet(
         name=spec,
-        paths=_picture_paths(table, rows, _in_any_case(_folder(folder / "dst_imgs", "CSIQ"), names)),
+        paths=_picture_paths(table, rows, _in_any_case([images, *images.iterdir()], names)),
         scores=_scores(table, rows, "dmos", 1, 0),
         score_range=(1, 0),
         references=[f"{row['image']}.png" for _, row in rows],
@@ -266,18 +273,18 @@ def _load_csiq(spec: str, folder: Path) -> LabeledSet:
 
 
 def _load_clive(spec: str, folder: Path) -> LabeledSet:
-    table = _file(folder / "Data" / "AllMOS_release.mat", "LIVE In the Wild")
-    names_table = _file(folder / "Data" / "AllImages_release.mat", "LIVE In the Wild")
+    table = _file(in_any_case(folder, "Data"), "AllMOS_release.mat", "LIVE In the Wild")
+    names_table = _file(in_any_case(folder, "Data"), "AllImages_release.mat", "LIVE In the Wild")
     mos, names = _read_mat(table, "AllMOS_release"), _read_mat(names_table, "AllImages_release")
     if len(mos) != len(names) or len(mos) <= CLIVE_PRACTICE:
         wanted = f"as many of each are wanted, and more than the {CLIVE_PRACTICE} for practice"
         raise ValueError(f"{table}: {len(mos)} scores of {len(names)} pictures; {wanted}")
     rows = [(f"entry {i + 1}", {"MOS": str(mos[i])}) for i in range(CLIVE_PRACTICE, len(mos))]
     names = [str(name) for name in names[CLIVE_PRACTICE:]]
-    images = _folder(folder / "Images", "LIVE In the Wild")
+    images = _folder(folder, "Images", "LIVE In the Wild")
     return LabeledSet(
         name=spec,
-        paths=_picture_paths(table, rows, [images / name for name in names]),
+        paths=_picture_paths(table, rows, _in_any_case([images], names)),
         scores=_scores(table, rows, "MOS", 0, 100),
         score_range=(0, 100),
         references=names,
@@ -286,13 +293,14 @@ def _load_clive(spec: str, folder: Path) -> LabeledSet:
 
 def _load_spaq(spec: str, folder: Path) -> LabeledSet:
     name = "MOS and Image attribute scores.xlsx"
-    table = folder / "Annotations" / name
-    table = table if table.exists() or not (folder / name).exists() else folder / name
-    rows = _read_sheet(_file(table, "SPAQ"), None, ("Image name", "MOS"))
-    images = _folder(folder / "TestImage", "SPAQ")
+    annotations = in_any_case(folder, "Annotations")
+    is_beside = in_any_case(folder, name).is_file() and not in_any_case(annotations, name).is_file()
+    table = _file(folder if is_beside else annotations, name, "SPAQ")
+    rows = _read_sheet(table, None, ("Image name", "MOS"))
+    images = _folder(folder, "TestImage", "SPAQ")
     return LabeledSet(
         name=spec,
-        paths=_picture_paths(table, rows, [images / row["Image name"] for _, row in rows]),
+        paths=_picture_paths(table, rows, _in_any_case([images], [row["Image name"] for _, row in rows])),
         scores=_scores(table, rows, "MOS", 0, 100),
         score_range=(0, 100),
         references=[row["Image name"] for _, row in rows],
@@ -305,14 +313,36 @@ def _load_csv(spec: str, table: Path) -> LabeledSet:
     low, high = min(own), max(own)
     if low == high:
         raise ValueError(f"{table}: every score is {low:g}; wanted are scores that differ")
+    paths = _picture_paths(table, rows, [table.parent / row["image"] for _, row in rows])
     return LabeledSet(
         name=spec,
-        paths=_picture_paths(table, rows, [table.parent / row["image"] for _, row in rows]),
+        paths=paths,
         scores=_scores(table, rows, "score", low, high),
         score_range=(low, high),
-        references=[row.get("reference") or row["image"] for _, row in rows],
+        references=_own_references(table, rows, paths),
         distortions=[row["distortion"] for _, row in rows] if "distortion" in rows[0][1] else None,
     )
+
+
+def _own_references(table: Path, rows: Rows, paths: Sequence[str]) -> list[str]:
+    """An own set's references: the column's, or else the image itself, which is one however its rows name the file.
+
+    A file is told by its number on the disk: neither ./ nor a link nor another case makes it two references, one in
+    the training and one in the test part. Raises ValueError for a file that the column gives two.
+    """
+    files = [(status.st_dev, status.st_ino) for status in map(os.stat, paths)]
+    named: dict[tuple[int, int], str] = {}
+    given: dict[tuple[int, int], str] = {}
+    for file, (place, row) in zip(files, rows, strict=True):
+        name = os.path.normpath(row["image"])
+        named[file] = min(name, named.get(file, name))  # whatever the order of the rows
+        reference = row.get("reference") or given.get(file)
+        if reference and given.setdefault(file, reference) != reference:
+            raise ValueError(
+                f"{table}, {place}: the reference of {row['image']} must be that of the same file above,"
+                f" {given[file]!r}, got {reference!r}"
+            )
+    return [given.get(file) or named[file] for file in files]
 
 
 def _load_demo() -> LabeledSet:
@@ -356,45 +386,69 @@ LOADERS: dict[str, Callable[[str, Path], LabeledSet]] = {
 SPECS = f"demo, {', '.join(f'{kind}:DIR' for kind in LOADERS if kind != 'csv')} or csv:FILE"
 
 
-def _file(path: Path, of: str) -> Path:
+def _file(folder: Path, name: str, of: str) -> Path:
+    path = in_any_case(folder, name)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; it is wanted as in the published {of}")
     return path
 
 
-def _folder(path: Path, of: str) -> Path:
+def _folder(folder: Path, name: str, of: str) -> Path:
+    path = in_any_case(folder, name)
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such folder; {of}'s pictures are wanted in it")
     return path
 
 
 def _read_csv(table: Path, columns: Sequence[str]) -> Rows:
-    """A CSV file's rows; blank lines are left out. Each of `columns` is there, and each row has all cells."""
+    """A CSV file's rows; blank lines are left out. Each of `columns` is there, and each row has all cells.
+
+    Cells are separated by commas, semicolons or tabs, whichever give the header these columns. Where it is not commas,
+    a column of numbers may have decimal commas, as spreadsheets write them in much of Europe.
+    """
     if not table.exists():
         raise FileNotFoundError(f"{table}: no such file; wanted is a CSV file with columns {', '.join(columns)}")
     rows = []
-    with open(table, encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
-        try:
-            header = [cell.strip() for cell in next(reader, [])]
-            for column in columns:
-                if header.count(column) != 1:
-                    raise ValueError(
-                        f"{table}, line 1: {header.count(column)} columns are called {column}, wanted is one;"
-                        f" the header is {','.join(header) or 'empty'}"
-                    )
-            for cells in reader:
-                if cells and len(cells) != len(header):
-                    raise ValueError(
-                        f"{table}, line {reader.line_num}: {len(cells)} cells, wanted are the header's {len(header)}"
-                    )
-                if cells:
-                    rows.append((f"line {reader.line_num}", dict(zip(header, map(str.strip, cells), strict=True))))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{table}: not a CSV file in UTF-8 ({error})") from error
+    try:
+        text = in_utf8(table.read_bytes()).decode("utf-8")
+        separator = _separator(text, columns)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        header = [cell.strip() for cell in next(reader, [])]
+        for column in columns:
+            if header.count(column) != 1:
+                raise ValueError(
+                    f"{table}, line 1: {header.count(column)} columns are called {column}, wanted is one;"
+                    f" the header is {separator.join(header) or 'empty'}"
+                )
+        for cells in reader:
+            if cells and len(cells) != len(header):
+                raise ValueError(
+                    f"{table}, line {reader.line_num}: {len(cells)} cells, wanted are the header's {len(header)}"
+                )
+            if cells:
+                rows.append((f"line {reader.line_num}", dict(zip(header, map(str.strip, cells), strict=True))))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{table}: not a CSV file in UTF-8 ({error})") from error
     if not rows:
         raise ValueError(f"{table}: no rows below the header; wanted is one for each picture")
-    return rows
+    return rows if separator == "," else _with_decimal_points(rows)
+
+
+def _separator(text: str, columns: Sequence[str]) -> str:
+    """The one of , ; and tab by which a table's header has most of `columns`; the comma, where they are equal."""
+
+    def named(separator: str) -> int:
+        header = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
+        return len({cell.strip() for cell in header} & set(columns))
+
+    return max(",;\t", key=named)
+
+
+def _with_decimal_points(rows: Rows) -> Rows:
+    """Decimal commas become points in the columns that hold nothing but whole numbers and numbers with such a comma."""
+    number = re.compile(r"([+-]?\d+(,\d+)?)?")
+    decimal = [name for name in rows[0][1] if all(number.fullmatch(row[name]) for _, row in rows)]
+    return [(place, row | {name: row[name].replace(",", ".") for name in decimal}) for place, row in rows]
 
 
 def _read_sheet(table: Path, sheet: str | None, columns: Sequence[str]) -> Rows:
@@ -437,12 +491,13 @@ def _read_mat(table: Path, variable: str) -> list:
     return np.atleast_1d(content[variable]).ravel().tolist()
 
 
-def _in_any_case(folder: Path, names: Sequence[str]) -> list[Path]:
-    """Where pictures are in a folder or below it, whatever the case of their names; one that is not there as named."""
-    found = {}
-    for parent, _, files in os.walk(folder):
-        found |= {name.lower(): Path(parent) / name for name in files}
-    return [found.get(name.lower(), folder / name) for name in names]
+def _in_any_case(folders: Sequence[Path], names: Sequence[str]) -> list[Path]:
+    """Where pictures are in folders, as they are named or in another case; one that is not there as in the first."""
+    paths = [folders[0] / name for name in names]
+    if all(path.is_file() for path in paths):
+        return paths
+    found = {path.name.lower(): path for folder in folders if folder.is_dir() for path in folder.iterdir()}
+    return [path if path.is_file() else found.get(path.name.lower(), path) for path in paths]
 
 
 def _picture_paths(table: Path, rows: Rows, paths: Sequence[Path]) -> list[str]:

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ssl_iqa import runs
-from ssl_iqa.data import PICTURE_SUFFIXES, UnreadableImage, decode_image, split_pictures
+from ssl_iqa.data import PICTURE_SUFFIXES, UnreadableImage, decode_image, refuse_special_file, split_pictures
 from ssl_iqa.distortions import KADIS, DistortionClass
 from ssl_iqa.samplers import draw_classes, part_of
 from ssl_iqa.views import Draw, UnlabeledViews, first_readable
@@ -85,6 +85,7 @@ def list_shards(spec: str, workers: int = 0) -> list[Shard]:
 def count_pictures(path: str) -> Shard:
     """From the headers alone; what is between them is passed over."""
     sizes = []
+    refuse_special_file(path)
     try:
         with tarfile.open(path, "r:") as archive:
             for member in iter(archive.next, None):

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sys
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ssl_iqa import data, sets
+from ssl_iqa import data, distributed, sets
 from ssl_iqa.distortions import DistortionClass
 from ssl_iqa.samplers import InParts, LabeledBatches, UnlabeledBatches
 from ssl_iqa.seen import Record, divide, known_parts, with_record
@@ -98,11 +100,14 @@ def find_pictures(
             if labeled != "demo":  # its photographs are seen all the same
                 records = with_record(records, demo, parts, seed, JOINT)
         else:
-            found = data.list_pictures(unlabeled)
+            passed: Counter[str] = Counter()
+            found = data.list_pictures(unlabeled, passed)
             kept = [path for path in found if path not in left_out]
             if left_out and len(kept) < 2:
                 raise ValueError(f"--near-duplicates remove: leaves {len(kept)} of the {len(found)} pictures there")
             names = list(data.split_pictures(kept, seed))
+            if passed and distributed.is_main():
+                print(data.passed_over(passed), file=sys.stderr)
         sizes = [os.path.getsize(path) for part in names for path in part]
         reduce = sets.DEMO_REDUCE if unlabeled == "demo" else 1
         train, val = (UnlabeledViews(paths, size, reduce, distortions, on_device) for paths in names)

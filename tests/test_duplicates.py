@@ -152,6 +152,7 @@ def test_the_command_prints_and_writes_pairs_nearest_first(
     copies: Path, scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (copies / "note.png").write_text("no picture")
+    (copies / "note.txt").write_text("no picture, and not named as one")
     arguments = ["--unlabeled", copies, "--labeled", f"csv:{scored}", "--labeled", "demo", "--workers", 0]
     duplicates.main([*map(str, arguments), "--csv", str(tmp_path / "pairs.csv")])
     shown = capsys.readouterr()
@@ -175,7 +176,7 @@ def test_the_command_prints_and_writes_pairs_nearest_first(
         "near-duplicates: 3 of 14 unlabeled photographs are within 10 of 64 bits of one of 107 labeled pictures;"
         " 1 files could not be read"
     )
-    assert shown.err == f"warning: {copies / 'note.png'}: cannot be read, skipped\n"
+    assert shown.err == f"passed over: 1 .txt\nwarning: {copies / 'note.png'}: cannot be read, skipped\n"
     duplicates.main([*map(str, arguments), "--threshold", "64"])
     assert capsys.readouterr().out.splitlines()[-1].startswith("near-duplicates: 13 of 14 unlabeled photographs")
 

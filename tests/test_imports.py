@@ -17,6 +17,7 @@ EXTRAS = {
     "onnx",
     "onnxruntime",
     "openpyxl",
+    "pillow_heif",
     "safetensors",
     "sklearn",
     "webdataset",

@@ -192,6 +192,92 @@ def test_plain_file_without_classifier_and_batch_counts_is_read(plain: nn.Module
     assert torch.equal(encoder.network.layer4[1].conv2.weight, plain.layer4[1].conv2.weight)
 
 
+class Projector(nn.Module):
+    """An encoder with its projection head, as contrastive projects write it."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projector = nn.Sequential(nn.Linear(512, 512, bias=False), nn.BatchNorm1d(512), nn.Linear(512, 128))
+
+
+def prefixed(state: dict, prefix: str) -> dict:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+def contrique(network: nn.Module) -> dict:
+    """As CONTRIQUE's files: a Sequential of the children up to layer4, in a DataParallel."""
+    return nn.DataParallel(Projector(nn.Sequential(*list(network.children())[:-2]))).state_dict()
+
+
+FORMS: dict[str, Callable[[nn.Module], Any]] = {
+    "state_dict": lambda n: {"state_dict": n.state_dict(), "epoch": 3, "arch": "resnet18"},
+    "model": lambda n: {"model": n.state_dict()},
+    "net": lambda n: {"net": n.state_dict(), "optimizer": {"state": {}}},
+    "encoder": lambda n: {"encoder": n.state_dict()},
+    "nested": lambda n: {"model": {"state_dict": prefixed(n.state_dict(), "backbone.")}},
+    "module.": lambda n: nn.DataParallel(n).state_dict(),
+    "_orig_mod.": lambda n: prefixed(n.state_dict(), "_orig_mod."),  # torch.compile's
+    "module._orig_mod.": lambda n: prefixed(n.state_dict(), "module._orig_mod."),
+    "encoder.": lambda n: Projector(n).state_dict(),
+    "backbone.": lambda n: prefixed(n.state_dict(), "backbone."),
+    "module.encoder.": lambda n: {"state_dict": nn.DataParallel(Projector(n)).state_dict()},
+    "encoder.4": contrique,
+    "model.4": lambda n: prefixed(nn.Sequential(*list(n.children())[:-1]).state_dict(), "model."),  # ARNIQA's
+    "9": lambda n: nn.Sequential(*n.children()).state_dict(),  # the classifier, too
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_encoder_of_other_projects_gives_torchvisions_features(form: str, plain: nn.Module, tmp_path: Path) -> None:
+    encoder = load_encoder(save(FORMS[form](plain), tmp_path / "other.pth"), "resnet18").eval()
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    images = torchvision.transforms.functional.normalize(IMAGES, mean.tolist(), std.tolist())
+    with torch.no_grad():
+        torch.testing.assert_close(plain.fc(encoder(IMAGES)), plain(images))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s | {"temperature": torch.ones(1)}, "it holds .temperature. and 123 names in all; wanted are conv1"),
+        (lambda s: s | prefixed(s, "module.encoder_q."), r"it holds .module.encoder_q.conv1.weight., .* 244 names"),
+        (lambda s: s | prefixed(s, "backbone."), "one encoder, got .backbone.conv1.weight. as one more .conv1.weight."),
+        (lambda s: s | {"layer5.0.conv1.weight": torch.ones(1)}, "it holds .layer5.0.conv1.weight. and 123 names"),
+        (lambda s: s | {"layer4.9.conv1.weight": torch.ones(1)}, "1 weights do not fit, .*layer4.9.conv1.weight"),
+        (lambda s: {name: w for name, w in s.items() if name != "bn1.weight"}, "the first 'bn1.weight' is missing"),
+        (lambda s: s | {"10.weight": torch.ones(1)}, "it holds .10.weight. and 123 names"),
+        (
+            lambda s: {name: w for name, w in s.items() if name.startswith("fc.")},
+            "it holds .fc.weight., .fc.bias. and 2",
+        ),
+        (lambda s: s | {7: torch.ones(1)}, "it holds 7 and 123 names"),
+        (lambda s: s | {"conv1.weight": "text"}, "the first 'conv1.weight' is .'no tensor'."),
+    ],
+)
+def test_encoder_of_other_projects_is_never_read_in_part(
+    change: Callable[[dict], dict], message: str, plain: nn.Module, tmp_path: Path
+) -> None:
+    path = save({"state_dict": change(dict(plain.state_dict()))}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=f"^{path}.*: .*{message}") as error:
+        load_encoder(path, "resnet18")
+    assert_one_line(error)
+
+
+def test_a_file_that_holds_itself_ends(tmp_path: Path) -> None:
+    content: dict = {}
+    content["model"] = content
+    with pytest.raises(ValueError, match="not an encoder of ssl_iqa"):
+        load_encoder(save(content, tmp_path / "self.pt"), "resnet18")
+
+
+def test_an_encoder_file_may_hold_more(encoder: Encoder, tmp_path: Path) -> None:
+    path = save(encoder_state(encoder) | {"seen": ["a"]}, tmp_path / "encoder.pt")
+    assert_same(load_encoder(path), encoder)
+    model = save({"format": "ssl_iqa.model", "encoder": encoder_state(encoder), "model": {}}, tmp_path / "model.pt")
+    assert_same(load_encoder(model), encoder)
+
+
 def test_imagenet_weights_are_found_in_torch_home(plain: nn.Module, hub: Path) -> None:
     save(plain.state_dict(), hub / "resnet18-f37072fd.pth")
     encoder = load_encoder("imagenet", "resnet18")

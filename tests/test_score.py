@@ -1,5 +1,6 @@
 """The command that prints scores: its formats, its order, every kind of path, what cannot be read, exit codes."""
 
+import codecs
 import csv
 import fcntl
 import io
@@ -148,24 +149,62 @@ def test_a_name_that_is_no_utf8_goes_out_as_it_came(model_file: str, photographs
     assert run.stdout.splitlines()[1].endswith(b"caf\\udce9.png")
 
 
-@pytest.mark.parametrize(("end", "names"), [(b"\n", ["a b.png", "c.png"]), (b"\0", ["line\nbreak.png", "c.png"])])
+@pytest.mark.parametrize(
+    ("mark", "end", "names"),
+    [
+        (b"", b"\n", ["a b.png", "c.png"]),
+        (b"", b"\0", ["line\nbreak.png", "return.png\r", "\ufeffmark.png"]),
+        (b"", b"\r\n", ["a b.png", "c.png"]),
+        (codecs.BOM_UTF8, b"\r\n", ["a b.png", "c.png"]),
+    ],
+)
 def test_a_list_of_paths_comes_from_standard_input(
     model_file: str,
     photographs: Path,
     tmp_path: Path,
     printed: Printed,
     monkeypatch: pytest.MonkeyPatch,
+    mark: bytes,
     end: bytes,
     names: list[str],
 ) -> None:
     paths = [str(tmp_path / name) for name in names]
     for i, path in enumerate(paths):
         shutil.copy(photographs / f"{i}.png", path)
-    stream = io.TextIOWrapper(io.BytesIO(end.join(os.fsencode(path) for path in paths) + end))
+    stream = io.TextIOWrapper(io.BytesIO(mark + end.join(os.fsencode(path) for path in paths) + end))
     monkeypatch.setattr(sys, "stdin", stream)
     out, _, code = printed(model_file, photographs / "9.png", "-", "--json")
     assert [json.loads(line)["picture"] for line in out.splitlines()] == [str(photographs / "9.png"), *paths]
     assert code == 0
+
+
+def test_a_list_as_windows_writes_it_in_utf16() -> None:
+    names = ["C:\\Bilder\\Straße.png", "写真.jpg"]
+    for encoding in ("utf-16", "utf-16-be"):
+        text = "\r\n".join(["", *names, ""])
+        mark = "" if encoding == "utf-16" else "\ufeff"  # Python writes that of utf-16 itself
+        assert score.listed((mark + text).encode(encoding)) == names
+    with pytest.raises(ValueError, match="-: the list on standard input must be whole UTF-16"):
+        score.listed("a.png".encode("utf-16")[:-1])
+
+
+def test_other_files_of_a_folder_are_counted_once_by_suffix(
+    model_file: str, photographs: Path, tmp_path: Path, printed: Printed
+) -> None:
+    folder = tmp_path / "mixed"
+    for name in ("a.png", "sub/b.JFIF"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photographs / "0.png", folder / name)
+    for name in ("a.txt", "sub/b.TXT", "sub/c.xmp", "README", ".hidden.txt", "x.\x1b[31m"):
+        (folder / name).touch()
+    out, err, code = printed(model_file, folder, folder / "sub", folder / "a.png", "--csv")
+    assert len(out.splitlines()) == 5 and code == 0  # a.png and b.JFIF twice
+    assert err == "passed over: 3 .txt, 2 .xmp, 2 other\n"
+    out, err, code = printed(model_file, folder / "sub", "--json")
+    assert err == "passed over: 1 .txt, 1 .xmp\n" and code == 0
+    (folder / "sub" / "b.JFIF").unlink()
+    out, err, code = printed(model_file, folder / "sub", "--json")
+    assert err.startswith("error: ") and err.endswith("; passed over: 1 .txt, 1 .xmp\n") and code == 2
 
 
 def test_what_cannot_be_read_is_named_at_the_end_and_the_rest_has_scores(
@@ -184,7 +223,8 @@ def test_what_cannot_be_read_is_named_at_the_end_and_the_rest_has_scores(
     out, err, code = printed(model_file, folder, "--json")
     good = [json.loads(line)["picture"] for line in out.splitlines()]
     assert code == 1 and {*good} < {*damaged}
-    *errors, last = err.splitlines()
+    first, *errors, last = err.splitlines()
+    assert first == "passed over: 1 .pt"
     assert all(line.startswith("error: ") for line in errors) and last == f"{len(errors)} could not be read"
     bad = [path for path in damaged if path not in good and os.path.exists(path)]
     assert len(errors) == len(bad) + 1 and len(bad) >= 2

@@ -1,6 +1,7 @@
 """ssl_iqa.sets: the labeled sets' files and their errors, the demo."""
 
 import csv
+import os
 import shutil
 import sys
 from dataclasses import FrozenInstanceError
@@ -488,7 +489,11 @@ def test_own_file_may_hold_absolute_paths(tmp_path):
     [
         ("image\na.png\n", ", line 1: 0 columns are called score"),
         ("name,score\na.png,1\n", ", line 1: 0 columns are called image"),
-        ("image;score\na.png;1\n", ", line 1: 0 columns are called image"),
+        ("image;mos\na.png;1\n", ", line 1: 0 columns are called score, wanted is one; the header is image;mos"),
+        ("image|score\na.png|1\n", ", line 1: 0 columns are called image"),
+        ('image,score\na.png,"1,5"\nb.png,2\n', ", line 2: the score is '1,5'"),
+        ("image;score\na.png;1,5\nb.png;2.5\n", ", line 2: the score is '1,5'"),
+        ("image;score\na.png;1.000,5\nb.png;2\n", ", line 2: the score is '1.000,5'"),
         ("image,score,score\na.png,1,2\n", ", line 1: 2 columns are called score"),
         ("", ", line 1: 0 columns are called image"),
         ("image,score\n", ": no rows"),
@@ -506,14 +511,96 @@ def test_own_file_that_is_wrong_is_named_with_its_line(tmp_path, text, said):
 
 
 def test_own_file_not_in_utf8_is_named(tmp_path):
-    (tmp_path / "scores.csv").write_bytes("image,score\nä.png,1\n".encode("utf-16"))
-    assert str(tmp_path / "scores.csv") in error_of(ValueError, load_labeled, f"csv:{tmp_path / 'scores.csv'}")
+    for damaged in ("image,score\nä.png,1\n".encode("latin-1"), "image,score\na.png,1\n".encode("utf-16")[:-1]):
+        (tmp_path / "scores.csv").write_bytes(damaged)
+        message = error_of(ValueError, load_labeled, f"csv:{tmp_path / 'scores.csv'}")
+        assert message.startswith(f"{tmp_path / 'scores.csv'}: not a CSV file in UTF-8")
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])  # Excel's "Unicode text" is the last, with tabs
+def test_own_file_as_a_spreadsheet_writes_it_in_europe(tmp_path, separator, encoding):
+    picture(tmp_path / "a, b.png")
+    rows = ["image,score,reference,level", '"a, b.png",1,r 1,3', "b.png,2.5,,4", "sub/c.png,4,r 1,", ""]
+    text = "\r\n".join(rows).replace("a, b.png", "a! b.png").replace(",", separator).replace(".5", ",5")
+    own(tmp_path, "")
+    (tmp_path / "scores.csv").write_bytes(text.replace("a! b.png", "a, b.png").encode(encoding))
+    labeled = load_labeled(f"csv:{tmp_path / 'scores.csv'}")
+    assert labeled.paths == [str(tmp_path / name) for name in ("a, b.png", "b.png", "sub/c.png")]
+    assert labeled.scores == [1, 5.5, 10] and labeled.score_range == (1, 4)
+    assert labeled.references == ["r 1", "b.png", "r 1"]
+
+
+def test_own_file_with_semicolons_may_have_decimal_points(tmp_path):
+    labeled = load_labeled(own(tmp_path, "image;score;note\na.png;1.5;x, y\nb.png;2.25;\n"))
+    assert labeled.score_range == (1.5, 2.25)
+
+
+def test_own_file_names_one_image_in_several_ways(tmp_path):
+    os.symlink("a.png", tmp_path / "link.png")
+    names = ["./sub/../b.png", "b.png", "a.png", "./a.png", "sub/../a.png", "link.png", "sub/c.png"]
+    names.append(str(tmp_path / "sub" / "c.png"))
+    rows = [f"{name},{i}" for i, name in enumerate(names)]
+    spec = own(tmp_path, "\n".join(["image,score", *rows]))
+    labeled = load_labeled(spec)
+    assert labeled.references[:6] == ["b.png"] * 2 + ["a.png"] * 4
+    assert labeled.references[6] == labeled.references[7] and len({*labeled.references}) == 3
+    write(tmp_path / "scores.csv", "\n".join(["image,score", *rows[::-1]]))
+    assert load_labeled(spec).references == labeled.references[::-1]
+
+
+def test_own_file_that_gives_an_image_a_reference_in_one_row_gives_it_in_all(tmp_path):
+    text = "image,score,reference\na.png,1,\n./a.png,2, r 1 \nb.png,3,r 1\nsub/c.png,4,\n"
+    assert load_labeled(own(tmp_path, text)).references == ["r 1", "r 1", "r 1", "sub/c.png"]
+    text = "image,score,reference\na.png,1,r 1\nb.png,2,r 1\n./a.png,2,r 2\n"
+    message = error_of(ValueError, load_labeled, own(tmp_path, text))
+    assert message.startswith(f"{tmp_path / 'scores.csv'}, line 4: ") and "'r 1', got 'r 2'" in message
 
 
 def test_own_file_missing_or_listing_missing_pictures_is_named(tmp_path):
     assert "none.csv" in error_of(FileNotFoundError, load_labeled, f"csv:{tmp_path / 'none.csv'}")
     message = error_of(FileNotFoundError, load_labeled, own(tmp_path, "image,score\na.png,1\ngone.png,2\n"))
     assert f"{tmp_path / 'scores.csv'}, line 3" in message and str(tmp_path / "gone.png") in message
+
+
+# --- all of them ---
+
+
+def in_other_case(folder):
+    """Renames all files and folders below to names in another case."""
+    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before it
+        path.rename(path.with_name(path.name.swapcase()))
+
+
+LAYOUTS = {
+    "kadid10k": lambda folder: layouts.kadid10k(folder, {"I01_01_01.png": 5, "I81_10_03.png": 4}),
+    "koniq10k": lambda folder: layouts.koniq10k(folder, {"1.jpg": 8, "2.jpg": 77}),
+    "tid2013": lambda folder: layouts.tid2013(folder, {"i01_01_1.bmp": 9, "I02_08_5.BMP": 1}),
+    "live": lambda folder: layouts.live(folder, {"jp2k/img1.bmp": 50, "wn/img2.bmp": 30}, {}),
+    "csiq": lambda folder: layouts.csiq(folder, [("1600", "noise", 1, 0.1), ("trolley", "jpeg 2000", 5, 0.9)]),
+    "clive": lambda folder: layouts.clive(folder, {"a.bmp": 50, "b.JPG": 60}),
+    "spaq": lambda folder: layouts.spaq(folder, {"00001.jpg": 50, "00002.jpg": 60}),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_folders_and_files_of_a_set_may_be_in_another_case(tmp_path, name):
+    published = load_labeled(LAYOUTS[name](tmp_path))
+    in_other_case(tmp_path)
+    other = load_labeled(published.name)
+    assert [path.lower() for path in other.paths] == [path.lower() for path in published.paths] != other.paths
+    assert all(Path(path).is_file() for path in other.paths)
+    assert other.references == published.references and other.scores == published.scores
+
+
+def test_of_two_names_in_different_case_the_published_one_is_taken(tmp_path):
+    spec = kadid(tmp_path)
+    kadid(tmp_path / "copy")
+    (tmp_path / "copy" / "images").rename(tmp_path / "IMAGES")
+    write(tmp_path / "DMOS.csv", "nothing")
+    if len(os.listdir(tmp_path)) < 5:
+        pytest.skip("the disk knows no case")
+    assert all(Path(path).parent == tmp_path / "images" for path in load_labeled(spec).paths)
 
 
 # --- the demo ---

@@ -1,9 +1,11 @@
 """Pictures from tar shards: counting, dividing, reading, going on amid an epoch, and both streams from them."""
 
 import io
+import os
 import subprocess
 import sys
 import tarfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -174,6 +176,22 @@ def test_links_and_folders_are_no_pictures(tmp_path: Path) -> None:
     path = str(tmp_path / "a.tar")
     assert list_shards(path) == [Shard(path, 1, 3)]
     assert list(shards.read_shard(path)) == [(f"{path}/__a__/b.png", b"abc")]
+
+
+def test_members_are_told_by_the_suffixes_of_files(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", {"a.GIF": b"a", "b.jfif": b"bc", "c.json": b"{}", "d.cls": b"1"})
+    assert list_shards(str(tmp_path / "a.tar")) == [Shard(str(tmp_path / "a.tar"), 2, 3)]
+
+
+def test_a_fifo_is_no_tar(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.tar")
+    said: list[str] = []
+    # in a thread that does not keep the tests, since opening a FIFO waits for one who writes
+    call = partial(error_of, ValueError, list_shards, str(tmp_path / "a.tar"))
+    reader = threading.Thread(target=lambda: said.append(call()), daemon=True)
+    reader.start()
+    reader.join(10)
+    assert said == [f"{tmp_path / 'a.tar'}: must be a regular file, got a FIFO"]
 
 
 def test_what_is_missing_or_no_tar_is_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

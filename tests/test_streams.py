@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -13,8 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ssl_iqa import distributed
+from ssl_iqa.distortions import KADIS
 from ssl_iqa.sets import load_labeled
-from ssl_iqa.streams import Streams, leave_signals_to_the_loop
+from ssl_iqa.streams import Streams, find_pictures, leave_signals_to_the_loop
 from ssl_iqa.views import LabeledCrops, UnlabeledViews
 
 
@@ -40,6 +42,20 @@ def streams(photographs: Path, scored: Path) -> Callable[..., Streams]:
         )
 
     return make
+
+
+def test_other_files_of_the_unlabeled_folder_are_counted(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(photographs, tmp_path / "mixed")
+    for name in ("a.txt", "b.txt", "c.cr2"):
+        (tmp_path / "mixed" / name).touch()
+    arguments = (str(tmp_path / "mixed"), "", 32, KADIS, False, 0, 0)
+    assert find_pictures(*arguments).splits["unlabeled"]["train"] == 8
+    assert capsys.readouterr().err == "passed over: 2 .txt, 1 .cr2\n"
+    monkeypatch.setattr(distributed, "is_main", lambda: False)  # another process does not say it again
+    find_pictures(*arguments)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_labeled_batch_comes_with_every_unlabeled_one(streams: Callable[..., Streams]) -> None:
