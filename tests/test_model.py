@@ -272,7 +272,7 @@ def test_a_file_that_holds_itself_ends(tmp_path: Path) -> None:
 
 
 def test_an_encoder_file_may_hold_more(encoder: Encoder, tmp_path: Path) -> None:
-    path = save(encoder_state(encoder) | {"seen": ["a"]}, tmp_path / "encoder.pt")
+    path = save(encoder_state(encoder) | {"distortions": ["a"]}, tmp_path / "encoder.pt")
     assert_same(load_encoder(path), encoder)
     model = save({"format": "ssl_iqa.model", "encoder": encoder_state(encoder), "model": {}}, tmp_path / "model.pt")
     assert_same(load_encoder(model), encoder)
