@@ -1,8 +1,8 @@
 """Which pictures a step takes, and the class and seed of each: the order of both streams (Section 4.2).
 
 All draws of an epoch come from the seed and the epoch, for the whole batch of all processes, of which each takes
-its part. So the pictures of a step do not depend on how many processes and workers make them, and a run goes on at any
-step by passing over the draws before it.
+its part. So the images of a step do not depend on how many processes and workers make them (what is trained with them
+does, by rounding), and a run goes on at any step by passing over the draws before it.
 """
 
 import math
