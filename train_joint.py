@@ -258,30 +258,41 @@ def train_epoch(
 
 @torch.no_grad()
 def validate(nets: Networks, streams: Streams, settings: Settings, is_stopped: Callable[[], bool]) -> dict[str, float]:
-    """Eq. 8 on the validation pictures, whose distortions and crops are the same every time, and their SROCC.
+    """Eq. 8 on the validation images, whose distortions and crops are the same every time, and their SROCC.
+
+    L_r and SROCC are over all labeled images, each once, however many unlabeled ones there are.
 
     Raises FloatingPointError when the loss is not finite, runs.Stopped when the run is to end.
     """
     nets.eval()
-    sums = {"val_L_cont": 0.0, "val_L_r": 0.0}
+
+    def end_if_asked() -> None:
+        if distributed.any_process(is_stopped(), streams.device):
+            raise runs.Stopped
+
+    loss_cont = 0.0
+    for unlabeled in streams.unlabeled_batches():
+        loss_cont += contrastive_loss(nets, *unlabeled, settings).item() / len(streams)
+        end_if_asked()
     predicted, true = [], []
-    for unlabeled, labeled in streams.batches(0):
-        sums["val_L_cont"] += contrastive_loss(nets, *unlabeled, settings).item()
+    batches = streams.labeled_batches()
+    for _ in range(len(streams.labeled or ())):
+        labeled = next(batches, None)  # None: of the last batch this process has no share
         if labeled is not None:
-            loss_r, y_hat = regression_loss(nets, *labeled, settings)
-            sums["val_L_r"] += loss_r.item()
+            _, y_hat = regression_loss(nets, *labeled, settings)
             predicted += y_hat.tolist()
             true += labeled[1].tolist()
-        if distributed.any_process(is_stopped(), unlabeled[0].device):
-            raise runs.Stopped
+        end_if_asked()
     # all processes have the parts of all, and so the same values and the same decisions
-    all_sums, all_predicted, all_true = zip(*distributed.every((sums, predicted, true)), strict=True)
-    values = {name: sum(part[name] for part in all_sums) / len(all_sums) / len(streams) for name in sums}
+    losses, all_predicted, all_true = zip(*distributed.every((loss_cont, predicted, true)), strict=True)
+    y_hat, y = (torch.tensor(sum(parts, []), dtype=torch.float64) for parts in (all_predicted, all_true))
+    loss_r = nn.functional.mse_loss(y_hat, y).item() if len(y) else 0.0
+    values = {"val_L_cont": sum(losses) / len(losses), "val_L_r": loss_r}
     values["val_L"] = settings.alpha * values["val_L_cont"] + (1 - settings.alpha) * values["val_L_r"]
     if not math.isfinite(values["val_L"]):
         raise FloatingPointError(f"the validation loss is not finite: {values}")
-    if predicted:
-        values["val_SROCC"] = srocc(sum(all_predicted, []), sum(all_true, []))
+    if len(y):
+        values["val_SROCC"] = srocc(y_hat, y) if len(y) > 1 else math.nan
     return values
 
 
@@ -301,6 +312,7 @@ def make_streams(pictures: Pictures, device: torch.device, settings: Settings) -
                 batch_size=settings.batch_size,
                 labeled_batch_size=settings.labeled_batch_size,
                 images_per_class=settings.images_per_class,
+                labeled_once=part == "val",
                 views=settings.views,
                 epoch_size=settings.epoch_size if part == "train" else settings.validation_size,
                 workers=settings.workers,

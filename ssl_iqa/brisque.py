@@ -8,6 +8,9 @@ its authors' code, which is in MATLAB:
 - beyond its border the picture is 0 for the window, and the last pixel's neighbor is the first one;
 - the picture at half size is made by imresize: bicubic, the kernel widened against aliasing, mirrored at the border;
 - the shape of a distribution is looked up, from 0.2 to 10 in steps of 0.001.
+
+One thing is not: a gray level less than 1e-9 from its local mean is taken to be equal to it. In flat parts that code,
+and piq's, count what rounding has left as samples below or above 0 (tests/external/test_brisque.py).
 """
 
 import torch

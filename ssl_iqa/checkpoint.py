@@ -1,7 +1,8 @@
 """The checkpoints of joint training: what a run leaves, and how it goes on bit for bit after it was ended.
 
 No random state is saved, since none is used while training: every draw comes from the seed and its place in the run
-(`ssl_iqa/samplers.py`), so that `Progress` says all.
+(`ssl_iqa/samplers.py`), so that `Progress` says all. Equal bits take sums in the same order: as many
+processes as before, and on a CPU as many threads, which `--workers` changes (`runs.use_device`).
 """
 
 import math

@@ -211,6 +211,7 @@ def use_device(name: str, workers: int, amp: str = "off") -> torch.device:
 
     Of several processes on a machine each gets a GPU of its own. On the CPU the encoder gets the cores that the workers
     leave, and a single process no more threads than OMP_NUM_THREADS says: more threads than cores wait for one another.
+    Other numbers of threads add up in another order: results are then the same up to rounding, not bit for bit.
     `amp` is the precision that it will be asked for, see `autocast`.
 
     Raises ValueError for a device that is not there or has no such precision.

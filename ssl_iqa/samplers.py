@@ -1,10 +1,11 @@
 """Which pictures a step takes, and the class and seed of each: the order of both streams (Section 4.2).
 
 All draws of an epoch come from the seed and the epoch, for the whole batch of all processes, of which each takes
-its part. So the pictures of a step do not depend on how many processes and workers make them, and a run goes on at any
-step by passing over the draws before it.
+its part. So the images of a step do not depend on how many processes and workers make them (what is trained with them
+does, by rounding), and a run goes on at any step by passing over the draws before it.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -110,6 +111,28 @@ class LabeledBatches:
             if step >= self.start:
                 draws = (values[self.part].tolist() for values in (indices, seeds))
                 yield [Draw(index, seed) for index, seed in zip(*draws, strict=True)]
+
+
+class EachOnce:
+    """Batch sampler of the labeled validation: every image once, in order, each with a seed that never changes.
+
+    Of a batch of `batch_size`, the global one, `process` takes every `processes`-th image. The last batch may be
+    smaller: its shares differ by one image at most, and a process without any has one batch fewer than `len` says.
+    """
+
+    def __init__(self, images: int, batch_size: int, seed: int, process: int = 0, processes: int = 1) -> None:
+        self.images, self.batch_size, self.seed = images, batch_size, seed
+        self.process, self.processes = process, processes
+
+    def __len__(self) -> int:
+        return math.ceil(self.images / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        rng = np.random.default_rng((self.seed, 4))  # 4: the labeled validation
+        draws = [Draw(*draw) for draw in enumerate(rng.integers(2**62, size=self.images).tolist())]
+        for first in range(0, self.images, self.batch_size):
+            if share := draws[first : first + self.batch_size][self.process :: self.processes]:
+                yield share
 
 
 class InParts:

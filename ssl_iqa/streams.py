@@ -6,7 +6,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from ssl_iqa import data, distributed, sets
 from ssl_iqa.distortions import DistortionClass
-from ssl_iqa.samplers import InParts, LabeledBatches, UnlabeledBatches
+from ssl_iqa.samplers import EachOnce, InParts, LabeledBatches, UnlabeledBatches
 from ssl_iqa.seen import Record, divide, known_parts, with_record
 from ssl_iqa.sets import LabeledSet
 from ssl_iqa.shards import ShardBatches, ShardViews, is_shards, list_shards, split_shards
@@ -126,8 +126,9 @@ def find_pictures(
 class Streams:
     """Batches of the unlabeled and, beside them, of the labeled pictures.
 
-    An epoch is as long as the unlabeled stream. Batch sizes are those of all processes, of which `process` makes its
-    part. `skipped` gathers the paths of files that could not be read.
+    An epoch is as long as the unlabeled stream, and the labeled images go round in it; with `labeled_once`, for
+    validation, they come once, in order. Batch sizes are those of all processes, of which `process` makes its part.
+    `skipped` gathers the paths of files that could not be read; the next image that can be stands in for each.
     """
 
     def __init__(
@@ -144,6 +145,7 @@ class Streams:
         process: int = 0,
         processes: int = 1,
         views: int = 2,
+        labeled_once: bool = False,
     ) -> None:
         self.dataset, self.views = unlabeled, views
         self.parts = -(-batch_size // processes // PART)  # of this process's part of a batch
@@ -181,11 +183,15 @@ class Streams:
                 processes,
             )
             self.unlabeled = loader(unlabeled, workers, batch_sampler=InParts(order, PART), collate_fn=collate_views)
-        self.samplers: list[UnlabeledBatches | ShardBatches | LabeledBatches] = [order]
+        self.samplers: list[UnlabeledBatches | ShardBatches | LabeledBatches | EachOnce] = [order]
         self.labeled = None
         if labeled is not None:
             first_readable(labeled.read, labeled.paths, 0)
-            batches = LabeledBatches(len(labeled.paths), len(self), labeled_batch_size, seed, process, processes)
+            images = len(labeled.paths)
+            if labeled_once:
+                batches = EachOnce(images, labeled_batch_size, seed, process, processes)
+            else:
+                batches = LabeledBatches(images, len(self), labeled_batch_size, seed, process, processes)
             self.samplers.append(batches)
             labeled_workers = 0 if labeled.made else workers  # cropping bytes is no work
             self.labeled = loader(labeled, labeled_workers, batch_sampler=batches, collate_fn=collate_crops)
@@ -198,25 +204,29 @@ class Streams:
     def batches(
         self, epoch: int, start: int = 0
     ) -> Iterator[tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]]:
-        """((views [N_U, 3, s, s], classes [N_U]), (x [N_L, 3, s, s], y [N_L]) or None), on the device, from `start`.
-
-        The views are the first ones of all pictures, then the second ones, unless `views` is 1. N_U and N_L are this
-        process's part.
-        """
+        """A training epoch from step `start` on: batches of `unlabeled_batches`, and of `labeled_batches` or None."""
         for sampler in self.samplers:
             sampler.epoch, sampler.start = epoch, start
-        unlabeled, labeled = iter(self.unlabeled), iter(self.labeled or ())
-        for _ in range(start, len(self)):
+        labeled = repeat(None) if self.labeled is None else self.labeled_batches()
+        return zip(self.unlabeled_batches(), labeled, strict=False)  # the shorter one ends both
+
+    def unlabeled_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Views [N_U, 3, s, s] and classes [N_U] on the device; N_U is this process's part.
+
+        The views are the first ones of all pictures, then the second ones, unless `views` is 1.
+        """
+        unlabeled = iter(self.unlabeled)
+        for _ in range(self.samplers[0].start, len(self)):
             parts = []
             for part in islice(unlabeled, self.parts):
                 name_skipped(part.skipped, self.skipped)
                 parts.append(finish_views(part, self.dataset, self.device))
             views, classes = zip(*parts, strict=True)  # [2, b, 3, s, s] and [b] each
             x_d = torch.cat(views, dim=1)[: self.views].flatten(0, 1)
-            pair = x_d, torch.cat(classes).repeat(self.views)
-            if self.labeled is None:
-                yield pair, None
-            else:
-                x, y, skipped = next(labeled)
-                name_skipped(skipped, self.skipped)
-                yield pair, (x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True))
+            yield x_d, torch.cat(classes).repeat(self.views)
+
+    def labeled_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """x [N_L, 3, s, s] and y [N_L] on the device; N_L is this process's part."""
+        for x, y, skipped in self.labeled or ():
+            name_skipped(skipped, self.skipped)
+            yield x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)

@@ -1,7 +1,8 @@
 """Section 3.1's two views of a distorted picture, and the labeled pictures' crops.
 
 Every draw (class, distortion, crops, flips) comes from a seed that the sampler hands out with the sample, so that a
-batch does not depend on who makes it: any number of workers gives the same training.
+batch does not depend on who makes it: any number of workers gives the same views. On a CPU it does not give the same
+sums, since the encoder's threads are those that the workers leave (`runs.use_device`).
 """
 
 import sys

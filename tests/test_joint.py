@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 import train_joint
-from ssl_iqa import data, probe, report, sets, views
+from ssl_iqa import data, distributed, probe, report, sets, views
 from ssl_iqa.checkpoint import Progress, Run
 from ssl_iqa.distortions import load_distortions
 from ssl_iqa.model import Networks, load_encoder
@@ -352,19 +352,67 @@ def test_validation_is_the_same_every_time_and_changes_nothing(joint_arguments: 
     assert first["val_L"] == pytest.approx(0.9 * first["val_L_cont"] + 0.1 * first["val_L_r"])
 
 
-def test_validation_is_eq_8_of_its_batches_and_their_srocc(joint_arguments: Arguments, nets: Networks) -> None:
-    settings, _, val_streams, _ = streams_of(joint_arguments(validation_size=12))
+@torch.no_grad()
+@pytest.mark.parametrize("workers", [0, 1])
+def test_validation_is_eq_8_of_all_labeled_images_and_their_srocc(
+    joint_arguments: Arguments, nets: Networks, workers: int
+) -> None:
+    """12 unlabeled images are three batches, and the 8 labeled ones, in other batches than there, come once each."""
+    arguments = joint_arguments(validation_size=12, labeled_batch_size=3, workers=workers)
+    settings, _, val_streams, labeled = streams_of(arguments)
     result = train_joint.validate(nets, val_streams, settings, never)
     nets.eval()
-    with torch.no_grad():
-        pairs = list(val_streams.batches(0))
-        losses = [eq_8(nets, *pair, settings.alpha, settings.temperature) for pair in pairs]
-        y_hat = torch.cat([nets.regressor(nets.encoder(x)) for _, (x, _) in pairs])
+    indices = val_streams.labeled.dataset.indices
+    x, y = (torch.cat(parts) for parts in zip(*val_streams.labeled_batches(), strict=True))
+    assert len(indices) == 8 and y.tolist() == pytest.approx([labeled.scores[i] for i in indices])
+    for crop, index in zip(x, indices, strict=True):  # each image's own: its colors are all there
+        image = views.read_labeled(labeled, index).flatten(1)
+        assert (crop.flatten(1)[:, :, None] == image[:, None]).all(0).any(1).all()
+    pairs = list(val_streams.unlabeled_batches())
+    nets.double()
+    losses = [eq_8(nets, (x_d.double(), classes), (x.double(), y), settings.alpha, 0.5) for x_d, classes in pairs]
     assert len(pairs) == 3
     for name, values in zip(("val_L", "val_L_cont", "val_L_r"), zip(*losses, strict=True), strict=True):
-        assert result[name] == pytest.approx(torch.stack(values).mean().item(), rel=1e-4)
-    y = torch.cat([y for _, (_, y) in pairs])
-    assert result["val_SROCC"] == pytest.approx(spearmanr(y_hat, y).statistic)
+        assert result[name] == pytest.approx(torch.stack(values).mean().item(), rel=1e-5)
+    assert result["val_SROCC"] == pytest.approx(spearmanr(nets.regressor(nets.encoder(x.double())), y).statistic)
+
+
+@pytest.mark.parametrize("labeled_batch_size", [6, 9])  # of 13 images: last batches of 1 and of 4
+def test_processes_with_unequal_shares_validate_as_one(
+    joint_arguments: Arguments, nets: Networks, monkeypatch: pytest.MonkeyPatch, labeled_batch_size: int
+) -> None:
+    settings, _ = train_joint.parse_arguments(joint_arguments(labeled_batch_size=labeled_batch_size))
+    pictures = pictures_of(settings)
+    monkeypatch.setattr(data, "part_indices", lambda *_: range(13))
+
+    def streams(process: int, processes: int) -> Streams:
+        with monkeypatch.context() as patch:
+            patch.setattr(distributed, "rank", lambda: process)
+            patch.setattr(distributed, "size", lambda: processes)
+            return train_joint.make_streams(pictures, torch.device("cpu"), settings)[1]
+
+    expected = train_joint.validate(nets, streams(0, 1), settings, never)
+    asked, told = [], []  # by each process: for the end; and what it tells the others
+    monkeypatch.setattr(distributed, "any_process", lambda flag, device: asked.append(flag) or flag)
+    monkeypatch.setattr(distributed, "every", lambda value: told.append(value) or [value])
+    counts = []
+    for process in range(3):
+        train_joint.validate(nets, streams(process, 3), settings, never)
+        counts.append(len(asked))
+    assert [counts[1] - counts[0], counts[2] - counts[1]] == [counts[0]] * 2  # none waits for another in vain
+    monkeypatch.setattr(distributed, "every", lambda value: told)
+    result = train_joint.validate(nets, streams(0, 3), settings, never)
+    for name in ("val_L_r", "val_SROCC"):
+        assert result[name] == pytest.approx(expected[name], rel=1e-6)
+
+
+def test_one_labeled_image_to_validate_with_has_no_srocc(
+    joint_arguments: Arguments, nets: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "part_indices", lambda *_: [5])
+    settings, _, val_streams, _ = streams_of(joint_arguments())
+    result = train_joint.validate(nets, val_streams, settings, never)
+    assert math.isnan(result["val_SROCC"]) and result["val_L_r"] > 0
 
 
 def test_validation_pictures_are_no_training_pictures(joint_arguments: Arguments) -> None:

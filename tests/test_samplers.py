@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ssl_iqa.distortions import NUM_CLASSES
-from ssl_iqa.samplers import InParts, LabeledBatches, UnlabeledBatches, draw_classes
+from ssl_iqa.samplers import EachOnce, InParts, LabeledBatches, UnlabeledBatches, draw_classes
 from ssl_iqa.views import Draw
 
 EQUAL = np.ones(NUM_CLASSES)  # weights of the classes
@@ -118,6 +118,23 @@ def test_processes_divide_every_batch_and_a_start_passes_over_steps(kind: str) -
     for start in range(5):
         whole.start = start
         assert list(whole) == steps[start:]
+
+
+@pytest.mark.parametrize("images", [1, 6, 7, 20])
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_validation_takes_every_labeled_image_once(images: int, processes: int) -> None:
+    whole = list(EachOnce(images, 6, 5))
+    assert [len(batch) for batch in whole] == [6] * (images // 6) + [images % 6] * (images % 6 > 0)
+    assert [draw.index for batch in whole for draw in batch] == list(range(images))
+    assert len({draw.seed for batch in whole for draw in batch}) == images
+    assert list(EachOnce(images, 6, 5)) == whole and whole[0][0].seed != next(iter(EachOnce(images, 6, 4)))[0].seed
+    samplers = [EachOnce(images, 6, 5, process, processes) for process in range(processes)]
+    shares = [list(sampler) for sampler in samplers]
+    assert all(len(sampler) == len(whole) for sampler in samplers)
+    assert sorted(draw for own in shares for batch in own for draw in batch) == sum(whole, [])
+    for step, batch in enumerate(whole):  # a process without an image of the last batch has no batch there
+        sizes = [len(own[step]) if step < len(own) else 0 for own in shares]
+        assert sum(sizes) == len(batch) and max(sizes) - min(sizes) <= 1
 
 
 def test_parts_are_a_batch_in_order() -> None:

@@ -2,8 +2,9 @@
 
 piq's own function ends in a score, by a regressor that it downloads; its features are compared. What differs there:
 
-- what rounding leaves in flat parts of a picture is kept, and its products, of some 1e-28, are counted as samples on
-  one side of 0 or the other; here they are 0, of neither side. A picture with a little noise has no flat parts;
+- what rounding leaves in flat parts of an image (7 x 7 pixels or more of one gray level) is kept, and its products, of
+  1e-12 or less, are counted as samples on one side of 0 or the other; here they are 0, of neither side. An image with a
+  little noise has no flat parts, and black ones leave no rounding;
 - where two gray levels are equally near, the even one is taken, or the one that rounding errors favor, not the upper;
 - the picture at half size is made in float32, and half an odd side is rounded down; here, as in MATLAB, it is up.
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import hardshrink
 
 from ssl_iqa import data, sets
 from ssl_iqa.brisque import brisque_features, half_size, to_gray
@@ -43,6 +45,27 @@ def test_features_of_photographs(path: Path) -> None:
     whole = photograph / 255  # all that piq does, with flat parts: the largest difference in the demo's 67 is 0.0014
     gray = torch.round(piq.rgb2yiq(whole[None].double() * 255)[:, 0])
     torch.testing.assert_close(brisque_features(whole), statistics(gray, piq_half(gray)), rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("level", "least", "most"), [(0, 0, 1e-11), (0.5, 0.03, 0.05), (1, 0.03, 0.05)], ids=["black", "gray", "white"]
+)
+def test_features_of_images_with_a_flat_border(
+    level: float, least: float, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sixth of the image is one gray level: black is as above, others differ by some 0.04 of 0.2, for one reason."""
+    photograph = data.read_image(PATHS[0])
+    noise = torch.randint(-5, 6, photograph.shape[1:], generator=torch.Generator().manual_seed(0))
+    image = (photograph.int().clamp(5, 250) + noise) / 255
+    image[:, :24] = image[:, -24:] = level
+    features, gray = brisque_features(image), to_gray(image[None])
+    difference = (features - statistics(gray, half_size(gray))).abs()
+    assert least <= difference.max() <= most
+    assert difference.view(2, 18)[:, :2].max() < 1e-11  # alpha and sigma^2 know no sides
+
+    real = piq._aggd_parameters
+    monkeypatch.setattr(piq, "_aggd_parameters", lambda products: real(hardshrink(products, 1e-12)))
+    torch.testing.assert_close(features, statistics(gray, half_size(gray)), rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("size", [(64, 48), (33, 50), (45, 37)])
