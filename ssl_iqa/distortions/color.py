@@ -41,8 +41,8 @@ def color_shift(image: Tensor, level: float, generator: Draws) -> Tensor:
 def edge_mask(image: Tensor) -> Tensor:
     """Where `color_shift` shows: [B, 3, H, W] -> [B, 1, H, W] in [0, 1], high at edges.
 
-    Gradient magnitude of gray (MATLAB's `gradient`: central differences, one-sided at the border), blurred with sigma 4,
-    stretched, clipped to 0.1..1, its lowest and highest 1 % clipped, stretched again.
+    Gradient magnitude of gray (MATLAB's `gradient`: central differences, one-sided at the border), blurred with sigma
+    4, stretched, clipped to 0.1..1, its lowest and highest 1 % clipped, stretched again.
     """
     gradient = torch.hypot(*torch.gradient(rgb_to_gray(image), dim=(2, 3)))
     mask = stretch(gaussian(gradient, 4.0)).clamp_(0.1, 1)

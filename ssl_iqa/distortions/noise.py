@@ -22,8 +22,8 @@ def white_noise(image: Tensor, variance: float, generator: Draws) -> Tensor:
 def white_noise_color_component(image: Tensor, variance: float, generator: Draws) -> Tensor:
     """12, chromatic noise: as `white_noise`, on Y, Cb and Cr (BT.601, studio range) in place of R, G and B.
 
-    The variance is that of Y, Cb and Cr as fractions of 255. Truncated twice: as YCbCr, before the way back, and as RGB.
-    Source: KADIS-700k; as imnoise on MATLAB's rgb2ycbcr.
+    The variance is that of Y, Cb and Cr as fractions of 255. Truncated twice: as YCbCr, before the way back, and as
+    RGB. Source: KADIS-700k; as imnoise on MATLAB's rgb2ycbcr.
     """
     return ycbcr_to_rgb(white_noise(rgb_to_ycbcr(image), variance, generator)).clamp_(0, 1)
 

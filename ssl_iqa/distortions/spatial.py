@@ -15,7 +15,8 @@ def jitter(image: Tensor, level: float, generator: Draws) -> Tensor:
 
     `level` is a standard deviation in pixels; two draws for each pixel and time. Bicubic, replicate border. Not
     truncated: interpolation overshoots, -0.15 to 1.14, and the stretch turns that into 5 to 25 % less contrast. Source:
-    KADIS-700k; as MATLAB's interp2.
+    KADIS-700k; as MATLAB's interp2, but for its outermost pixels at levels 1 to 3: KADIS continues the image by one
+    pixel and interp2 by a parabola from there.
     """
     b, _, h, w = image.shape
     still = torch.stack(torch.meshgrid(torch.arange(h).to(image), torch.arange(w).to(image), indexing="ij"))
