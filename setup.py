@@ -1,12 +1,15 @@
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+ROOT = Path(__file__).parent
+
 setup(
     name="ssl_iqa",
-    version="0.1.0",
+    version=re.search(r'^__version__ = "(.+?)"', (ROOT / "ssl_iqa" / "__init__.py").read_text("utf-8"), re.M)[1],
     description="Semi-supervised representation learning for blind image quality assessment, in pure PyTorch",
-    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",

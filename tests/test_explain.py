@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.special import softmax
 
 from ssl_iqa import data, explain, quality, sets
-from tests.models import RESULTS, save_model
+from tests.models import RESULTS, reduced, save_model
 
 CLASSES = [["jpeg", 1], ["jpeg", 4], ["lens_blur", 2], ["pristine", 0]]
 
@@ -43,7 +43,8 @@ def test_a_pixels_quality_is_the_mean_of_the_crops_that_hold_it(
     picture = torch.randint(256, (3, height * reduce, width * reduce), generator=torch.Generator().manual_seed(3))
     picture[:, :, : width * reduce // 2] //= 4
     x = picture.double().numpy() / 255
-    x = x.reshape(3, height, reduce, width, reduce).mean(axis=(2, 4))
+    if reduce > 1:
+        x = reduced(x.transpose(1, 2, 0), reduce).transpose(2, 0, 1)
     x = np.concatenate([x, x[:, -2::-1]], axis=1)[:, : max(height, 32)]  # reflected where it is smaller than a crop
     tops = {40: [0, 8], 32: [0], 20: [0]}[height]
     lefts = {50: [0, 6, 12, 18], 32: [0], 70: [0, 8, 15, 23, 30, 38]}[width]

@@ -1,11 +1,15 @@
 """The import direction of the package, read from the source."""
 
 import ast
+import runpy
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import ssl_iqa
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ssl_iqa"
@@ -66,6 +70,31 @@ def test_these_import_nothing_of_the_package(module: str) -> None:
 def test_distortions_import_nothing_else_of_the_package() -> None:
     for path in (PACKAGE / "distortions").rglob("*.py"):
         assert all(within(name, "ssl_iqa.distortions") for name in own_imports(path)), path
+
+
+def test_distortions_are_imported_without_what_they_do_not_need() -> None:
+    """Nor does the package bring the rest in, which it has ready all the same."""
+    code = """
+import sys
+for name in ("tqdm", "torchvision", "matplotlib", "sklearn", "imgaug"):
+    sys.modules[name] = None  # whatever imports it fails
+import ssl_iqa.distortions as distortions
+assert {name for name in sys.modules if name.startswith("ssl_iqa.") and "distortions" not in name} == set()
+distortions.load_distortions("distinct")
+del sys.modules["tqdm"], sys.modules["torchvision"]
+from ssl_iqa import QualityModel, load
+assert load.__module__ == QualityModel.__module__ == "ssl_iqa.quality"
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_the_version_stands_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {}
+    monkeypatch.setattr("setuptools.setup", lambda **settings: given.update(settings))
+    runpy.run_path(str(ROOT / "setup.py"))
+    assert given["version"] == ssl_iqa.__version__
+    with pytest.raises(AttributeError, match="^module 'ssl_iqa' has no attribute 'lod'$"):
+        ssl_iqa.lod  # noqa: B018
 
 
 def test_sets_import_data_and_the_distortions_only() -> None:

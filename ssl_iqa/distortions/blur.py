@@ -1,7 +1,7 @@
 """Types 1 to 3: blurs. Each takes pictures [B, 3, H, W], RGB in [0, 1], the level's value and a generator."""
 
 from functools import lru_cache
-from math import ceil, pi
+from math import ceil
 
 import torch
 from torch import Tensor
@@ -29,11 +29,11 @@ def lens_blur(image: Tensor, radius: float, generator: Draws) -> Tensor:
 def motion_blur(image: Tensor, length: float, generator: Draws) -> Tensor:
     """3, camera shake: mean along a line of `length` pixels, anti-aliased; replicate border.
 
-    Its angle is drawn for each picture, uniform in 0..180 degrees. Level 1 (length 1) leaves the picture as it is.
-    Source: KADIS-700k; as MATLAB's fspecial('motion').
+    Its angle is drawn for each picture, a whole number of degrees, uniform in 0..180. Level 1 (length 1) leaves the
+    picture as it is. Source: KADIS-700k; as MATLAB's fspecial('motion').
     """
-    angle = rand((image.shape[0],), image, generator) * pi
-    return convolve(image, line_kernel(length, angle))
+    degrees = rand((image.shape[0],), image, generator).mul_(181).floor_()
+    return convolve(image, line_kernel(length, degrees.deg2rad_()))
 
 
 @lru_cache(maxsize=16)

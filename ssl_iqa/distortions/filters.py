@@ -59,8 +59,6 @@ def gaussian(image: Tensor, sigma: float) -> Tensor:
 def convolve(image: Tensor, kernel: Tensor) -> Tensor:
     """Correlate every channel with an odd-sized kernel that is symmetric about its middle; replicate border.
 
-    Of one that only changes its sign there, as Sobel's, the answer may have the other sign.
-
     Args:
         image: [B, C, H, W].
         kernel: [h, w] for all pictures, or [B, h, w] with one for each.

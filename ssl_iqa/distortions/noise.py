@@ -20,12 +20,12 @@ def white_noise(image: Tensor, variance: float, generator: Draws) -> Tensor:
 
 
 def white_noise_color_component(image: Tensor, variance: float, generator: Draws) -> Tensor:
-    """12, chromatic noise: as `white_noise`, on Y, Cb and Cr (BT.601, studio range) in place of R, G and B; truncated.
+    """12, chromatic noise: as `white_noise`, on Y, Cb and Cr (BT.601, studio range) in place of R, G and B.
 
-    The variance is that of Y, Cb and Cr as fractions of 255. Source: KADIS-700k; as imnoise on MATLAB's rgb2ycbcr.
+    The variance is that of Y, Cb and Cr as fractions of 255. Truncated twice: as YCbCr, before the way back, and as
+    RGB. Source: KADIS-700k; as imnoise on MATLAB's rgb2ycbcr.
     """
-    noise = randn(image.shape, image, generator).mul_(variance**0.5)
-    return ycbcr_to_rgb(noise.add_(rgb_to_ycbcr(image))).clamp_(0, 1)
+    return ycbcr_to_rgb(white_noise(rgb_to_ycbcr(image), variance, generator)).clamp_(0, 1)
 
 
 def impulse_noise(image: Tensor, density: float, generator: Draws) -> Tensor:
@@ -52,10 +52,12 @@ def multiplicative_noise(image: Tensor, variance: float, generator: Draws) -> Te
 def denoise(image: Tensor, variance: float, generator: Draws) -> Tensor:
     """15, what a denoiser leaves: Gaussian noise of that variance, then a denoiser, channel by channel.
 
-    KADIS denoises with DnCNN, whose weights cannot be shipped. A stand-in: `shrink_dct`, told the noise's variance. It
-    leaves the same kinds of trace, lost texture and soft edges, but not DnCNN's own.
+    KADIS denoises with DnCNN, whose weights cannot be shipped. A stand-in: `shrink_dct`. It leaves the same kinds of
+    trace, lost texture and soft edges, but not DnCNN's own; and it is told the noise's variance, where DnCNN is not and
+    leaves more of the strong levels' noise. The noise is truncated, what the denoiser leaves is not: the stretch brings
+    it back, as in KADIS-700k.
     """
-    return shrink_dct(white_noise(image, variance, generator), variance**0.5).clamp_(0, 1)
+    return shrink_dct(white_noise(image, variance, generator), variance**0.5)
 
 
 def shrink_dct(image: Tensor, sigma: float) -> Tensor:

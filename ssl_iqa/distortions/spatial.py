@@ -13,15 +13,17 @@ from .filters import Draws, rand, randint, randn
 def jitter(image: Tensor, level: float, generator: Draws) -> Tensor:
     """19, pixels shaken: five times over, each pixel is fetched from N(0, level) pixels away in x and in y.
 
-    `level` is a standard deviation in pixels; two draws for each pixel and time. Bicubic, replicate border. Source:
-    KADIS-700k; as MATLAB's interp2.
+    `level` is a standard deviation in pixels; two draws for each pixel and time. Bicubic, replicate border. Not
+    truncated: interpolation overshoots, -0.15 to 1.14, and the stretch turns that into 5 to 25 % less contrast. Source:
+    KADIS-700k; as MATLAB's interp2, but for its outermost pixels at levels 1 to 3: KADIS continues the image by one
+    pixel and interp2 by a parabola from there.
     """
     b, _, h, w = image.shape
     still = torch.stack(torch.meshgrid(torch.arange(h).to(image), torch.arange(w).to(image), indexing="ij"))
     for _ in range(5):
         y, x = randn((b, 2, h, w), image, generator).mul_(level).add_(still).unbind(1)
         image = sample(image, y, x)
-    return image.clamp_(0, 1)
+    return image
 
 
 def sample(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
@@ -66,18 +68,23 @@ def cubic_taps(place: Tensor, size: int) -> tuple[Tensor, Tensor]:
 def non_eccentricity_patch(image: Tensor, patches: int, generator: Draws) -> Tensor:
     """20, small parts out of place: `patches` 16x16 patches copied up to 8 pixels away, one after another.
 
-    Places are uniform, and so are moves, -8 .. 8 in y and in x, cut at the picture's border. In a picture with a side
-    under 32 a patch is half as long as that side, and its move at most half of the patch. Source: KADIS-700k.
+    Along a side, counted from 1, a patch starts at round(u * (side - 48)) + 16 and is copied to round(16 * (v - 0.5) +
+    start), u and v uniform in [0, 1): no patch starts within 15 pixels of the border or ends within 16 of the far one,
+    and moves of -8 and 8 are half as likely as the others. Source: KADIS-700k.
+
+    The rule bends for an image with a side under 64, where it would leave all patches in much the same place: there a
+    patch is a quarter as long as that side, and all of the rule's 16s shrink with it.
     """
     b, c, h, w = image.shape
-    size = min(16, h // 2, w // 2)
-    reach = size // 2
-    tops, lefts = (randint(side - size + 1, (b, patches), generator) for side in (h, w))
-    downs, rights = (randint(2 * reach + 1, (b, patches), generator) for _ in (h, w))
+    size = min(16, h // 4, w // 4)
+    room = torch.tensor([h, w]).to(image) - 3 * size
+    start, move = rand((b, 2, patches, 2), image, generator).unbind(1)  # [B, patches, 2]: y, x
+    # + 0.5 and floor, since MATLAB rounds halves up and torch to even ones; counted from 0
+    start = (start * room + 0.5).floor_().add_(size - 1)
+    end = (move * size).add_(start).sub_((size - 1) / 2).floor_()
     source = np.tile(np.arange(h * w).reshape(h, w), (b, 1, 1))  # which pixel each pixel shows
-    for i in range(b):
-        for top, left, down, right in zip(tops[i], lefts[i], downs[i], rights[i], strict=True):
-            y, x = min(max(top + down - reach, 0), h - size), min(max(left + right - reach, 0), w - size)
+    for i, moves in enumerate(torch.cat((start, end), dim=2).int().tolist()):
+        for top, left, y, x in moves:
             patch = source[i, top : top + size, left : left + size].copy()  # the two may overlap
             source[i, y : y + size, x : x + size] = patch
     index = torch.from_numpy(source).to(image.device).view(b, 1, h * w).expand(b, c, h * w)
@@ -85,11 +92,24 @@ def non_eccentricity_patch(image: Tensor, patches: int, generator: Draws) -> Ten
 
 
 def pixelate(image: Tensor, level: float, generator: Draws) -> Tensor:
-    """21, large pixels: nearest resize by z = 0.95 - level^0.6, and back; no draws. Source: KADIS-700k."""
+    """21, large pixels: nearest resize by z = 0.95 - level^0.6, and back; no draws.
+
+    Source: KADIS-700k; as MATLAB's imresize by a scale, which takes z for the ratio of the sides, though the small one
+    is ceil(z * side); the way back is to a size, by the ratio of the sides itself.
+    """
     z = 0.95 - level**0.6
-    h, w = image.shape[2:]
-    small = F.interpolate(image, size=(ceil(z * h), ceil(z * w)), mode="nearest-exact")
-    return F.interpolate(small, size=(h, w), mode="nearest-exact")
+    for dim in (2, 3):
+        side = image.shape[dim]
+        small = ceil(z * side)
+        shown = nearest(side, small, z)[nearest(small, side, side / small)]
+        image = image.index_select(dim, torch.from_numpy(shown).to(image.device))
+    return image
+
+
+def nearest(side: int, new_side: int, scale: float) -> np.ndarray:
+    """The pixel of a side, from 0, that each pixel of the resized one shows, as MATLAB's imresize: int64 [new_side]."""
+    place = np.arange(1, new_side + 1) / scale + 0.5 * (1 - 1 / scale)  # its middle, counted from 1
+    return np.floor(place + 0.5).clip(1, side).astype(np.int64) - 1
 
 
 def quantization(image: Tensor, thresholds: int, generator: Draws) -> Tensor:

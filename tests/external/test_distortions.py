@@ -1,6 +1,7 @@
 """The distortions against SciPy, scikit-image and Pillow, and against formulas written out here in float64."""
 
 from collections.abc import Callable
+from decimal import ROUND_HALF_UP, Decimal
 from io import BytesIO
 from itertools import combinations
 from math import ceil, cos, pi, sin
@@ -139,11 +140,17 @@ def by_brighten(pixels: np.ndarray, level: float) -> np.ndarray:
 def by_pixelate(pixels: np.ndarray, level: float) -> np.ndarray:
     z = 0.95 - level**0.6
 
-    def nearest(old: int, new: int) -> np.ndarray:  # the pixel that holds the middle of each new one
-        return (2 * np.arange(new) + 1) * old // (2 * new)
+    def resized(old: int, new: int, scale: float) -> list[int]:
+        """imresize's way: of each new pixel the old one, both counted from 1, on which its box kernel is not 0."""
+        chosen = []
+        for x in range(1, new + 1):
+            u = x / scale + 0.5 * (1 - 1 / scale)
+            (near,) = (i for i in range(int(u) - 1, int(u) + 3) if -0.5 <= u - i < 0.5)
+            chosen.append(min(max(near, 1), old) - 1)
+        return chosen
 
-    rows, columns = (nearest(n, ceil(z * n))[nearest(ceil(z * n), n)] for n in pixels.shape[:2])
-    assert len(np.unique(rows)) == ceil(z * len(rows))
+    sides = ((n, ceil(z * n)) for n in pixels.shape[:2])
+    rows, columns = (np.array(resized(n, m, z))[resized(m, n, n / m)] for n, m in sides)
     return pixels[rows][:, columns]
 
 
@@ -248,14 +255,14 @@ def line(length: float, angle: float) -> np.ndarray:
 
 
 def by_motion_blur(pixels: np.ndarray, length: float, generator: torch.Generator, dtype: torch.dtype) -> np.ndarray:
-    angle = 180 * torch.rand(1, generator=generator, dtype=dtype).item()
+    angle = int(181 * torch.rand(1, generator=generator, dtype=dtype).item())  # whole degrees, 0..180
     return ndimage.convolve(pixels, line(length, angle)[:, :, None], mode="nearest")
 
 
 def mask_by_scipy(pixels: np.ndarray) -> np.ndarray:
     """Where color_shift shows: [H, W]."""
     gray = pixels @ (0.2989, 0.5870, 0.1140)
-    gradient = np.hypot(*(ndimage.sobel(gray, axis, mode="nearest") for axis in (0, 1)))
+    gradient = np.hypot(*np.gradient(gray))
     mask = ndimage.gaussian_filter(gradient, 4, mode="nearest", truncate=2)
     mask = ((mask - mask.min()) / (mask.max() - mask.min())).clip(0.1, 1)
     mask = mask.clip(*np.percentile(mask, (1, 99)))
@@ -287,7 +294,7 @@ def by_color_component_noise(
     pixels: np.ndarray, variance: float, generator: torch.Generator, dtype: torch.dtype
 ) -> np.ndarray:
     noise = 255 * variance**0.5 * normal(pixels, generator, dtype)
-    return color.ycbcr2rgb(color.rgb2ycbcr(pixels) + noise)
+    return color.ycbcr2rgb((color.rgb2ycbcr(pixels) + noise).clip(0, 255))
 
 
 def by_impulse_noise(pixels: np.ndarray, density: float, generator: torch.Generator, dtype: torch.dtype) -> np.ndarray:
@@ -338,23 +345,30 @@ def by_jitter(pixels: np.ndarray, level: float, generator: torch.Generator, dtyp
     return pixels
 
 
-def places(size: int, count: int, pixels: np.ndarray, generator: torch.Generator) -> list[list[int]]:
-    """Tops and lefts of squares inside the picture."""
-    return [torch.randint(side - size + 1, (1, count), generator=generator)[0].tolist() for side in pixels.shape[:2]]
+def half_up(x: float) -> int:
+    """MATLAB's round of a number that is not negative."""
+    return int(Decimal(x).quantize(Decimal(1), ROUND_HALF_UP))
 
 
-def by_patches(pixels: np.ndarray, count: int, generator: torch.Generator, dtype: torch.dtype) -> np.ndarray:
-    tops, lefts = places(16, count, pixels, generator)
-    moves = [torch.randint(17, (1, count), generator=generator)[0].tolist() for _ in range(2)]
+def patches_moved(pixels: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """non_eccentricity_patch, counted from 1 as in MATLAB: draws [n, 4] in 0..1, two for starts and two for moves."""
+    height, width = pixels.shape[:2]
     out = pixels.copy()
-    for top, left, down, right in zip(tops, lefts, *moves, strict=True):
-        y, x = np.clip((top + down - 8, left + right - 8), 0, np.array(pixels.shape[:2]) - 16)
-        out[y : y + 16, x : x + 16] = out[top : top + 16, left : left + 16].copy()
+    for down, right, *moves in draws.tolist():
+        y, x = half_up(down * (height - 48)) + 16, half_up(right * (width - 48)) + 16
+        new_y, new_x = (half_up(16 * (u - 0.5) + start) for u, start in zip(moves, (y, x), strict=True))
+        patch = out[y - 1 : y + 15, x - 1 : x + 15].copy()
+        out[new_y - 1 : new_y + 15, new_x - 1 : new_x + 15] = patch
     return out
 
 
+def by_patches(pixels: np.ndarray, count: int, generator: torch.Generator, dtype: torch.dtype) -> np.ndarray:
+    draws = torch.rand(1, 2, count, 2, generator=generator, dtype=dtype)[0].double().numpy()
+    return patches_moved(pixels, np.concatenate(draws, axis=1))
+
+
 def by_color_block(pixels: np.ndarray, count: int, generator: torch.Generator, dtype: torch.dtype) -> np.ndarray:
-    tops, lefts = places(32, count, pixels, generator)
+    tops, lefts = (torch.randint(n - 31, (1, count), generator=generator)[0].tolist() for n in pixels.shape[:2])
     colors = torch.rand(1, count, 3, generator=generator, dtype=dtype)[0].double().numpy()
     out = pixels.copy()
     for one, top, left in zip(colors, tops, lefts, strict=True):
@@ -401,6 +415,43 @@ def test_random_types_are_their_definitions_given_the_draws(
     expected = RANDOM_REFERENCES[kind](array(image).astype(np.float64), DISTORTIONS[kind][level - 1], *draws)
     out = distort(image, kind, level, torch.Generator().manual_seed(level), stretch=False)
     assert_close(array(out), expected.clip(0, 1), RANDOM_TOLERANCES[kind][dtype == torch.float32])
+
+
+def stretched(pixels: np.ndarray) -> np.ndarray:
+    return (pixels - pixels.min()) / (pixels.max() - pixels.min())
+
+
+@pytest.mark.parametrize("kind", ["jitter", "denoise"])
+@pytest.mark.parametrize("name", ["coffee", "colorfulcups_1"])
+def test_what_overshoots_goes_into_the_stretch(kind: str, name: str) -> None:
+    image = tensor(photograph(name))
+    draws = torch.Generator().manual_seed(5), torch.float64
+    expected = RANDOM_REFERENCES[kind](stretched(array(image)), DISTORTIONS[kind][1], *draws)
+    assert expected.min() < -0.005 or expected.max() > 1.005
+    assert_close(array(distort(image, kind, 2, torch.Generator().manual_seed(5))), stretched(expected), 1e-12)
+
+
+@each_level
+def test_patches_leave_the_border_as_the_generator_does(level: int) -> None:
+    count, (height, width) = DISTORTIONS["non_eccentricity_patch"][level - 1], (144, 192)
+    rng = np.random.default_rng(level)
+    # a picture on which every pixel differs from all others: row and column, in steps that floats hold exactly
+    steps = np.moveaxis(np.indices((height, width)) / 256, 0, -1)
+    pixels = np.concatenate((steps, np.zeros((height, width, 1))), axis=-1)
+    shares, expected = [], []
+    for seed in range(40):
+        out = array(
+            distort(tensor(pixels), "non_eccentricity_patch", level, torch.Generator().manual_seed(seed), False)
+        )
+        changed = (out != pixels).any(axis=-1)
+        assert not changed[:7].any() and not changed[:, :7].any()  # from 15 pixels on, 8 of them back
+        assert not changed[-8:].any() and not changed[:, -8:].any()
+        shares.append(changed.mean())
+        expected.append((patches_moved(pixels, rng.random((count, 4))) != pixels).any(axis=-1).mean())
+    error = np.hypot(np.std(shares), np.std(expected)) / 40**0.5
+    assert abs(np.mean(shares) - np.mean(expected)) < 4 * error
+    if level == 5:
+        assert np.mean(shares) == pytest.approx(0.47, abs=0.01)
 
 
 # Random types by their statistics, where tests/test_distortions.py leaves something open
@@ -684,28 +735,18 @@ def test_bicubic_sampling_is_scikit_images() -> None:
 
 
 @each_level
-@pytest.mark.parametrize("size", [(17, 33), (101, 65), (121, 135)])
-def test_pixelate_is_nearest_resize_and_back_at_any_size(level: int, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("size", [(17, 33), (32, 32), (101, 65), (116, 120), (136, 144)])
+def test_pixelate_is_imresize_and_back_at_any_size(level: int, size: tuple[int, int]) -> None:
     pixels = photograph("coffee", *size) / 255
     expected = by_pixelate(pixels, DISTORTIONS["pixelate"][level - 1])
     assert_close(distorted(pixels, "pixelate", level), expected, 1e-9)
 
 
-@each_level
-@pytest.mark.parametrize("side", [116, 120, 136])
-def test_pixelate_takes_one_of_two_pixels_equally_near(level: int, side: int) -> None:
-    # where a new pixel's middle falls between two pixels, as it does at some even sizes, rounding chooses
-    z = 0.95 - DISTORTIONS["pixelate"][level - 1] ** 0.6
-    small = ceil(z * side)
-
-    def nearest(old: int, new: int) -> list[set[int]]:
-        return [{(2 * i + 1) * old // (2 * new), -(-(2 * i + 1) * old // (2 * new)) - 1} for i in range(new)]
-
-    down, up = nearest(side, small), nearest(small, side)
-    steps = np.arange(side)[:, None, None] / 255 * np.ones((1, 16, 3))
-    out = (255 * distorted(steps, "pixelate", level)[:, 0, 0]).round().astype(int)
-    assert all(out[i] in set().union(*(down[j] for j in up[i])) for i in range(side))
-    assert len(np.unique(out)) == small
+def test_pixelate_shows_pixels_further_on_than_the_ratio_of_the_sides() -> None:
+    # at level 5 16 pixels become 5, by z = 0.29 and not by 5/16, which would show 1, 4, 8, 11 and 14
+    steps = np.arange(16)[:, None, None] / 255 * np.ones((1, 16, 3))
+    shown = (255 * distorted(steps, "pixelate", 5)[:, 0, 0]).round().astype(int).tolist()
+    assert shown == [1] * 3 + [5] * 3 + [8] * 4 + [12] * 3 + [15] * 3
 
 
 def variance_inside(histogram: np.ndarray, cuts: tuple[int, ...]) -> float:

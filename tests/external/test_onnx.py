@@ -54,6 +54,18 @@ def test_scores_of_any_size_are_pytorchs(five: Exported) -> None:
     assert found.tolist() == pytest.approx(wanted, abs=1e-4) and np.ptp(found) > 1e-3
 
 
+def test_halves_are_rounded_to_even_levels_as_in_pytorch(five: Exported) -> None:
+    model, session, _ = five
+    levels = torch.randint(250, (40, 40, 3), generator=torch.Generator().manual_seed(0)).numpy()
+    picture = levels.repeat(2, axis=0).repeat(2, axis=1)
+    picture[::2, ::2] += 1
+    picture[1::2, 1::2] += 1  # each mean is a level and a half
+    x = torch.from_numpy(picture / 255).float().permute(2, 0, 1)[None]
+    (found,) = session.run(["scores"], {"pictures": x.numpy()})
+    to_even, up = (by_hand(model, rounded / 255) for rounded in ((levels + 0.5).round(), levels + 1.0))
+    assert abs(found.item() - to_even) < 1e-5 < 0.1 * abs(up - to_even)
+
+
 def test_the_file_says_what_goes_in_and_what_comes_out(five: Exported) -> None:
     model, session, path = five
     (given,), (made,) = session.get_inputs(), session.get_outputs()
