@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from ssl_iqa import baselines, calibration, data, distributed, learning, protocol, report, runs, sets, tables, views
 from ssl_iqa.cells import Cell, baseline, begin, parts_of, plan, save, write_tables
@@ -37,6 +36,7 @@ from ssl_iqa.metrics import srocc
 from ssl_iqa.model import ARCHS, Encoder, Regressor, encoder_state, load_encoder
 from ssl_iqa.results import measure
 from ssl_iqa.samplers import LabeledBatches
+from ssl_iqa.workers import make_loader, worker_end
 
 MODES = {"lp": ("lp",), "ft": ("ft",), "lp-ft": ("lp", "ft")}
 Pictures = tuple[sets.LabeledSet, dict[int, Tensor]]  # a set, and those that need not be read
@@ -227,11 +227,11 @@ def probing_batches(features: Features, train: list[int], task: Task) -> Callabl
 def tuning_batches(task: Task) -> Callable[[int], Iterable]:
     """FT's batches in an epoch: random views of pictures [B, 3, s, s] and the scores [B]."""
     sampler = make_sampler(len(task.parts["train"]), task)
-    loader = DataLoader(
+    loader = make_loader(
         views.LabeledCrops(task.labeled, task.parts["train"], task.settings.crop, task.made),
+        task.workers,
+        views.collate_crops,
         batch_sampler=sampler,
-        collate_fn=views.collate_crops,
-        num_workers=task.workers,
         persistent_workers=task.workers > 0,
         pin_memory=task.device.type == "cuda",
     )

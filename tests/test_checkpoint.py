@@ -62,10 +62,10 @@ def ended_save(state, file):
         os.kill(os.getpid(), signal.SIGKILL)
     save(state, file)
 
-def ended_validation(nets, streams, settings, is_stopped):
+def ended_validation(nets, streams, settings, stop):
     if when == "validation" and steps == 4:
         os.kill(os.getpid(), getattr(signal, what))
-    return validate(nets, streams, settings, is_stopped)
+    return validate(nets, streams, settings, stop)
 
 train_joint.joint_step, torch.save, train_joint.validate = ended_step, ended_save, ended_validation
 train_joint.main(arguments)

@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 import train_joint
-from ssl_iqa import data, probe, report, sets, views
+from ssl_iqa import data, probe, report, runs, sets, views
 from ssl_iqa.checkpoint import Progress, Run
 from ssl_iqa.distortions import load_distortions
 from ssl_iqa.model import Networks, load_encoder
@@ -122,22 +122,16 @@ class Fixed(list):
         return iter(self[start:])
 
 
-def never() -> bool:
-    """No signal has come."""
-    return False
-
-
 def train_epoch(
     nets: Networks,
     optimizer: torch.optim.Optimizer,
     streams: Fixed,
     epoch: int,
     settings: train_joint.Settings,
-    is_stopped: Callable[[], bool] = never,
 ) -> dict[str, float]:
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     run = Run(Path(), {}, [], nets, optimizer, scaler, Progress(epochs=epoch))
-    return train_joint.train_epoch(run, nets, streams, settings, is_stopped)
+    return train_joint.train_epoch(run, nets, streams, settings, runs.Stop())
 
 
 def test_both_batches_pass_one_encoder_before_one_optimizer_step(nets: Networks) -> None:
@@ -343,17 +337,17 @@ def streams_of(arguments: list[str]) -> tuple[train_joint.Settings, Streams, Str
 def test_validation_is_the_same_every_time_and_changes_nothing(joint_arguments: Arguments, nets: Networks) -> None:
     settings, streams, val_streams, _ = streams_of(joint_arguments(validation_size=8))
     before = copy.deepcopy(nets.state_dict())
-    first = train_joint.validate(nets, val_streams, settings, never)
+    first = train_joint.validate(nets, val_streams, settings, runs.Stop())
     list(streams.batches(0))
     torch.rand(3), np.random.rand(3)
-    assert train_joint.validate(nets, val_streams, settings, never) == first
+    assert train_joint.validate(nets, val_streams, settings, runs.Stop()) == first
     assert same(nets.state_dict(), before)
     assert first["val_L"] == pytest.approx(0.9 * first["val_L_cont"] + 0.1 * first["val_L_r"])
 
 
 def test_validation_is_eq_8_of_its_batches_and_their_srocc(joint_arguments: Arguments, nets: Networks) -> None:
     settings, _, val_streams, _ = streams_of(joint_arguments(validation_size=12))
-    result = train_joint.validate(nets, val_streams, settings, never)
+    result = train_joint.validate(nets, val_streams, settings, runs.Stop())
     nets.eval()
     with torch.no_grad():
         pairs = list(val_streams.batches(0))
@@ -701,11 +695,11 @@ def test_a_step_whose_gradient_fp16_cannot_hold_is_left_out(nets: Networks, monk
     optimizer.register_step_post_hook(lambda *_: weights.append(True))
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     run = Run(Path(), {}, [], nets, optimizer, scaler)
-    train_joint.train_epoch(run, nets, Fixed([batches()]), SETTINGS, never)
+    train_joint.train_epoch(run, nets, Fixed([batches()]), SETTINGS, runs.Stop())
     assert weights == [] and torch.equal(nets.projector[0].weight, before["projector.0.weight"])
     assert scaler.get_scale() == 2.0 and run.progress.step == 1
     run.progress = Progress()
-    train_joint.train_epoch(run, nets, Fixed([batches()]), SETTINGS, never)
+    train_joint.train_epoch(run, nets, Fixed([batches()]), SETTINGS, runs.Stop())
     assert weights == [True]
 
 
@@ -724,7 +718,7 @@ def test_a_gradient_that_is_not_finite_ends_the_run(
     scaler = torch.amp.GradScaler("cpu", enabled=scale is not None, init_scale=scale or 1.0)
     run = Run(Path(), {}, [], nets, make_optimizer(nets, SETTINGS), scaler)
     with pytest.raises(FloatingPointError, match="the loss or its gradient is not finite at step 1"):
-        train_joint.train_epoch(run, nets, Fixed([batches()]), SETTINGS, never)
+        train_joint.train_epoch(run, nets, Fixed([batches()]), SETTINGS, runs.Stop())
 
 
 def test_the_norm_in_the_log_is_without_fp16s_scale(nets: Networks) -> None:
@@ -733,7 +727,7 @@ def test_the_norm_in_the_log_is_without_fp16s_scale(nets: Networks) -> None:
     for networks, scaler in ((nets, torch.amp.GradScaler("cpu", init_scale=256.0)), (copied, None)):
         scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
         run = Run(Path(), {}, [], networks, make_optimizer(networks, SETTINGS), scaler)
-        norms.append(train_joint.train_epoch(run, networks, Fixed([batches()]), SETTINGS, never)["grad_norm"])
+        norms.append(train_joint.train_epoch(run, networks, Fixed([batches()]), SETTINGS, runs.Stop())["grad_norm"])
     assert norms[0] == pytest.approx(norms[1], rel=1e-3)
 
 
