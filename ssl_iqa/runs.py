@@ -40,7 +40,7 @@ class NotWritten(OSError):
 
 
 class Stopped(KeyboardInterrupt):
-    """The run was told to end. As with Ctrl-C's own exception, no `except Exception` on the way takes it for an error."""
+    """The run was told to end. As with Ctrl-C's own exception, no `except Exception` takes it for an error."""
 
 
 @dataclass

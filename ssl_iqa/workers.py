@@ -66,7 +66,7 @@ def end_worker(error: Exception, batch: Any) -> NoReturn:
 
 
 def hand_over(tensor: Tensor) -> tuple[Callable[..., Tensor], tuple]:
-    """How a worker sends a tensor, for pickle: its bytes where they are few, otherwise a memory file that holds them."""
+    """How a worker sends a tensor, for pickle: as bytes where it is small, otherwise as a memory file."""
     array = tensor.contiguous().numpy()
     if array.nbytes < SMALL:
         return torch.from_numpy, (array,)
