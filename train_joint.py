@@ -265,7 +265,7 @@ def validate(nets: Networks, streams: Streams, settings: Settings, stop: runs.St
     nets.eval()
     sums = {"val_L_cont": 0.0, "val_L_r": 0.0}
     predicted, true = [], []
-    for unlabeled, labeled in stop.waiting(streams.batches(0)):
+    for unlabeled, labeled in runs.bar(stop.waiting(streams.batches(0)), "validation", len(streams)):
         sums["val_L_cont"] += contrastive_loss(nets, *unlabeled, settings).item()
         if labeled is not None:
             loss_r, y_hat = regression_loss(nets, *labeled, settings)

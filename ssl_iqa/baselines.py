@@ -81,7 +81,7 @@ def svr_predictions(features: np.ndarray, scores: Sequence[float], parts: Parts)
     train, val, test = (usable[part] for part in ("train", "val", "test"))
 
     best, best_srocc = None, -np.inf
-    for penalty, gamma in product(PENALTIES, GAMMAS):
+    for penalty, gamma in runs.bar([*product(PENALTIES, GAMMAS)], "regressors"):
         regressor = make_pipeline(MinMaxScaler((-1, 1)), SVR(kernel="rbf", C=penalty, gamma=gamma, cache_size=500))
         regressor.fit(features[train], scores[train])
         val_srocc = np.nan_to_num(srocc(regressor.predict(features[val]), scores[val]), nan=-2)  # NaN: all equal

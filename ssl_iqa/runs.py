@@ -1,5 +1,6 @@
 """A run's folder: what is written there, so that a kill at any moment leaves what was there before, whole."""
 
+import io
 import json
 import math
 import os
@@ -76,9 +77,32 @@ class Stop:
             yield batch
 
 
+class LineAMinute(tqdm):
+    """A progress bar where there is no terminal: a line a minute, and none for what takes less than one."""
+
+    def __init__(self, items: Iterable[Item] | None, title: str, total: int | None, done: int) -> None:
+        # tqdm's own output, with its carriage returns, goes nowhere
+        settings = {"initial": done, "leave": False, "delay": 60, "mininterval": 60, "miniters": 1}
+        super().__init__(items, title, total, file=io.StringIO(), **settings)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        if msg is not None:  # the last one, which clears the bar
+            return
+        state = self.format_dict
+        text = f"{self.desc}: {self.n} done"
+        if self.total and self.n > self.initial:
+            minutes = math.ceil(state["elapsed"] / (self.n - self.initial) * (self.total - self.n) / 60)
+            text = f"{self.desc}: {self.n / self.total:.0%} done, {minutes} minutes left"
+        print(text + (f"; {self.postfix}" if self.postfix else ""), file=sys.stderr, flush=True)
+
+
 def bar(items: Iterable[Item], title: str, total: int | None = None, done: int = 0) -> tqdm:
-    """The items, `done` of `total` having come before, with a progress bar of the main process on a terminal."""
-    return tqdm(items, title, total, initial=done, leave=False, disable=None if distributed.is_main() else True)
+    """The items, `done` of `total` having come before, with a progress bar of the main process on standard error."""
+    if not distributed.is_main():
+        return tqdm(items, disable=True)
+    if sys.stderr.isatty():
+        return tqdm(items, title, total, initial=done, leave=False)
+    return LineAMinute(items, title, total, done)
 
 
 @contextmanager

@@ -78,10 +78,10 @@ def list_shards(spec: str, workers: int = 0) -> list[Shard]:
         paths += found
     paths = sorted(set(paths))
     if not workers:
-        return list(map(count_pictures, paths))
+        return list(map(count_pictures, runs.bar(paths, "counting images")))
     # not threads: parsing headers is Python's work
     with ProcessPoolExecutor(min(workers, len(paths)), initializer=leave_signals_to_the_loop) as pool:
-        return list(runs.bar(pool.map(count_pictures, paths), "counting pictures", len(paths)))
+        return list(runs.bar(pool.map(count_pictures, paths), "counting images", len(paths)))
 
 
 def count_pictures(path: str) -> Shard:
