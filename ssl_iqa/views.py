@@ -231,9 +231,8 @@ def make_demo_pictures(labeled: LabeledSet, indices: Sequence[int], workers: int
     pictures = LabeledPictures(labeled, indices)
     batches = make_loader(pictures, workers, list, batch_size=25)
     bar = runs.bar(batches, "distorting the demo's labeled photographs")
-    return {
-        index: picture.clone() for batch in bar for index, picture in batch
-    }  # clones: what a worker sends keeps a file open
+    # clones: what a worker sends keeps a file open
+    return {index: picture.clone() for batch in bar for index, picture in batch}
 
 
 def picture_batches(

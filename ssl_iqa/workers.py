@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.reduction import DupFd, ForkingPickler
+from multiprocessing import reduction
 from typing import Any, NoReturn
 
 import torch
@@ -34,7 +34,7 @@ def begin_worker(worker: int) -> None:
     leave_signals_to_the_loop()
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(end_worker)
     if hasattr(os, "memfd_create"):  # Linux
-        ForkingPickler.register(Tensor, hand_over)
+        reduction.ForkingPickler.register(Tensor, hand_over)
 
 
 def leave_signals_to_the_loop() -> None:
@@ -76,13 +76,13 @@ def hand_over(tensor: Tensor) -> tuple[Callable[..., Tensor], tuple]:
             view = memoryview(array).cast("B")
             while view:  # one write takes 2 GB at most
                 view = view[file.write(view) :]
-        return take_over, (DupFd(descriptor), tensor.dtype, tensor.shape)
+        return take_over, (reduction.DupFd(descriptor), tensor.dtype, tensor.shape)
     finally:
         os.close(descriptor)
 
 
-def take_over(file: DupFd, dtype: torch.dtype, shape: torch.Size) -> Tensor:
-    """The tensor in a memory file, which is freed with it."""
+def take_over(file: Any, dtype: torch.dtype, shape: torch.Size) -> Tensor:
+    """The tensor in a memory file (a multiprocessing.reduction.DupFd), which is freed with it."""
     descriptor = file.detach()
     try:
         memory = mmap.mmap(descriptor, 0)

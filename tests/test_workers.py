@@ -127,6 +127,12 @@ def test_a_worker_that_ends_ends_the_run_with_a_line(how: str, said: str, capfd:
     assert "Traceback" not in shown and not multiprocessing.active_children()
 
 
+def test_all_workers_are_begun_in_one_place() -> None:
+    """Elsewhere a loader would hand over in /dev/shm, and drop what cannot be sent."""
+    sources = [*ROOT.glob("*.py"), *(ROOT / "ssl_iqa").rglob("*.py")]
+    assert [path.name for path in sources if "DataLoader(" in path.read_text()] == ["workers.py"]
+
+
 def test_other_errors_are_not_taken_for_it() -> None:
     assert workers.worker_end(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) == ""
     assert workers.worker_end(RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly")) == (
