@@ -284,7 +284,8 @@ def fit(
         optimizer.load_state_dict(task.saved["optimizer"])
     trained = distributed.parallel(trained, task.device)
     saved_at = time.monotonic()
-    for epoch in range(first, settings.epochs):
+    epochs = range(first, settings.epochs)
+    for epoch in epochs if task.verbose else runs.bar(epochs, f"{phase.upper()} epochs", settings.epochs, first):
         desc = f"{phase.upper()} epoch {epoch + 1}/{settings.epochs}"
         loss = train_epoch(trained, optimizer, runs.bar(batches(epoch), desc), settings.amp, task.skipped)
         indices, z = validate()

@@ -703,6 +703,24 @@ def test_tables_that_were_interrupted_go_on_where_they_were(
 
 
 @pytest.mark.usefixtures("few_resamples")
+def test_a_cell_of_tables_tells_of_its_epochs_where_there_is_no_terminal(
+    finetune_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """They may each take less than the minute after which a line comes, and yet hours together."""
+    seconds, real = [0.0], finetune.train_epoch
+
+    def train_epoch(*args: Any) -> float:
+        seconds[0] += 50
+        return real(*args)
+
+    monkeypatch.setattr("tqdm.std.time", lambda: seconds[0])
+    monkeypatch.setattr(finetune, "train_epoch", train_epoch)
+    table = {"encoder": None, "encoders": "random", "mode": "lp", "epochs": 4}
+    finetune.main(finetune_arguments(out=tmp_path, **table))
+    assert capsys.readouterr().err == "LP epochs: 50% done, 2 minutes left\nLP epochs: 100% done, 0 minutes left\n"
+
+
+@pytest.mark.usefixtures("few_resamples")
 def test_features_of_a_frozen_encoder_are_computed_once(
     finetune_arguments: Arguments, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder_file: Path
 ) -> None:
