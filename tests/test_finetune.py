@@ -556,11 +556,19 @@ def is_ended(arguments: list[str]) -> int:
     ("number", "epoch", "holds"), [(signal.SIGTERM, 3, ("lp", 2)), (signal.SIGINT, 4, ("lp", 3)), (0, 6, ("ft", 2))]
 )
 def test_ended_by_a_signal_a_run_goes_on_bit_for_bit(
-    finetune_arguments: Arguments, tmp_path: Path, capsys: Any, number: int, epoch: int, holds: tuple[str, int]
+    finetune_arguments: Arguments,
+    tmp_path: Path,
+    val_sroccs: Callable,
+    capsys: Any,
+    number: int,
+    epoch: int,
+    holds: tuple[str, int],
 ) -> None:
-    """0: an error, which leaves the same as a kill."""
+    """0: an error, which leaves the same as a kill. The last epoch is the best one, and so depends on all before."""
     settings = {"mode": "lp-ft", "epochs": 3, "ft_lr": 1e-3, "batch_size": 4}
+    val_sroccs([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     finetune.main(finetune_arguments(out=tmp_path / "whole", **settings))
+    val_sroccs([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     arguments = finetune_arguments(out=tmp_path / "part", **settings)
 
     def end() -> None:
