@@ -16,6 +16,7 @@ import copy
 import hashlib
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +29,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from ssl_iqa import baselines, calibration, distributed, learning, report, runs, sets, tables, views
 from ssl_iqa.cells import Cell, baseline, begin, parts_of, plan, save, write_tables
@@ -38,8 +38,10 @@ from ssl_iqa.model import ARCHS, Encoder, Regressor, encoder_state, load_encoder
 from ssl_iqa.results import measure
 from ssl_iqa.samplers import LabeledBatches
 from ssl_iqa.seen import in_words, unseen
+from ssl_iqa.workers import make_loader, worker_end
 
 MODES = {"lp": ("lp",), "ft": ("ft",), "lp-ft": ("lp", "ft")}
+SAVE_AFTER = 30.0  # seconds since the last save, at an epoch's end: LP's epochs take less than a save
 Pictures = tuple[sets.LabeledSet, dict[int, Tensor]]  # a set, and those that need not be read
 
 
@@ -104,10 +106,16 @@ class Task:
     settings: Settings  # of the cell: one mode, one encoder, one set, its split's seed
     skipped: set[str]  # files that could not be read
     verbose: bool  # a line an epoch
+    last: Path | None = None  # where epochs are saved, if they are
+    saved: dict[str, Any] = field(default_factory=dict)  # what was there, see `save_epoch`
+    began: float = field(default_factory=time.perf_counter)
 
     @property
     def workers(self) -> int:
         return 0 if self.made else self.settings.workers
+
+    def minutes(self) -> float:
+        return self.saved.get("minutes", 0.0) + (time.perf_counter() - self.began) / 60
 
 
 @dataclass
@@ -228,11 +236,11 @@ def probing_batches(features: Features, train: list[int], task: Task) -> Callabl
 def tuning_batches(task: Task) -> Callable[[int], Iterable]:
     """FT's batches in an epoch: random views of pictures [B, 3, s, s] and the scores [B]."""
     sampler = make_sampler(len(task.parts["train"]), task)
-    loader = DataLoader(
+    loader = make_loader(
         views.LabeledCrops(task.labeled, task.parts["train"], task.settings.crop, task.made),
+        task.workers,
+        views.collate_crops,
         batch_sampler=sampler,
-        collate_fn=views.collate_crops,
-        num_workers=task.workers,
         persistent_workers=task.workers > 0,
         pin_memory=task.device.type == "cuda",
     )
@@ -271,8 +279,14 @@ def fit(
     settings, scores = task.settings, np.array(task.labeled.scores)
     trained = regressor if phase == "lp" else nn.Sequential(encoder, regressor)
     optimizer = torch.optim.Adam(trained.parameters(), lr=settings.ft_lr if phase == "ft" else settings.lr)
+    first = 0
+    if task.saved.get("phase") == phase:
+        first = task.saved["epochs"]
+        optimizer.load_state_dict(task.saved["optimizer"])
     trained = distributed.parallel(trained, task.device)
-    for epoch in range(settings.epochs):
+    saved_at = time.monotonic()
+    epochs = range(first, settings.epochs)
+    for epoch in epochs if task.verbose else runs.bar(epochs, f"{phase.upper()} epochs", settings.epochs, first):
         desc = f"{phase.upper()} epoch {epoch + 1}/{settings.epochs}"
         loss = train_epoch(trained, optimizer, runs.bar(batches(epoch), desc), settings.amp, task.skipped)
         indices, z = validate()
@@ -288,8 +302,37 @@ def fit(
             best.residuals = (y_hat.double() - torch.from_numpy(scores[indices])).abs()
         if task.verbose:
             print(f"{desc}  L_r {loss:.3f} | validation SROCC {val_srocc:.3f}{' *' if is_best else ''}", flush=True)
+        if task.last and distributed.is_main() and time.monotonic() - saved_at >= SAVE_AFTER:
+            save_epoch(phase, epoch + 1, (encoder, regressor, optimizer), best, task)
+            saved_at = time.monotonic()
     encoder.load_state_dict(best.weights["encoder"]["weights"])
     regressor.load_state_dict(best.weights["regressor"])
+
+
+def save_epoch(
+    phase: str, epochs: int, trained: tuple[Encoder, Regressor, torch.optim.Adam], best: Best, task: Task
+) -> None:
+    """All that a run needs to go on bit for bit after so many epochs of a phase: draws come from the epoch's number."""
+    names = ("encoder", "regressor", "optimizer")
+    state = {name: part.state_dict() for name, part in zip(names, trained, strict=True)}
+    state |= {"phase": phase, "epochs": epochs, "best": vars(best), "skipped": sorted(task.skipped)}
+    state |= {"minutes": task.minutes(), "digest": task.saved["digest"], "parts": task.parts}
+    task.last.parent.mkdir(parents=True, exist_ok=True)
+    runs.save(state, task.last)
+
+
+def read_epoch(last: Path, encoder: Encoder, task: Task) -> dict[str, Any]:
+    """What `save_epoch` has written there, or only the digest of what is trained on where there is nothing.
+
+    Raises ValueError for a damaged file, and where the encoder to start from, the images or their parts have changed.
+    """
+    now = digest(encoder, task)
+    if not distributed.every(last.is_file())[0]:
+        return {"digest": now}
+    saved = runs.load(last)
+    if (saved["digest"], saved["parts"]) != (now, task.parts):
+        raise ValueError(f"{last}: the encoder, the images or their split have changed since; --overwrite starts again")
+    return saved
 
 
 def fresh_head(encoder: Encoder, train: list[int], task: Task) -> Regressor:
@@ -318,6 +361,11 @@ def train_and_test(
     """
     parts, phases, best = task.parts, MODES[task.settings.mode], Best()
     regressor = fresh_head(encoder, parts["train"], task)
+    if "phase" in task.saved:
+        phases = phases[phases.index(task.saved["phase"]) :]
+        encoder.load_state_dict(task.saved["encoder"])
+        regressor.load_state_dict(task.saved["regressor"])
+        best = Best(**task.saved["best"])
     if "lp" in phases:
         encoder.eval()
         frozen = copy.deepcopy(encoder.state_dict())
@@ -339,7 +387,7 @@ def learning_curve(
     rows: list[dict[str, Any]] = [{"labels": 0.0, "srocc": []} for _ in learning.SHARES]
     for number, (parts, shares) in enumerate(runs.bar(splits, "learning curve")):
         settings = replace(task.settings, seed=task.settings.seed + number)
-        one = replace(task, parts=parts, settings=settings, verbose=False)
+        one = replace(task, parts=parts, settings=settings, verbose=False, last=None, saved={})
         for row, train in zip(rows, shares, strict=True):
             regressor = fresh_head(encoder, train, one)
             test = probe_linearly(encoder, regressor, features, train, Best(), one)
@@ -372,9 +420,10 @@ def run_cell(
     out: Path,
 ) -> dict[str, Any]:
     """Measures a cell and writes what it gave: results.json, predictions.csv and, of a single one, model.pt."""
-    began = time.perf_counter()
+    began, earlier = time.perf_counter(), 0.0
     settings, labeled, is_single = cell.settings, cell.labeled, cell.folder == out
     parts, best, how, elsewhere = parts_of(labeled, cell.split), Best(), {}, {}
+    last = cell.folder / runs.LAST
     if cell.name in baselines.NAMES:
         indices, predicted = baseline(cell, parts, out / runs.FEATURES)
     else:
@@ -382,20 +431,29 @@ def run_cell(
         encoder = distributed.synchronize(encoder.to(device, memory_format=torch.channels_last), device)
         encoder.seen = cell.seen  # travels in model.pt
         task = Task(labeled, parts, made, device, settings, set(), verbose=is_single)
-        features = cache(partial(frozen_features, encoder, task, None if is_single else out / runs.FEATURES))
+        with runs.clear_errors():
+            task.last, task.saved = last, read_epoch(last, encoder, task)
+        task.skipped.update(task.saved.get("skipped", ()))
+        earlier = task.saved.get("minutes", 0.0)
+        features = cache(partial(frozen_features, encoder, task, out / runs.FEATURES))
         if curve:
             how["learning_curve"] = learning_curve(encoder, features(), curve, task)
         best, regressor, indices, predicted = train_and_test(encoder, features, task)
         for spec, other in others.items():
             elsewhere[spec] = measure_elsewhere(encoder, regressor, cell, other, device)
     how |= {"best_epoch": best.epoch, "val_srocc": best.srocc, "tests": elsewhere}
-    how |= {"minutes": (time.perf_counter() - began) / 60}
+    how |= {"minutes": earlier + (time.perf_counter() - began) / 60}
     if best.epoch:
         within = calibration.margin(best.residuals)
         off = np.abs(predicted - np.array([labeled.scores[i] for i in indices]))
         how |= {"margin": within, "coverage": float(np.mean(off <= within))}
     model = best.weights | {"residuals": best.residuals.sort().values} if is_single else None
-    return save(cell, indices, predicted, how, model)
+    results = save(cell, indices, predicted, how, model)
+    if distributed.is_main():
+        last.unlink(missing_ok=True)
+        if is_single:  # of several cells others need the features, too
+            shutil.rmtree(out / runs.FEATURES, ignore_errors=True)
+    return results
 
 
 def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace]:
@@ -403,7 +461,7 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
     add_flags(parser, PRESETS)
     parser.add_argument("--out", type=Path, help="the run's folder (runs/finetune)")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that --out holds")
-    parser.add_argument("--resume", action="store_true", help="go on with the tables in --out: measure what is left")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out from where it was saved")
     parser.add_argument("--learning-curve", action="store_true", help="also: would more labels help?")
     args = parser.parse_args(arguments)
     with runs.clear_errors():
@@ -426,8 +484,13 @@ def main(arguments: list[str] | None = None) -> None:
     with runs.clear_errors():
         needs_no_workers = settings.data == ("demo",)
         device = runs.use_device(settings.device, 0 if needs_no_workers else settings.workers, settings.amp)
-    with distributed.processes(device), report.one_voice(distributed.is_main()):
-        with runs.clear_errors(), distributed.together():
+    with (
+        runs.stop_signals() as stop,
+        distributed.processes(device),
+        report.one_voice(distributed.is_main()),
+        stop.anywhere(),
+    ):
+        with runs.clear_stop("before training; nothing was saved"), runs.clear_errors(), distributed.together():
             cells = plan(settings, tuple(MODES), args.arch, out)
             if args.learning_curve and cells[0].folder != out:
                 raise ValueError("--learning-curve: of one encoder on one split of one set, in one mode")
@@ -435,21 +498,34 @@ def main(arguments: list[str] | None = None) -> None:
             if distributed.is_main():
                 is_default_demo = args.out is None and settings.data == ("demo",)
                 begin(settings, cells, out, args.resume, args.overwrite or is_default_demo)
-        print_start(settings, cells)
-        left = [cell for cell in cells if not (cell.folder / runs.RESULTS).is_file()]
-        distributed.every(len(left))  # all have looked before the first cell is done
         try:
+            print_start(settings, cells)
+            left = [cell for cell in cells if not (cell.folder / runs.RESULTS).is_file()]
+            distributed.every(len(left))  # all have looked before the first cell is done
             measure_cells(left, cells, curve, device, out)
+            if distributed.is_main() and cells[0].folder == out:
+                print_results(runs.read_json(out / runs.RESULTS), bool(cells[0].known), out)
+            elif distributed.is_main():
+                write_tables(cells, out)
         except runs.NotWritten as error:
-            sys.exit(f"error: {error}")
+            sys.exit(f"error: {error}; {what_is_kept(cells)}")
+        except RuntimeError as error:
+            if not worker_end(error):
+                raise
+            sys.exit(f"error: {worker_end(error)}; {what_is_kept(cells)}")
         except KeyboardInterrupt:
-            done = sum((cell.folder / runs.RESULTS).is_file() for cell in cells)
-            print(f"interrupted: {out} has {done} of {len(cells)} results; --resume goes on from there")
+            print(f"ended: {what_is_kept(cells)}")
             sys.exit(runs.STOPPED)
-        if distributed.is_main() and cells[0].folder == out:
-            print_results(runs.read_json(out / runs.RESULTS), bool(cells[0].known), out)
-        elif distributed.is_main():
-            write_tables(cells, out)
+
+
+def what_is_kept(cells: list[Cell]) -> str:
+    """What a run that has ended early has left in its folders, and what --resume does with it."""
+    done = sum((cell.folder / runs.RESULTS).is_file() for cell in cells)
+    lasts = [cell.folder / runs.LAST for cell in cells if (cell.folder / runs.LAST).is_file()]
+    kept = f"{done} of {len(cells)} results"
+    if lasts:
+        kept += f", and {lasts[0]}: an epoch of the next"
+    return kept + ("; --resume goes on from there" if done or lasts else "; nothing to resume")
 
 
 def measure_cells(

@@ -218,18 +218,18 @@ def gradient_norm(nets: Networks) -> float:
 
 
 def train_epoch(
-    run: checkpoint.Run, nets: nn.Module, streams: Streams, settings: Settings, is_stopped: Callable[[], bool]
+    run: checkpoint.Run, nets: nn.Module, streams: Streams, settings: Settings, stop: runs.Stop
 ) -> dict[str, float]:
     """One pass over the unlabeled pictures, the labeled ones going round beside them. Returns the epoch's means.
 
     Begins with the step that the run has come to. Raises FloatingPointError, before the weights change, when the loss
-    is not finite, and runs.Stopped, after a step, when the run is to end.
+    is not finite, and runs.Stopped, between two steps, when the run is to end.
     """
     nets.train()
     progress, optimizer, scaler = run.progress, run.optimizer, run.scaler
     epoch, steps = progress.epochs, len(streams)
     clock = report.Clock(settings.batch_size + (settings.labeled_batch_size if streams.labeled else 0))
-    batches = clock.waiting(streams.batches(epoch, progress.step))
+    batches = clock.waiting(stop.waiting(streams.batches(epoch, progress.step)))
     bar = runs.bar(batches, f"epoch {epoch + 1}/{settings.epochs}", steps, done=progress.step)
     for unlabeled, labeled in bar:
         factor = lr_factor(epoch * steps + progress.step, settings.epochs * steps, progress.plateaus, settings)
@@ -250,14 +250,14 @@ def train_epoch(
         bar.set_postfix(report.shown(values | {"lr": settings.lr * factor} | clock.rates()), refresh=False)
         if settings.save_every and progress.step % settings.save_every == 0:
             checkpoint.save_run(run)
-        if distributed.any_process(is_stopped(), unlabeled[0].device):
+        if distributed.any_process(stop.asked, unlabeled[0].device):
             raise runs.Stopped
     lr, regressor_lr = (group["lr"] for group in optimizer.param_groups)
     return progress.means() | {"lr": lr, "regressor_lr": regressor_lr} | clock.rates()
 
 
 @torch.no_grad()
-def validate(nets: Networks, streams: Streams, settings: Settings, is_stopped: Callable[[], bool]) -> dict[str, float]:
+def validate(nets: Networks, streams: Streams, settings: Settings, stop: runs.Stop) -> dict[str, float]:
     """Eq. 8 on the validation images, whose distortions and crops are the same every time, and their SROCC.
 
     L_r and SROCC are over all labeled images, each once, however many unlabeled ones there are.
@@ -267,16 +267,16 @@ def validate(nets: Networks, streams: Streams, settings: Settings, is_stopped: C
     nets.eval()
 
     def end_if_asked() -> None:
-        if distributed.any_process(is_stopped(), streams.device):
+        if distributed.any_process(stop.asked, streams.device):
             raise runs.Stopped
 
     loss_cont = 0.0
-    for unlabeled in streams.unlabeled_batches():
+    for unlabeled in runs.bar(stop.waiting(streams.unlabeled_batches()), "validation", len(streams)):
         loss_cont += contrastive_loss(nets, *unlabeled, settings).item() / len(streams)
         end_if_asked()
     predicted, true = [], []
-    batches = streams.labeled_batches()
-    for _ in range(len(streams.labeled or ())):
+    batches = stop.waiting(streams.labeled_batches())
+    for _ in runs.bar(range(len(streams.labeled or ())), "validation, scores"):
         labeled = next(batches, None)  # None: of the last batch this process has no share
         if labeled is not None:
             _, y_hat = regression_loss(nets, *labeled, settings)
@@ -422,20 +422,22 @@ def main(arguments: list[str] | None = None) -> None:
     out = args.out or Path("runs/joint")
     with runs.clear_errors():
         device = runs.use_device(settings.device, settings.workers, settings.amp)
-    with distributed.processes(device), report.one_voice(distributed.is_main()):
+    with runs.stop_signals() as stop, distributed.processes(device), report.one_voice(distributed.is_main()):
         is_restarted = distributed.every(runs.is_of_this_launch(out))[0]
-        with runs.clear_errors():
-            # told before the search for near-duplicates, which may take minutes
-            runs.run_in(out, keep=args.resume or is_restarted, replace=args.overwrite)
-            near = duplicates.search_for_training(
-                settings.near_duplicates,
-                settings.unlabeled,
-                settings.labeled,
-                settings.workers,
-                recorded=out / runs.NEAR_DUPLICATES if args.resume or is_restarted else None,
-            )
-        with runs.clear_errors(), distributed.together():
-            run, pictures, streams, val_streams = set_up(settings, args, out, device, is_restarted, near)
+        left = f"{out / runs.LAST} is as it was" if args.resume or is_restarted else "nothing to resume"
+        with runs.clear_stop(f"before the first step; {left}"), stop.anywhere():
+            with runs.clear_errors():
+                # told before the search for near-duplicates, which may take minutes
+                runs.run_in(out, keep=args.resume or is_restarted, replace=args.overwrite)
+                near = duplicates.search_for_training(
+                    settings.near_duplicates,
+                    settings.unlabeled,
+                    settings.labeled,
+                    settings.workers,
+                    recorded=out / runs.NEAR_DUPLICATES if args.resume or is_restarted else None,
+                )
+            with runs.clear_errors(), distributed.together():
+                run, pictures, streams, val_streams = set_up(settings, args, out, device, is_restarted, near)
         progress, nets = run.progress, distributed.parallel(run.nets, device)
         write_scalars = report.tensorboard(run) if args.tensorboard and distributed.is_main() else None
         if near:
@@ -444,10 +446,10 @@ def main(arguments: list[str] | None = None) -> None:
         if pictures.known and not run.saved:
             print(seen.in_words(pictures.splits["labeled"], pictures.known))
 
-        with runs.stop_signals() as is_stopped, checkpoint.clear_end(run):
+        with checkpoint.clear_end(run):
             while progress.epochs < settings.epochs and progress.since_best < settings.stop_after:
-                record = train_epoch(run, nets, streams, settings, is_stopped)
-                record |= validate(run.nets, val_streams, settings, is_stopped)
+                record = train_epoch(run, nets, streams, settings, stop)
+                record |= validate(run.nets, val_streams, settings, stop)
                 is_best = progress.update(record["val_L"], settings.patience)
                 skipped = set().union(*distributed.every(run.skipped))
                 views.name_skipped(skipped, run.skipped)
@@ -462,7 +464,9 @@ def main(arguments: list[str] | None = None) -> None:
                 "this encoder": load_encoder(out / runs.ENCODER),
                 "a random one": load_encoder("random", settings.arch, settings.seed),
             }
-            report.print_end(probe.probe_types(encoders, pictures.train, pictures.val, settings.seed), run)
+            with runs.clear_stop(f"after the last epoch; {out} is complete"), stop.anywhere():
+                accuracies = probe.probe_types(encoders, pictures.train, pictures.val, settings.seed)
+            report.print_end(accuracies, run)
 
 
 if __name__ == "__main__":

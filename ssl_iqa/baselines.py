@@ -6,13 +6,13 @@ from itertools import product
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from ssl_iqa import runs
 from ssl_iqa.brisque import SMALLEST, brisque_features
 from ssl_iqa.metrics import srocc
 from ssl_iqa.sets import LabeledSet
 from ssl_iqa.views import LabeledPictures
+from ssl_iqa.workers import make_loader
 
 Parts = dict[str, list[int]]
 """The indices of the pictures in a set's `train`, `val` and `test` part."""
@@ -51,7 +51,7 @@ def brisque_of(labeled: LabeledSet, workers: int) -> np.ndarray:
     """
     features = np.full((len(labeled.paths), 36), np.nan)
     pictures = BrisqueFeatures(labeled, range(len(labeled.paths)))
-    batches = DataLoader(pictures, batch_size=25, num_workers=workers, collate_fn=list)
+    batches = make_loader(pictures, workers, list, batch_size=25)
     for batch in runs.bar(batches, "BRISQUE's features"):
         for index, row in batch:
             if row is not None:
@@ -81,7 +81,7 @@ def svr_predictions(features: np.ndarray, scores: Sequence[float], parts: Parts)
     train, val, test = (usable[part] for part in ("train", "val", "test"))
 
     best, best_srocc = None, -np.inf
-    for penalty, gamma in product(PENALTIES, GAMMAS):
+    for penalty, gamma in runs.bar([*product(PENALTIES, GAMMAS)], "regressors"):
         regressor = make_pipeline(MinMaxScaler((-1, 1)), SVR(kernel="rbf", C=penalty, gamma=gamma, cache_size=500))
         regressor.fit(features[train], scores[train])
         val_srocc = np.nan_to_num(srocc(regressor.predict(features[val]), scores[val]), nan=-2)  # NaN: all equal

@@ -22,6 +22,7 @@ from ssl_iqa import distributed, runs
 from ssl_iqa.cli import is_same
 from ssl_iqa.model import Networks, encoder_state
 from ssl_iqa.shards import is_shards
+from ssl_iqa.workers import worker_end
 
 # Where and how fast a run computes, what it keeps and reports; of `distortions` the classes are compared, not the name,
 # of `near_duplicates` whether they are removed, and of both streams the images (`check_splits`), not where they lie.
@@ -153,7 +154,8 @@ def _write(run: Run, record: dict[str, Any] | None, is_best: bool, keep: int) ->
 def clear_end(run: Run) -> Iterator[None]:
     """What ends a run early ends it with one line: a signal, after a checkpoint, with exit code runs.STOPPED.
 
-    A loss that is not finite and a disk that is full, with code 1, leave the checkpoint that was there before.
+    A loss that is not finite, a disk that is full and a worker that has ended, with code 1, leave the checkpoint that
+    was there before.
     """
     try:
         try:
@@ -162,9 +164,13 @@ def clear_end(run: Run) -> Iterator[None]:
             save_run(run)
             print(f"ended after {run.progress}, all of which {run.out / runs.LAST} holds; --resume goes on from there")
             sys.exit(runs.STOPPED)
-    except (FloatingPointError, runs.NotWritten) as error:
+    except (FloatingPointError, runs.NotWritten, RuntimeError) as error:
+        is_known = isinstance(error, FloatingPointError | runs.NotWritten)
+        message = str(error) if is_known else worker_end(error)
+        if not message:
+            raise
         left = f"{run.out / runs.LAST} holds {run.saved}" if run.saved else "nothing was saved before"
-        sys.exit(f"error: {error}; {left}" if distributed.is_main() else 1)
+        sys.exit(f"error: {message}; {left}" if distributed.is_main() or not is_known else 1)
 
 
 def read_run(out: Path, settings: dict[str, Any], distortions: list[list]) -> dict[str, Any]:

@@ -22,11 +22,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from ssl_iqa import data, distributed, runs, sets, views
 from ssl_iqa.data import UnreadableImage, decode_image, read_image
 from ssl_iqa.shards import is_shards, list_shards, read_shard
+from ssl_iqa.workers import make_loader
 
 # Measured on 317 photographs: of their copies, as JPEG of quality 30 to 90, at 1/2 or 4/3 of the size, mirrored, or cut
 # by 2 %, all are within 10 bits (at most 6, 2, 0 and 10), and of their versions in the 125 distortion classes 96 %.
@@ -93,7 +94,7 @@ def hash_files(paths: Sequence[str], workers: int, title: str) -> tuple[list[str
     must ask.
     """
     own = HashedFiles(paths[distributed.rank() :: distributed.size()])
-    parts = DataLoader(own, batch_size=None, num_workers=workers, collate_fn=list)
+    parts = make_loader(own, workers, list, batch_size=None)
     made = [item for part in runs.bar(parts, title) for item in part]
     made = [item for part in distributed.every(made) for item in part]
     readable = {path: bits for path, bits in made if bits is not None}

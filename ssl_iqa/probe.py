@@ -38,7 +38,8 @@ def draw_crops(dataset: views.UnlabeledViews, per_class: int, seed: int) -> tupl
     indices = np.resize(rng.permutation(len(dataset.paths)), len(classes))
     seeds = rng.integers(2**62, size=len(classes))
     crops, photographs = [], []
-    for draw in zip(indices.tolist(), seeds.tolist(), classes.tolist(), strict=True):
+    draws = list(zip(indices.tolist(), seeds.tolist(), classes.tolist(), strict=True))
+    for draw in runs.bar(draws, "distorting photographs"):
         index, picture, _ = views.first_readable(dataset.read, dataset.paths, draw[0])
         crops.append((dataset.make(picture, views.Draw(*draw))[0] * 255).round().to(torch.uint8))
         photographs.append(index)
@@ -58,7 +59,8 @@ def features(encoder: Encoder, crops: Tensor, batch_size: int = 125) -> Tensor:
     """z of pictures given as bytes: [N, 3, s, s] -> float64 [N, d] on the CPU. The encoder is left in eval mode."""
     encoder.eval()
     device = next(encoder.parameters()).device
-    return torch.cat([encoder(part.to(device).float() / 255).double().cpu() for part in crops.split(batch_size)])
+    parts = runs.bar(crops.split(batch_size), "features of photographs")
+    return torch.cat([encoder(part.to(device).float() / 255).double().cpu() for part in parts])
 
 
 def ridge(z_train: Tensor, targets: Tensor, z_test: Tensor, penalty: float = 10) -> Tensor:

@@ -1,5 +1,6 @@
 """A run's folder: what is written there, so that a kill at any moment leaves what was there before, whole."""
 
+import io
 import json
 import math
 import os
@@ -9,7 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -17,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from ssl_iqa import distributed
+from ssl_iqa.workers import worker_end
 
 CONFIG, SPLITS, LOG, RESULTS, LAUNCH = "config.json", "splits.json", "log.jsonl", "results.json", "launch.txt"
 TENSORBOARD, CELLS, FEATURES = "tensorboard", "cells", "features"  # folders
@@ -37,13 +40,69 @@ class NotWritten(OSError):
     """A file that could not be written: a full disk, for one. What was there before is still there."""
 
 
-class Stopped(Exception):
-    """The run was told to end."""
+class Stopped(KeyboardInterrupt):
+    """The run was told to end. As with Ctrl-C's own exception, no `except Exception` takes it for an error."""
+
+
+@dataclass
+class Stop:
+    """Whether a signal has asked the run to end (`stop_signals`), and whether one ends it at once or after the step."""
+
+    asked: bool = False
+    at_once: bool = False
+
+    @contextmanager
+    def anywhere(self) -> Iterator[None]:
+        """While it lasts, a signal ends the run where it is: raises Stopped, also for one that has come before."""
+        before, self.at_once = self.at_once, True
+        try:
+            if self.asked:
+                raise Stopped
+            yield
+        finally:
+            self.at_once = before
+
+    def waiting(self, batches: Iterable[Item]) -> Iterator[Item]:
+        """The batches. A signal that comes while one is waited for ends the run, since it may never come.
+
+        Of several processes none ends alone, but all after the same step.
+        """
+        iterator = iter(batches)
+        while True:
+            with self.anywhere() if distributed.size() == 1 else nullcontext():
+                try:
+                    batch = next(iterator)
+                except StopIteration:
+                    return
+            yield batch
+
+
+class LineAMinute(tqdm):
+    """A progress bar where there is no terminal: a line a minute, and none for what takes less than one."""
+
+    def __init__(self, items: Iterable[Item] | None, title: str, total: int | None, done: int) -> None:
+        # tqdm's own output, with its carriage returns, goes nowhere
+        settings = {"initial": done, "leave": False, "delay": 60, "mininterval": 60, "miniters": 1}
+        super().__init__(items, title, total, file=io.StringIO(), **settings)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        if msg is not None:  # the last one, which clears the bar
+            return
+        state = self.format_dict
+        text = f"{self.desc}: {self.n} done"
+        if self.total and self.n > self.initial:
+            minutes = math.ceil(state["elapsed"] / (self.n - self.initial) * (self.total - self.n) / 60)
+            text = f"{self.desc}: {self.n / self.total:.0%} done, {minutes} minutes left"
+        print(text + (f"; {self.postfix}" if self.postfix else ""), file=sys.stderr, flush=True)
 
 
 def bar(items: Iterable[Item], title: str, total: int | None = None, done: int = 0) -> tqdm:
-    """The items, `done` of `total` having come before, with a progress bar of the main process on a terminal."""
-    return tqdm(items, title, total, initial=done, leave=False, disable=None if distributed.is_main() else True)
+    """The items, `done` of `total` having come before, with a progress bar of the main process on standard error."""
+    if not distributed.is_main():
+        return tqdm(items, disable=True)
+    if sys.stderr.isatty():
+        return tqdm(items, title, total, initial=done, leave=False)
+    return LineAMinute(items, title, total, done)
 
 
 @contextmanager
@@ -58,22 +117,42 @@ def clear_errors() -> Iterator[None]:
         if distributed.on_this_machine()[0] == 0:
             print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except RuntimeError as error:
+        if not worker_end(error):
+            raise
+        sys.exit(f"error: {worker_end(error)}")
 
 
 @contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
+def clear_stop(where: str) -> Iterator[None]:
+    """Stopped ends the program with a line, "ended " and `where`, and exit code STOPPED."""
+    try:
+        yield
+    except Stopped:
+        print(f"ended {where}", flush=True)
+        sys.exit(STOPPED)
+
+
+@contextmanager
+def stop_signals() -> Iterator[Stop]:
     """While it lasts, SIGINT (Ctrl-C) and SIGTERM (a scheduler's) only ask to end: whether they have is what it gives.
 
     A second one ends the program at once. Two SIGTERMs within `ONE_SIGTERM` seconds are one: a scheduler may signal
-    torchrun, which tells its processes, and these processes, too.
+    torchrun, which tells its processes, and these processes, too. Outside of the main thread, where Python takes no
+    handlers, signals mean what they did before.
     """
-    asked: list[int] = []
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
 
     def ask(number: int, frame: Any) -> None:
-        if not asked:
+        is_first, stop.asked = not stop.asked, True
+        if is_first and stop.at_once:
+            raise Stopped
+        if is_first:
             name = signal.Signals(number).name.encode()
             os.write(2, b"\n" + name + b": ending after this step; a second one ends at once\n")  # amid a print, too
-        asked.append(number)
 
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -81,7 +160,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
     descriptor = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(asked)
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

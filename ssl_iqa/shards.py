@@ -26,6 +26,7 @@ from ssl_iqa.data import PICTURE_SUFFIXES, UnreadableImage, decode_image, refuse
 from ssl_iqa.distortions import KADIS, DistortionClass
 from ssl_iqa.samplers import draw_classes, part_of
 from ssl_iqa.views import Draw, UnlabeledViews, first_readable
+from ssl_iqa.workers import leave_signals_to_the_loop
 
 # Encoded pictures that a worker holds to take the next one at random from: about as many as a usual shard has, so that
 # its neighbors there, which may be alike, are apart. Bounded in bytes since every worker of a machine has its own.
@@ -77,9 +78,10 @@ def list_shards(spec: str, workers: int = 0) -> list[Shard]:
         paths += found
     paths = sorted(set(paths))
     if not workers:
-        return list(map(count_pictures, paths))
-    with ProcessPoolExecutor(min(workers, len(paths))) as pool:  # not threads: parsing headers is Python's work
-        return list(runs.bar(pool.map(count_pictures, paths), "counting pictures", len(paths)))
+        return list(map(count_pictures, runs.bar(paths, "counting images")))
+    # not threads: parsing headers is Python's work
+    with ProcessPoolExecutor(min(workers, len(paths)), initializer=leave_signals_to_the_loop) as pool:
+        return list(runs.bar(pool.map(count_pictures, paths), "counting images", len(paths)))
 
 
 def count_pictures(path: str) -> Shard:

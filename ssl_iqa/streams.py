@@ -1,9 +1,7 @@
 """The batches of both streams side by side: what Section 4.2 takes PyTorch Lightning's CombinedLoader for."""
 
 import os
-import signal
 import sys
-import threading
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice, repeat
@@ -28,28 +26,10 @@ from ssl_iqa.views import (
     first_readable,
     name_skipped,
 )
+from ssl_iqa.workers import make_loader
 
 JOINT = "joint training"  # in the record of what an encoder has seen
 PART = 64  # pictures that a worker makes at a time
-
-
-def leave_signals_to_the_loop(worker: int) -> None:
-    """A worker goes on when the run is told to end: the step that needs its pictures is ended first.
-
-    Ctrl-C and schedulers send their signals to every process. SIGTERM ends a worker only when its own run sends it.
-    """
-    signal.set_wakeup_fd(-1)  # the run's, which would count a worker's signals as its own
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if not hasattr(signal, "sigwaitinfo"):  # macOS
-        return
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-
-    def wait_for_the_run() -> None:
-        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-            pass
-        os._exit(0)
-
-    threading.Thread(target=wait_for_the_run, daemon=True).start()
 
 
 class Pictures(NamedTuple):
@@ -153,12 +133,11 @@ class Streams:
         def loader(
             dataset: UnlabeledViews | ShardBatches | LabeledCrops, workers: int, persistent: bool = True, **settings
         ) -> DataLoader:
-            return DataLoader(
+            return make_loader(
                 dataset,
-                num_workers=workers,
+                workers,
                 persistent_workers=persistent and workers > 0,
                 pin_memory=device.type == "cuda",
-                worker_init_fn=leave_signals_to_the_loop,
                 **settings,
             )
 
@@ -169,7 +148,7 @@ class Streams:
                 unlabeled, epoch_size, batch_size, images_per_class, seed, process, processes, part_size=PART
             )
             # workers have the epoch from their copy of the dataset, and so they are new ones each time
-            self.unlabeled = loader(order, workers, persistent=False, batch_size=None, collate_fn=collate_views)
+            self.unlabeled = loader(order, workers, persistent=False, batch_size=None, collate=collate_views)
         else:
             first_readable(unlabeled.read, unlabeled.paths, 0)
             order = UnlabeledBatches(
@@ -182,7 +161,7 @@ class Streams:
                 process,
                 processes,
             )
-            self.unlabeled = loader(unlabeled, workers, batch_sampler=InParts(order, PART), collate_fn=collate_views)
+            self.unlabeled = loader(unlabeled, workers, batch_sampler=InParts(order, PART), collate=collate_views)
         self.samplers: list[UnlabeledBatches | ShardBatches | LabeledBatches | EachOnce] = [order]
         self.labeled = None
         if labeled is not None:
@@ -194,7 +173,7 @@ class Streams:
                 batches = LabeledBatches(images, len(self), labeled_batch_size, seed, process, processes)
             self.samplers.append(batches)
             labeled_workers = 0 if labeled.made else workers  # cropping bytes is no work
-            self.labeled = loader(labeled, labeled_workers, batch_sampler=batches, collate_fn=collate_crops)
+            self.labeled = loader(labeled, labeled_workers, batch_sampler=batches, collate=collate_crops)
         self.device = device
         self.skipped: set[str] = set()
 

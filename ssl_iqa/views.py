@@ -13,12 +13,13 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from ssl_iqa import distributed, runs
 from ssl_iqa.data import UnreadableImage, read_image
 from ssl_iqa.distortions import KADIS, DistortionClass, distort_as, distort_batch, on_cpu_only
 from ssl_iqa.sets import LabeledSet
+from ssl_iqa.workers import make_loader
 
 LEAST = 32  # pixels a side of a whole picture that passes the encoder
 PLACES = {  # of test crops: how far down and across, in halves of the room that a crop leaves
@@ -242,9 +243,10 @@ def make_demo_pictures(labeled: LabeledSet, indices: Sequence[int], workers: int
     if labeled.classes is None:
         return {}
     pictures = LabeledPictures(labeled, indices)
-    batches = DataLoader(pictures, batch_size=25, num_workers=workers, collate_fn=list)
+    batches = make_loader(pictures, workers, list, batch_size=25)
     bar = runs.bar(batches, "distorting the demo's labeled photographs")
-    return {index: picture.clone() for batch in bar for index, picture in batch}  # clones: shared memory is scarce
+    # clones: what a worker sends keeps a file open
+    return {index: picture.clone() for batch in bar for index, picture in batch}
 
 
 def picture_batches(
@@ -253,7 +255,7 @@ def picture_batches(
     """Every picture of a part, in order, in batches of (index, bytes [3, H, W], or None where it cannot be read)."""
     if made:
         return [[(index, made[index]) for index in indices[start : start + 25]] for start in range(0, len(indices), 25)]
-    return DataLoader(LabeledPictures(labeled, indices), batch_size=25, num_workers=workers, collate_fn=list)
+    return make_loader(LabeledPictures(labeled, indices), workers, list, batch_size=25)
 
 
 class LabeledCrops(Dataset):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -62,10 +63,10 @@ def ended_save(state, file):
         os.kill(os.getpid(), signal.SIGKILL)
     save(state, file)
 
-def ended_validation(nets, streams, settings, is_stopped):
+def ended_validation(nets, streams, settings, stop):
     if when == "validation" and steps == 4:
         os.kill(os.getpid(), getattr(signal, what))
-    return validate(nets, streams, settings, is_stopped)
+    return validate(nets, streams, settings, stop)
 
 train_joint.joint_step, torch.save, train_joint.validate = ended_step, ended_save, ended_validation
 train_joint.main(arguments)
@@ -469,3 +470,88 @@ def test_the_scale_of_fp16_is_kept(tmp_path: Path) -> None:
     again = run_with(2.0)
     checkpoint.restore(again, load(tmp_path / "last.pt"))
     assert again.scaler.get_scale() == 64.0
+
+
+# --- a signal where no step would end ---
+
+
+def ends_the_run(monkeypatch: pytest.MonkeyPatch, arguments: list[str], where: str, number: int) -> int:
+    """The exit code of a run in this process that gets a signal where a function of train_joint is called."""
+    monkeypatch.setattr(train_joint, where, lambda *_, **__: os.kill(os.getpid(), number))
+    with pytest.raises(SystemExit) as caught:
+        train_joint.main(arguments)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("resume", [False, True])
+def test_ended_while_it_is_set_up_a_run_says_so(
+    joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, number: int, resume: bool
+) -> None:
+    (tmp_path / "last.pt").write_text("of before")
+    arguments = joint_arguments(out=tmp_path, **{"resume" if resume else "overwrite": True})
+    assert ends_the_run(monkeypatch, arguments, "set_up", number) == runs.STOPPED
+    left = f"{tmp_path / 'last.pt'} is as it was" if resume else "nothing to resume"
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1] == f"ended before the first step; {left}" and shown.err == ""
+    assert (tmp_path / "last.pt").read_text() == "of before"
+
+
+def test_ended_after_the_last_epoch_a_run_is_complete(
+    joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(probe, "probe_types", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as caught:
+        train_joint.main(joint_arguments(out=tmp_path, epochs=1))
+    assert caught.value.code == runs.STOPPED
+    assert capsys.readouterr().out.splitlines()[-1] == f"ended after the last epoch; {tmp_path} is complete"
+
+
+STUCK = """
+import os, signal, sys, threading, time
+import torch
+from ssl_iqa import views
+import train_joint
+
+torch.set_num_threads(1)
+torch.set_num_threads = lambda threads: None
+real, run, out = views.UnlabeledViews.__getitem__, os.getpid(), sys.argv[1]
+
+def stuck(self, draw):
+    if os.path.exists(os.path.join(out, "last.pt")):
+        os.kill(run, signal.SIGTERM)
+        time.sleep(3600)
+    return real(self, draw)
+
+views.UnlabeledViews.__getitem__ = stuck
+train_joint.main(sys.argv[2:])
+"""
+
+
+def test_a_signal_ends_a_run_whose_next_batch_never_comes(joint_arguments: Arguments, tmp_path: Path) -> None:
+    """A worker that waits for a file system, for one; the run waits for it."""
+    command = [sys.executable, "-c", STUCK, str(tmp_path), *joint_arguments(out=tmp_path, workers=1, epochs=4)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=60)
+    assert done.returncode == runs.STOPPED, done.stderr
+    last = tmp_path / "last.pt"
+    assert done.stdout.splitlines()[-1] == (
+        f"ended after epoch 1, all of which {last} holds; --resume goes on from there"
+    )
+    assert "Traceback" not in done.stderr and load(last)["progress"]["epochs"] == 1
+
+
+def test_a_run_outside_of_the_main_thread_takes_no_handlers(joint_arguments: Arguments, tmp_path: Path) -> None:
+    """Python allows them in the main thread only."""
+    handler = signal.getsignal(signal.SIGTERM)
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            train_joint.main(joint_arguments(out=tmp_path, epochs=1))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(60)
+    assert not errors and (tmp_path / "last.pt").is_file() and signal.getsignal(signal.SIGTERM) is handler

@@ -4,7 +4,9 @@ import copy
 import csv
 import json
 import math
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -530,6 +532,107 @@ def test_joint_training_and_finetuning_end_to_end(
     assert f"SROCC {results['srocc']:.3f}" in capsys.readouterr().out
 
 
+# --- ended early ---
+
+
+class Ended(Exception):
+    """What ends a run in a test at an epoch's beginning."""
+
+
+def ends_at(monkeypatch: pytest.MonkeyPatch, epoch: int, how: Callable[[], None]) -> None:
+    """`how` is called where the so-manieth epoch of a run begins; every epoch is saved."""
+    real, begun = finetune.train_epoch, []
+
+    def train_epoch(*args: Any) -> float:
+        begun.append(args)
+        if len(begun) == epoch:
+            how()
+        return real(*args)
+
+    monkeypatch.setattr(finetune, "train_epoch", train_epoch)
+    monkeypatch.setattr(finetune, "SAVE_AFTER", 0.0)
+
+
+def is_ended(arguments: list[str]) -> int:
+    with pytest.raises(SystemExit) as caught:
+        finetune.main(arguments)
+    return caught.value.code
+
+
+@pytest.mark.parametrize(
+    ("number", "epoch", "holds"), [(signal.SIGTERM, 3, ("lp", 2)), (signal.SIGINT, 4, ("lp", 3)), (0, 6, ("ft", 2))]
+)
+def test_ended_by_a_signal_a_run_goes_on_bit_for_bit(
+    finetune_arguments: Arguments,
+    tmp_path: Path,
+    val_sroccs: Callable,
+    capsys: Any,
+    number: int,
+    epoch: int,
+    holds: tuple[str, int],
+) -> None:
+    """0: an error, which leaves the same as a kill. The last epoch is the best one, and so depends on all before."""
+    settings = {"mode": "lp-ft", "epochs": 3, "ft_lr": 1e-3, "batch_size": 4}
+    val_sroccs([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    finetune.main(finetune_arguments(out=tmp_path / "whole", **settings))
+    val_sroccs([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    arguments = finetune_arguments(out=tmp_path / "part", **settings)
+
+    def end() -> None:
+        if not number:
+            raise Ended
+        os.kill(os.getpid(), number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        ends_at(patch, epoch, end)
+        if number:
+            assert is_ended(arguments) == 75
+            last = tmp_path / "part" / "last.pt"
+            said = f"ended: 0 of 1 results, and {last}: an epoch of the next; --resume goes on from there"
+            assert capsys.readouterr().out.splitlines()[-1] == said
+        else:
+            with pytest.raises(Ended):
+                finetune.main(arguments)
+    state = load(tmp_path / "part" / "last.pt")
+    assert (state["phase"], state["epochs"]) == holds
+    torch.save(state | {"minutes": 7.0}, tmp_path / "part" / "last.pt")
+    torch.rand(5)
+    with pytest.MonkeyPatch.context() as patch:
+        epochs = Epochs(patch)
+        finetune.main([*arguments, "--resume"])
+    assert len(epochs.phases) == 6 - epoch + 1
+    ours, theirs = (load(tmp_path / name / "model.pt") for name in ("part", "whole"))
+    assert same(ours["encoder"]["weights"], theirs["encoder"]["weights"])
+    assert same(ours["regressor"], theirs["regressor"]) and torch.equal(ours["residuals"], theirs["residuals"])
+    ours, theirs = (results_of(tmp_path / name) for name in ("part", "whole"))
+    assert ours.pop("minutes") >= 7 and theirs.pop("minutes") < 7 and ours == theirs
+    names = ["config.json", "model.pt", "predictions.csv", "results.json"]
+    assert sorted(path.name for path in (tmp_path / "part").iterdir()) == names
+
+
+def test_ended_before_an_epoch_is_saved_a_run_says_so(
+    finetune_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    ends_at(monkeypatch, 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert is_ended(finetune_arguments(out=tmp_path)) == 75
+    assert capsys.readouterr().out.splitlines()[-1] == "ended: 0 of 1 results; nothing to resume"
+    monkeypatch.setattr(finetune, "plan", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    assert is_ended(finetune_arguments(out=tmp_path, resume=True)) == 75
+    assert capsys.readouterr().out == "ended before training; nothing was saved\n"
+
+
+def test_a_run_is_not_gone_on_with_from_another_encoder(
+    finetune_arguments: Arguments, encoder_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    arguments = finetune_arguments(out=tmp_path / "run", encoder=encoder_file, mode="ft")
+    ends_at(monkeypatch, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert is_ended(arguments) == 75
+    runs.save(encoder_state(load_encoder("random", ARCH, seed=78)), encoder_file)
+    capsys.readouterr()
+    assert is_ended([*arguments, "--resume"]) == 2
+    assert "last.pt: the encoder, the images or their split have changed since" in capsys.readouterr().err
+
+
 # --- tables ---
 
 
@@ -632,6 +735,24 @@ def test_tables_go_on_where_their_images_have_moved(
         for row in csv.DictReader(text.splitlines())
     ]
     assert rows[:2] == rows[2:] and len(rows) == 4
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_a_cell_of_tables_tells_of_its_epochs_where_there_is_no_terminal(
+    finetune_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """They may each take less than the minute after which a line comes, and yet hours together."""
+    seconds, real = [0.0], finetune.train_epoch
+
+    def train_epoch(*args: Any) -> float:
+        seconds[0] += 50
+        return real(*args)
+
+    monkeypatch.setattr("tqdm.std.time", lambda: seconds[0])
+    monkeypatch.setattr(finetune, "train_epoch", train_epoch)
+    table = {"encoder": None, "encoders": "random", "mode": "lp", "epochs": 4}
+    finetune.main(finetune_arguments(out=tmp_path, **table))
+    assert capsys.readouterr().err == "LP epochs: 50% done, 2 minutes left\nLP epochs: 100% done, 0 minutes left\n"
 
 
 @pytest.mark.usefixtures("few_resamples")

@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 import train_joint
-from ssl_iqa import data, distributed, probe, report, sets, views
+from ssl_iqa import data, distributed, probe, report, runs, sets, views
 from ssl_iqa.checkpoint import Progress, Run
 from ssl_iqa.distortions import load_distortions
 from ssl_iqa.model import Networks, load_encoder
@@ -123,22 +123,16 @@ class Fixed(list):
         return iter(self[start:])
 
 
-def never() -> bool:
-    """No signal has come."""
-    return False
-
-
 def train_epoch(
     nets: Networks,
     optimizer: torch.optim.Optimizer,
     streams: Fixed,
     epoch: int,
     settings: train_joint.Settings,
-    is_stopped: Callable[[], bool] = never,
 ) -> dict[str, float]:
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     run = Run(Path(), {}, [], nets, optimizer, scaler, Progress(epochs=epoch))
-    return train_joint.train_epoch(run, nets, streams, settings, is_stopped)
+    return train_joint.train_epoch(run, nets, streams, settings, runs.Stop())
 
 
 def test_both_batches_pass_one_encoder_before_one_optimizer_step(nets: Networks) -> None:
@@ -344,10 +338,10 @@ def streams_of(arguments: list[str]) -> tuple[train_joint.Settings, Streams, Str
 def test_validation_is_the_same_every_time_and_changes_nothing(joint_arguments: Arguments, nets: Networks) -> None:
     settings, streams, val_streams, _ = streams_of(joint_arguments(validation_size=8))
     before = copy.deepcopy(nets.state_dict())
-    first = train_joint.validate(nets, val_streams, settings, never)
+    first = train_joint.validate(nets, val_streams, settings, runs.Stop())
     list(streams.batches(0))
     torch.rand(3), np.random.rand(3)
-    assert train_joint.validate(nets, val_streams, settings, never) == first
+    assert train_joint.validate(nets, val_streams, settings, runs.Stop()) == first
     assert same(nets.state_dict(), before)
     assert first["val_L"] == pytest.approx(0.9 * first["val_L_cont"] + 0.1 * first["val_L_r"])
 
@@ -360,7 +354,7 @@ def test_validation_is_eq_8_of_all_labeled_images_and_their_srocc(
     """12 unlabeled images are three batches, and the 8 labeled ones, in other batches than there, come once each."""
     arguments = joint_arguments(validation_size=12, labeled_batch_size=3, workers=workers)
     settings, _, val_streams, labeled = streams_of(arguments)
-    result = train_joint.validate(nets, val_streams, settings, never)
+    result = train_joint.validate(nets, val_streams, settings, runs.Stop())
     nets.eval()
     indices = val_streams.labeled.dataset.indices
     x, y = (torch.cat(parts) for parts in zip(*val_streams.labeled_batches(), strict=True))
@@ -391,17 +385,17 @@ def test_processes_with_unequal_shares_validate_as_one(
             patch.setattr(distributed, "size", lambda: processes)
             return train_joint.make_streams(pictures, torch.device("cpu"), settings)[1]
 
-    expected = train_joint.validate(nets, streams(0, 1), settings, never)
+    expected = train_joint.validate(nets, streams(0, 1), settings, runs.Stop())
     asked, told = [], []  # by each process: for the end; and what it tells the others
     monkeypatch.setattr(distributed, "any_process", lambda flag, device: asked.append(flag) or flag)
     monkeypatch.setattr(distributed, "every", lambda value: told.append(value) or [value])
     counts = []
     for process in range(3):
-        train_joint.validate(nets, streams(process, 3), settings, never)
+        train_joint.validate(nets, streams(process, 3), settings, runs.Stop())
         counts.append(len(asked))
     assert [counts[1] - counts[0], counts[2] - counts[1]] == [counts[0]] * 2  # none waits for another in vain
     monkeypatch.setattr(distributed, "every", lambda value: told)
-    result = train_joint.validate(nets, streams(0, 3), settings, never)
+    result = train_joint.validate(nets, streams(0, 3), settings, runs.Stop())
     for name in ("val_L_r", "val_SROCC"):
         assert result[name] == pytest.approx(expected[name], rel=1e-6)
 
@@ -411,7 +405,7 @@ def test_one_labeled_image_to_validate_with_has_no_srocc(
 ) -> None:
     monkeypatch.setattr(data, "part_indices", lambda *_: [5])
     settings, _, val_streams, _ = streams_of(joint_arguments())
-    result = train_joint.validate(nets, val_streams, settings, never)
+    result = train_joint.validate(nets, val_streams, settings, runs.Stop())
     assert math.isnan(result["val_SROCC"]) and result["val_L_r"] > 0
 
 
@@ -761,11 +755,11 @@ def test_a_step_whose_gradient_fp16_cannot_hold_is_left_out(nets: Networks, monk
     optimizer.register_step_post_hook(lambda *_: weights.append(True))
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     run = Run(Path(), {}, [], nets, optimizer, scaler)
-    train_joint.train_epoch(run, nets, Fixed([batches()]), SETTINGS, never)
+    train_joint.train_epoch(run, nets, Fixed([batches()]), SETTINGS, runs.Stop())
     assert weights == [] and torch.equal(nets.projector[0].weight, before["projector.0.weight"])
     assert scaler.get_scale() == 2.0 and run.progress.step == 1
     run.progress = Progress()
-    train_joint.train_epoch(run, nets, Fixed([batches()]), SETTINGS, never)
+    train_joint.train_epoch(run, nets, Fixed([batches()]), SETTINGS, runs.Stop())
     assert weights == [True]
 
 
@@ -784,7 +778,7 @@ def test_a_gradient_that_is_not_finite_ends_the_run(
     scaler = torch.amp.GradScaler("cpu", enabled=scale is not None, init_scale=scale or 1.0)
     run = Run(Path(), {}, [], nets, make_optimizer(nets, SETTINGS), scaler)
     with pytest.raises(FloatingPointError, match="the loss or its gradient is not finite at step 1"):
-        train_joint.train_epoch(run, nets, Fixed([batches()]), SETTINGS, never)
+        train_joint.train_epoch(run, nets, Fixed([batches()]), SETTINGS, runs.Stop())
 
 
 def test_the_norm_in_the_log_is_without_fp16s_scale(nets: Networks) -> None:
@@ -793,7 +787,7 @@ def test_the_norm_in_the_log_is_without_fp16s_scale(nets: Networks) -> None:
     for networks, scaler in ((nets, torch.amp.GradScaler("cpu", init_scale=256.0)), (copied, None)):
         scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
         run = Run(Path(), {}, [], networks, make_optimizer(networks, SETTINGS), scaler)
-        norms.append(train_joint.train_epoch(run, networks, Fixed([batches()]), SETTINGS, never)["grad_norm"])
+        norms.append(train_joint.train_epoch(run, networks, Fixed([batches()]), SETTINGS, runs.Stop())["grad_norm"])
     assert norms[0] == pytest.approx(norms[1], rel=1e-3)
 
 

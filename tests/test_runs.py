@@ -5,8 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 import torch
@@ -53,6 +54,7 @@ def test_a_write_replaces_the_old_file_and_leaves_nothing_beside_it(tmp_path: Pa
 
 KILLED_IN_SAVE = """
 import os, signal, sys, torch
+from collections.abc import Iterator
 from pathlib import Path
 from ssl_iqa import runs
 
@@ -161,6 +163,54 @@ def test_a_file_is_no_folder(run: Path) -> None:
         runs.prepare_folder(run / "notes.txt", keep=False, replace=True)
     with pytest.raises(OSError, match=r"notes\.txt"):
         runs.prepare_folder(run / "notes.txt" / "below", keep=False, replace=True)
+
+
+# --- progress without a terminal ---
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """[seconds]: tqdm's clock, to be set."""
+    now = [1000.0]
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    return now
+
+
+def passing(items: range, clock: list[float], seconds: float) -> Iterator[int]:
+    """Items of which each takes so many seconds."""
+    for item in items:
+        clock[0] += seconds
+        yield item
+
+
+def test_without_a_terminal_long_work_says_a_line_a_minute(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """47 batches of 20 seconds: 16 minutes; 7 of them had come before."""
+    bar = runs.bar(passing(range(40), clock, 20), "features", total=47, done=7)
+    assert list(bar) == list(range(40))
+    shown = capsys.readouterr()
+    assert shown.out == "" and "\r" not in shown.err
+    assert shown.err.splitlines()[:2] == ["features: 21% done, 13 minutes left", "features: 28% done, 12 minutes left"]
+    assert len(shown.err.splitlines()) == 13
+
+
+def test_it_says_what_a_loop_adds_and_how_far_it_is_without_an_end(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bar = runs.bar(passing(range(2), clock, 61), "images")
+    for _ in bar:
+        bar.set_postfix({"L": "3.21"}, refresh=False)
+    assert capsys.readouterr().err == "images: 1 done; L=3.21\nimages: 2 done; L=3.21\n"
+
+
+@pytest.mark.parametrize(("seconds", "is_main"), [(1.4, True), (20, False)])
+def test_short_work_and_other_processes_are_silent(
+    clock: list[float], capsys: pytest.CaptureFixture[str], monkeypatch: Any, seconds: float, is_main: bool
+) -> None:
+    monkeypatch.setattr(runs.distributed, "is_main", lambda: is_main)
+    assert list(runs.bar(passing(range(40), clock, seconds), "features", total=40)) == list(range(40))
+    assert capsys.readouterr() == ("", "")
 
 
 # --- errors and devices ---

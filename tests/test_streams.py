@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from ssl_iqa import distributed
 from ssl_iqa.distortions import KADIS
 from ssl_iqa.sets import load_labeled
-from ssl_iqa.streams import Streams, find_pictures, leave_signals_to_the_loop
+from ssl_iqa.streams import Streams, find_pictures
 from ssl_iqa.views import LabeledCrops, UnlabeledViews
+from ssl_iqa.workers import make_loader
 
 
 def sorted_paths(folder: Path) -> list[str]:
@@ -159,12 +160,12 @@ class Slow(Dataset):
 
 
 def test_workers_leave_signals_to_the_run_but_for_its_own() -> None:
-    items = iter(DataLoader(Slow(), batch_size=None, num_workers=1, worker_init_fn=leave_signals_to_the_loop))
+    items = iter(make_loader(Slow(), 1, int, batch_size=None))
     worker = int(next(items))
     for name in ("-TERM", "-INT"):
         subprocess.run(["kill", name, str(worker)], check=True)  # from another process, as a scheduler's
     assert [int(item) for item in items] == [worker] * 8
-    items = iter(DataLoader(Slow(), batch_size=None, num_workers=1, worker_init_fn=leave_signals_to_the_loop))
+    items = iter(make_loader(Slow(), 1, int, batch_size=None))
     worker = int(next(items))
     (child,) = [child for child in multiprocessing.active_children() if child.pid == worker]
     child.terminate()  # SIGTERM from the run
