@@ -15,7 +15,6 @@ import argparse
 import copy
 import hashlib
 import math
-import os
 import shutil
 import sys
 import time
@@ -37,7 +36,7 @@ from ssl_iqa.metrics import srocc
 from ssl_iqa.model import ARCHS, Encoder, Regressor, encoder_state, load_encoder
 from ssl_iqa.results import measure
 from ssl_iqa.samplers import LabeledBatches
-from ssl_iqa.seen import in_words, unseen
+from ssl_iqa.seen import contents, in_words, unseen
 from ssl_iqa.workers import make_loader, worker_end
 
 MODES = {"lp": ("lp",), "ft": ("ft",), "lp-ft": ("lp", "ft")}
@@ -208,12 +207,10 @@ def frozen_features(encoder: Encoder, task: Task, folder: Path | None) -> Featur
 
 
 def digest(encoder: Encoder, task: Task) -> str:
-    """Names features by all that they depend on: the encoder's weights, the files, and how these are cropped."""
+    """Names features by all that they depend on: the encoder's weights, the images, and how these are cropped."""
     settings, labeled = task.settings, task.labeled
     known = hashlib.sha256(repr((encoder.arch, settings.crop, settings.crops, settings.amp, labeled.classes)).encode())
-    for path in labeled.paths:
-        stat = os.stat(path)
-        known.update(repr((path, stat.st_size, stat.st_mtime_ns)).encode())
+    known.update(repr(contents(labeled)).encode())  # wherever they lie
     for tensor in encoder.state_dict().values():
         known.update(tensor.cpu().contiguous().numpy().tobytes())
     return known.hexdigest()[:32]
