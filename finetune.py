@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader
 
 from ssl_iqa import baselines, calibration, data, distributed, learning, protocol, report, runs, sets, tables, views
 from ssl_iqa.cells import Cell, baseline, begin, parts_of, plan, save, write_tables
-from ssl_iqa.cli import add_flags, setting, settings_from
+from ssl_iqa.cli import Parser, add_flags, add_version, setting, settings_from
 from ssl_iqa.metrics import srocc
 from ssl_iqa.model import ARCHS, Encoder, Regressor, encoder_state, load_encoder
 from ssl_iqa.results import measure
@@ -397,8 +397,9 @@ def run_cell(
 
 
 def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_flags(parser, PRESETS)
+    add_version(parser)
     parser.add_argument("--out", type=Path, help="the run's folder (runs/finetune)")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that --out holds")
     parser.add_argument("--resume", action="store_true", help="go on with the tables in --out: measure what is left")

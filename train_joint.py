@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_iqa import checkpoint, data, distributed, duplicates, probe, report, runs, sets, views
-from ssl_iqa.cli import add_flags, flag, setting, settings_from
+from ssl_iqa.cli import Parser, add_flags, add_version, flag, setting, settings_from
 from ssl_iqa.distortions import as_plain, load_distortions
 from ssl_iqa.lars import LARS
 from ssl_iqa.losses import supervised_nt_xent
@@ -314,8 +314,9 @@ def make_streams(pictures: Pictures, device: torch.device, settings: Settings) -
 
 
 def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_flags(parser, PRESETS)
+    add_version(parser)
     parser.add_argument("--out", type=Path, help="the run's folder (runs/joint)")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that --out holds")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out from where it was saved")

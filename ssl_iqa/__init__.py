@@ -7,6 +7,8 @@
 More: README.md, "Scoring pictures".
 """
 
+__version__ = "0.1.0"
+
 from ssl_iqa.quality import QualityModel, load
 
 __all__ = ["QualityModel", "load"]

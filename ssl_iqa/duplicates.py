@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ssl_iqa import data, distributed, runs, sets, views
+from ssl_iqa import cli, data, distributed, runs, sets, views
 from ssl_iqa.data import UnreadableImage, decode_image, read_image
 from ssl_iqa.shards import is_shards, list_shards, read_shard
 
@@ -211,7 +211,7 @@ def print_report(report: dict[str, Any], how: str, path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--unlabeled", required=True, metavar="DIR", help="KADIS-700k's folder, any folder, or tars")
     parser.add_argument(
         "--labeled", required=True, action="append", metavar="SPEC", help="a labeled set; may be given several times"

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ssl_iqa import data, quality, runs, sets, views
+from ssl_iqa import cli, data, quality, runs, sets, views
 from ssl_iqa.distortions import NAMES, NUM_LEVELS, distort
 from ssl_iqa.distortions.compression import to_bytes, to_pil
 from ssl_iqa.pages import DARK, GRAY, HEAD, MARGIN, new_page, put_cell
@@ -144,7 +144,7 @@ def halves_told(model: quality.QualityModel, paths: Sequence[str], level: int) -
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, metavar="MODEL", help="the model.pt of a finetune.py run")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(auto)")
     args = parser.parse_args(arguments)

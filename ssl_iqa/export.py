@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from ssl_iqa import data, modelfile, quality, runs, sets, views
+from ssl_iqa import cli, data, modelfile, quality, runs, sets, views
 from ssl_iqa.model import encoder_state
 
 TOLERANCE = 1e-4  # of scores, on the scale of 1 to 10
@@ -151,7 +151,7 @@ def largest_difference(model: quality.QualityModel, run: Run) -> float:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", metavar="MODEL", help="the model.pt of a finetune.py run, or a .safetensors of it")
     parser.add_argument("out", type=Path, metavar="OUT", help=f"ends in {', '.join(MAKERS)}; replaced if it is there")
     args = parser.parse_args(arguments)

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from ssl_iqa import calibration, data, explain, quality, runs
+from ssl_iqa import calibration, cli, data, explain, quality, runs
 from ssl_iqa.pages import encode
 
 MEGAPIXELS = 200
@@ -186,13 +186,12 @@ def name_failures(failures: Sequence[Exception]) -> None:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="ssl-iqa", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.Parser(prog="ssl-iqa", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", metavar="MODEL", help="a model.pt of finetune.py, or a .safetensors of it")
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", help="pictures, folders (all pictures below them), - for a list of paths"
     )
+    cli.add_version(parser)
     parser.add_argument("--card", action="store_true", help="what the model's score means, and nothing more")
     parser.add_argument("--sort", action="store_true", help="from best to worst")
     parser.add_argument(

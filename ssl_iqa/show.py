@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ssl_iqa import explain, quality, runs, score
+from ssl_iqa import cli, explain, quality, runs, score
 from ssl_iqa.album import Entry, album, thumbnail
 
 
@@ -38,7 +38,7 @@ def entries_of(
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="ssl-iqa report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", metavar="MODEL", help="a model.pt of finetune.py, or a .safetensors of it")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_iqa import runs
+from ssl_iqa import cli, runs
 
 COLUMNS = ("srocc", "plcc", "plcc_logistic", "minutes")
 
@@ -39,7 +39,7 @@ def summarize(folders: list[Path]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, help="folders of finetune.py runs")
     args = parser.parse_args(arguments)
     with runs.clear_errors():
