@@ -60,8 +60,10 @@ def find_pictures(paths: Iterable[str], failed: Callable[[OSError], object]) -> 
         yield from data.walk_pictures(path, failed) if os.path.isdir(path) else [path]
 
 
-def listed(stream: bytes) -> list[str]:
+def listed() -> list[str]:
     """The paths on standard input: a line each, or, where there is a zero byte, each ended by one."""
+    # a stream in memory, which a program may have put there, has no bytes below
+    stream = sys.stdin.buffer.read() if hasattr(sys.stdin, "buffer") else os.fsencode(sys.stdin.read())
     return [os.fsdecode(path) for path in stream.split(b"\0" if b"\0" in stream else b"\n") if path]
 
 
@@ -168,7 +170,7 @@ def pictures_in(given: Iterable[str], failures: list[Exception]) -> list[str]:
 
     Raises ValueError where there are no pictures.
     """
-    names = [name for path in given for name in (listed(sys.stdin.buffer.read()) if path == STDIN else [path])]
+    names = [name for path in given for name in (listed() if path == STDIN else [path])]
     paths = list(find_pictures(names, failures.append))
     if not paths and not failures:
         suffixes = " ".join(data.PICTURE_SUFFIXES)
@@ -243,7 +245,10 @@ def print_scores(args: argparse.Namespace, model: quality.QualityModel) -> list[
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse_arguments(arguments)
-    sys.stdout.reconfigure(errors="surrogateescape")  # names of files are bytes; what is no UTF-8 goes out as it came
+    if hasattr(sys.stdout, "reconfigure"):  # a notebook's stream and one in memory take any text
+        sys.stdout.reconfigure(
+            errors="surrogateescape"
+        )  # names of files are bytes; what is no UTF-8 goes out as it came
     with runs.clear_errors():
         try:
             model = prepare(args)
