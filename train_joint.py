@@ -9,6 +9,8 @@ Read with Section 3 beside it: `joint_step` is the algorithm, `main` what is aro
 
 import argparse
 import math
+import os
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -107,6 +109,9 @@ PRESETS = {
     ),
     "paper": Settings(),
 }
+
+
+DEFAULT_OUT = Path("runs/joint")  # finetune.py's default encoder is there
 
 
 def embed(nets: Networks, x_d: Tensor, settings: Settings) -> Tensor:
@@ -401,9 +406,25 @@ def set_up(
     return run, pictures, streams, val_streams
 
 
+def finetune_command(settings: Settings, preset: str, out: Path) -> str:
+    """How to finetune the encoder of a run, to be pasted into a shell: the flags that finetune.py's preset of the same
+    name, whose set and crop are this script's, does not have already. The split comes with the encoder.
+    """
+    words = ["python", os.path.relpath(Path(__file__).with_name("finetune.py")), "--mode", "lp-ft"]
+    if preset != "demo":
+        words += ["--preset", preset]
+    if out != DEFAULT_OUT:
+        words += ["--encoder", str(out / runs.ENCODER)]
+    if settings.labeled != PRESETS[preset].labeled or not settings.labeled:
+        words += ["--data", settings.labeled or "SPEC"]
+    if settings.crop != PRESETS[preset].crop:
+        words += ["--crop", str(settings.crop)]
+    return shlex.join(words)
+
+
 def main(arguments: list[str] | None = None) -> None:
     settings, args = parse_arguments(arguments)
-    out = args.out or Path("runs/joint")
+    out = args.out or DEFAULT_OUT
     with runs.clear_errors():
         device = runs.use_device(settings.device, settings.workers, settings.amp)
     with distributed.processes(device), report.one_voice(distributed.is_main()):
@@ -444,7 +465,8 @@ def main(arguments: list[str] | None = None) -> None:
                 "this encoder": load_encoder(out / runs.ENCODER),
                 "a random one": load_encoder("random", settings.arch, settings.seed),
             }
-            report.print_end(probe.probe_types(encoders, pictures.train, pictures.val, settings.seed), run)
+            accuracies = probe.probe_types(encoders, pictures.train, pictures.val, settings.seed)
+            report.print_end(accuracies, run, finetune_command(settings, args.preset, out))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ The hash is pHash (Zauner 2010): 64 bits, the signs of a small gray picture's lo
 import argparse
 import csv
 import io
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -192,7 +193,8 @@ def search_for_training(
     if how == "ignore" or not labeled or unlabeled == "demo":
         return None
     if is_shards(unlabeled):
-        print("near-duplicates: not looked for in tars; python -m ssl_iqa.duplicates does, once")
+        command = shlex.join(["python", "-m", "ssl_iqa.duplicates", "--unlabeled", unlabeled, "--labeled", labeled])
+        print(f"near-duplicates: not looked for in tars; once: {command}")
         return None
     with distributed.together():
         has_report = recorded is not None and distributed.is_main() and recorded.exists()

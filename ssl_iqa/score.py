@@ -15,6 +15,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -217,7 +218,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 def prepare_explanations(folder: Path, model: quality.QualityModel, file: str) -> None:
     """Raises ValueError for a model that names no distortions, FileExistsError for a folder that holds something."""
     if model.naming is None:
-        raise ValueError(f"{file}: names no distortions yet; `python -m ssl_iqa.naming {file}` teaches it that")
+        command = shlex.join(["python", "-m", "ssl_iqa.naming", file])
+        raise ValueError(f"{file}: names no distortions yet; `{command}` teaches it that")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"--explain {folder}: is there already; a new or an empty folder is wanted")
     folder.mkdir(parents=True, exist_ok=True)

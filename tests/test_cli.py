@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -214,3 +215,35 @@ def test_images_per_class_divides_the_batch(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit):
         train_joint.parse_arguments(["--batch-size", "12", "--images-per-class", "5"])
     assert capsys.readouterr().err == "error: --images-per-class 5: it must divide --batch-size 12\n"
+
+
+def next_settings(*words: str, out: str = "runs/joint") -> finetune.Settings:
+    """What finetune.py makes of the line that train_joint.py ends with, as a shell takes it apart."""
+    settings, args = train_joint.parse_arguments([*words])
+    python, script, *flags = shlex.split(train_joint.finetune_command(settings, args.preset, Path(out)))
+    assert python == "python" and Path(script).resolve() == Path(finetune.__file__).resolve()
+    return finetune.parse_arguments(flags)[0]
+
+
+def test_the_next_command_finetunes_what_was_trained() -> None:
+    assert next_settings() == finetune.PRESETS["demo"]
+    own = ("--unlabeled", "my photos", "--labeled", "csv:my $scores'.csv")
+    found = next_settings(*own, "--crop", "64", out="my runs/a")
+    expected = {"data": ("csv:my $scores'.csv",), "crop": 64, "encoder": "my runs/a/encoder.pt"}
+    assert found == dataclasses.replace(finetune.PRESETS["demo"], **expected)
+    found = next_settings("--preset", "paper", "--unlabeled", "DIR", "--labeled", "kadid10k:DIR")
+    assert found == dataclasses.replace(finetune.PRESETS["paper"], data=("kadid10k:DIR",))
+    found = next_settings("--preset", "paper", "--unlabeled", "demo", "--labeled", "demo", "--crop", "96")
+    assert found == dataclasses.replace(finetune.PRESETS["paper"], data=("demo",), crop=96)
+    assert next_settings("--unlabeled", "DIR", "--alpha", "1").data == ("SPEC",)  # own images without scores
+
+
+def test_both_scripts_presets_have_the_same_crop() -> None:
+    assert {name: preset.crop for name, preset in train_joint.PRESETS.items()} == {
+        name: preset.crop for name, preset in finetune.PRESETS.items()
+    }
+
+
+def test_the_next_command_is_a_path_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    next_settings()

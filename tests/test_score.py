@@ -320,9 +320,10 @@ def test_what_cannot_be_explained_is_refused(
     assert (out, code) == ("", 2) and err == f"error: --explain {tmp_path}/full: {NEW_WANTED}\n"
     out, err, code = printed(naming_file, photographs, "--explain", tmp_path / "full" / "file")
     assert (out, code) == ("", 2) and err == f"error: --explain {tmp_path}/full/file: {NEW_WANTED}\n"
+    model_file = str(save_model(tmp_path / "my run" / "model.pt"))
     out, err, code = printed(model_file, photographs, "--explain", tmp_path / "why")
     assert (out, code) == ("", 2) and not (tmp_path / "why").exists()
-    assert err.startswith(f"error: {model_file}: names no distortions yet; `python -m ssl_iqa.naming ")
+    assert err.startswith(f"error: {model_file}: names no distortions yet; `python -m ssl_iqa.naming '{model_file}'`")
 
 
 NEW_WANTED = "is there already; a new or an empty folder is wanted"
