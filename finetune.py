@@ -36,6 +36,7 @@ from ssl_iqa.cells import Cell, baseline, begin, parts_of, plan, save, write_tab
 from ssl_iqa.cli import Parser, add_flags, add_version, setting, settings_from
 from ssl_iqa.metrics import srocc
 from ssl_iqa.model import ARCHS, Encoder, Regressor, encoder_state, load_encoder
+from ssl_iqa.quality import TOO_FEW
 from ssl_iqa.results import measure
 from ssl_iqa.samplers import LabeledBatches
 
@@ -495,9 +496,11 @@ def print_results(results: dict, labeled: sets.LabeledSet, out: Path) -> None:
     unreadable = f" ({results['unreadable']} could not be read)" if results["unreadable"] else ""
     print(f"\n{results['mode'].upper()} from {results['encoder']}, best epoch {results['best_epoch']},", end=" ")
     print(f"on {results['images']} held-out pictures of {len(results['split']['test'])} references{unreadable}:")
-    values = [number(results[name]) for name in ("srocc", "plcc", "plcc_logistic")]
-    print("  SROCC {}   PLCC {}   after logistic {}".format(*values))
-    print("  95 % interval of SROCC over references:", " to ".join(map(number, results["srocc_interval"])))
+    values = [number(results.get(name)) for name in ("srocc", "plcc", "plcc_logistic", "plcc_logistic5")]
+    print("  SROCC {}   PLCC {}   after logistic {} (4 parameters), {} (5)".format(*values))
+    has_interval = None not in results["srocc_interval"]
+    interval = " to ".join(map(number, results["srocc_interval"])) if has_interval else f"none, {TOO_FEW}"
+    print(f"  95 % interval of SROCC over references: {interval}")
     if results["margin"] is not None:  # else the validation part is too small
         print(f"  90 % interval of a score: +- {results['margin']:.2f}, which holds {results['coverage']:.0%} of these")
     by_type = results["srocc_by_type"]

@@ -49,7 +49,8 @@ class Scores(nn.Module):
         x = torch.cat(crops)  # [crops * B, 3, h, w]
         if self.reduce > 1:
             x = F.avg_pool2d(x, self.reduce)
-        return self.regressor(self.encoder(x)).view(len(crops), -1).mean(dim=0)
+        y_hat = self.regressor(self.encoder(x)).view(len(crops), -1).mean(dim=0)
+        return y_hat.clamp(quality.LOW, quality.HIGH)
 
     def seen(self, side: int, place: int) -> Tensor:
         """The pixels along a side that a crop at a place of `views.PLACES` takes; beyond its end, reflected ones."""

@@ -74,15 +74,17 @@ def score_all(
     margin: float | None,
     why: Path | None,
     failed: Callable[[Exception], object],
-) -> Iterator[Scored | Explained]:
-    """Scores file after file; `failed` gets why one has none. Explanations are written to the folder `why`."""
+) -> Iterator[tuple[float, Scored | Explained]]:
+    """Scores file after file, y_hat before it is clipped beside each; `failed` gets why one has none. Explanations are
+    written to the folder `why`.
+    """
     for path, seen in quality.score_files(model, paths, threads=runs.cpu_cores()):
         if isinstance(seen, Exception):
             failed(seen)
             continue
         row = Scored(path, round(seen.score, 4), *interval(seen.score, margin))
         try:
-            yield explain_one(model, row, seen, why) if why else row
+            yield seen.y_hat, explain_one(model, row, seen, why) if why else row
         except runs.NotWritten:  # a full disk ends it all
             raise
         except (OSError, data.UnreadableImage) as error:  # gone since
@@ -90,10 +92,10 @@ def score_all(
 
 
 def interval(score: float, margin: float | None) -> tuple[float | None, float | None]:
-    """No score is beyond the scale's ends, 1 and 10."""
+    """score +- margin, clipped to the scale's ends as the score is."""
     if margin is None:
         return None, None
-    return round(max(1.0, min(score, 10) - margin), 4), round(min(10.0, max(score, 1) + margin), 4)
+    return round(max(quality.LOW, score - margin), 4), round(min(quality.HIGH, score + margin), 4)
 
 
 def explain_one(model: quality.QualityModel, row: Scored, seen: quality.Seen, why: Path) -> Explained:
@@ -234,12 +236,12 @@ def print_scores(args: argparse.Namespace, model: quality.QualityModel) -> list[
     margin = model.margin(args.coverage) if len(model.residuals) else None
     # a bar beside lines that come on the same terminal would garble them
     shown = paths if sys.stdout.isatty() and not args.sort else runs.bar(paths, "pictures")
-    rows: Iterable[Scored | Explained] = score_all(model, shown, margin, args.explain, failures.append)
-    if args.sort:
-        rows = sorted(rows, key=lambda row: -row.score)
+    scored = score_all(model, shown, margin, args.explain, failures.append)
+    if args.sort:  # by what is not clipped yet, so that there is an order at the scale's ends
+        scored = sorted(scored, key=lambda pair: -pair[0])
     head, line = FORMATS[args.format]
     sys.stdout.write(head(Explained if args.explain else Scored))
-    for row in rows:
+    for _, row in scored:
         sys.stdout.write(line(row))
     sys.stdout.flush()
     return failures

@@ -32,7 +32,7 @@ PAPER_TABLE_2 = {
 }
 TYPES = ("gaussian_blur", "jpeg2000", "jpeg", "white_noise")  # of Table 2
 NO_MODE = "-"  # of what needs no encoder: BRISQUE, class means
-COLUMNS = ("srocc", "srocc_low", "srocc_high", "plcc", "plcc_low", "plcc_high", "plcc_logistic")
+COLUMNS = ("srocc", "srocc_low", "srocc_high", "plcc", "plcc_low", "plcc_high", "plcc_logistic", "plcc_logistic5")
 
 
 Row = dict[str, Any]
@@ -46,8 +46,8 @@ def summarize(cells: Sequence[Measured]) -> list[Row]:
     rows = []
     for (data, mode, encoder), group in groups(cells).items():
         row: Row = {"data": data, "mode": mode, "encoder": encoder, "splits": len(group)}
-        for name in ("srocc", "plcc", "plcc_logistic", "minutes"):
-            row[name] = spread([cell.results[name] for cell in group])
+        for name in ("srocc", "plcc", "plcc_logistic", "plcc_logistic5", "minutes"):
+            row[name] = spread([cell.results.get(name) for cell in group])  # runs of before had no plcc_logistic5
         types = {name for cell in group for name in cell.results["srocc_by_type"] or ()}
         row["srocc_by_type"] = {
             name: spread([(cell.results["srocc_by_type"] or {}).get(name) for cell in group]) for name in sorted(types)
@@ -204,9 +204,11 @@ def other_sets(rows: Sequence[Row]) -> str:
 def significance(pairs: Sequence[Row]) -> str:
     body = []
     for pair in pairs:
-        low, high = pair["interval"]
+        bounds, p = "-", "-"  # too few references
+        if np.isfinite(pair["interval"]).all():
+            bounds, p = "[{:+.3f}, {:+.3f}]".format(*pair["interval"]), f"{pair['p']:.3f}"
         names = [pair["data"], pair["mode"].upper(), f"{pair['first']} - {pair['second']}"]
-        body.append([*names, f"{pair['difference']:+.3f}", f"[{low:+.3f}, {high:+.3f}]", f"{pair['p']:.3f}"])
+        body.append([*names, f"{pair['difference']:+.3f}", bounds, p])
     return lines(["set", "mode", "encoders", "difference", "interval", "p"], body)
 
 
