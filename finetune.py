@@ -513,8 +513,7 @@ def print_results(results: dict, labeled: sets.LabeledSet, out: Path) -> None:
         split = protocol.recorded_split(results["encoder"], labeled)
         print("\n" + learning.curve_text(results["learning_curve"], has_seen=split is not None) + "\n")
     print(f"{results['minutes']:.1f} minutes. All numbers: {out / runs.RESULTS}; networks: {out / runs.MODEL}")
-    if results["best_epoch"]:  # a baseline has no networks
-        print(f"Next: {shlex.join(['python', '-m', 'ssl_iqa.score', str(out / runs.MODEL)])} PATH ..")
+    print(f"Next: {shlex.join(['python', '-m', 'ssl_iqa.score', str(out / runs.MODEL)])} PATH ..")
 
 
 if __name__ == "__main__":

@@ -37,11 +37,10 @@ class Parser(argparse.ArgumentParser):
         self.error(f"no such flag: {name}" + (f", the nearest is {nearest[0]}" if nearest else ""))
 
     def error(self, message: str) -> NoReturn:
-        name, colon, problem = message.removeprefix("argument ").partition(": ")
+        message = message.removeprefix("argument ")
+        name, _, problem = message.partition(": ")
         if problem.startswith("must be "):
             message = f"{name} {problem}"
-        elif message.startswith("argument "):
-            message = f"{name}{colon}{problem}"
         if distributed.on_this_machine()[0] == 0:
             print(f"error: {message}; see --help", file=sys.stderr)
         sys.exit(2)

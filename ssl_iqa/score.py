@@ -249,10 +249,9 @@ def print_scores(args: argparse.Namespace, model: quality.QualityModel) -> list[
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse_arguments(arguments)
-    if hasattr(sys.stdout, "reconfigure"):  # a notebook's stream and one in memory take any text
-        sys.stdout.reconfigure(
-            errors="surrogateescape"
-        )  # names of files are bytes; what is no UTF-8 goes out as it came
+    # names of files are bytes: what is no UTF-8 goes out as it came; a notebook's stream or one in memory takes any text
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="surrogateescape")
     with runs.clear_errors():
         try:
             model = prepare(args)

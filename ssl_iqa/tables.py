@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ssl_iqa.metrics import srocc
-from ssl_iqa.resampling import Evaluated, interval, p_value, resampled
+from ssl_iqa.resampling import LEAST_REFERENCES, Evaluated, interval, p_value, resampled
 from ssl_iqa.results import Measured
 
 # SROCC and PLCC of Table 1, by mode and encoder: SL(ImageNet), CL and SSL
@@ -131,7 +131,10 @@ def markdown(rows: Sequence[Row], pairs: Sequence[Row]) -> str:
     if any(row["tests"] for row in rows):
         parts += ["Trained on one set, tested on all of another: SROCC (only ranks are comparable).", other_sets(rows)]
     if pairs:
-        parts.append("Differences in SROCC on the same splits; 95 % interval and p by bootstrap over references.")
+        parts.append(
+            "Differences in SROCC on the same splits; 95 % interval and p by bootstrap over references, "
+            f"for {LEAST_REFERENCES} or more."
+        )
         parts.append(significance(pairs))
     return "\n\n".join(parts) + "\n"
 
