@@ -249,7 +249,7 @@ def print_scores(args: argparse.Namespace, model: quality.QualityModel) -> list[
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse_arguments(arguments)
-    # names of files are bytes: what is no UTF-8 goes out as it came; a notebook's stream or one in memory takes any text
+    # names of files are bytes: what is no UTF-8 goes out as it came; a stream in memory or a notebook takes any text
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="surrogateescape")
     with runs.clear_errors():
