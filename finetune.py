@@ -15,6 +15,7 @@ import argparse
 import copy
 import hashlib
 import math
+import shlex
 import shutil
 import sys
 import time
@@ -31,9 +32,10 @@ from torch import Tensor, nn
 
 from ssl_iqa import baselines, calibration, distributed, learning, report, runs, sets, tables, views
 from ssl_iqa.cells import Cell, baseline, begin, parts_of, plan, save, write_tables
-from ssl_iqa.cli import add_flags, setting, settings_from
+from ssl_iqa.cli import Parser, add_flags, add_version, setting, settings_from
 from ssl_iqa.metrics import srocc
 from ssl_iqa.model import ARCHS, Encoder, Regressor, encoder_state, load_encoder
+from ssl_iqa.quality import TOO_FEW
 from ssl_iqa.results import measure
 from ssl_iqa.samplers import LabeledBatches
 from ssl_iqa.seen import contents, in_words, unseen
@@ -454,8 +456,9 @@ def run_cell(
 
 
 def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_flags(parser, PRESETS)
+    add_version(parser)
     parser.add_argument("--out", type=Path, help="the run's folder (runs/finetune)")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that --out holds")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out from where it was saved")
@@ -570,9 +573,11 @@ def print_results(results: dict, has_seen: bool, out: Path) -> None:
     unreadable = f" ({results['unreadable']} could not be read)" if results["unreadable"] else ""
     print(f"\n{results['mode'].upper()} from {results['encoder']}, best epoch {results['best_epoch']},", end=" ")
     print(f"on {results['images']} held-out pictures of {len(results['split']['test'])} references{unreadable}:")
-    values = [number(results[name]) for name in ("srocc", "plcc", "plcc_logistic")]
-    print("  SROCC {}   PLCC {}   after logistic {}".format(*values))
-    print("  95 % interval of SROCC over references:", " to ".join(map(number, results["srocc_interval"])))
+    values = [number(results.get(name)) for name in ("srocc", "plcc", "plcc_logistic", "plcc_logistic5")]
+    print("  SROCC {}   PLCC {}   after logistic {} (4 parameters), {} (5)".format(*values))
+    has_interval = None not in results["srocc_interval"]
+    interval = " to ".join(map(number, results["srocc_interval"])) if has_interval else f"none, {TOO_FEW}"
+    print(f"  95 % interval of SROCC over references: {interval}")
     if results["margin"] is not None:  # else the validation part is too small
         print(f"  90 % interval of a score: +- {results['margin']:.2f}, which holds {results['coverage']:.0%} of these")
     by_type = results["srocc_by_type"]
@@ -585,6 +590,7 @@ def print_results(results: dict, has_seen: bool, out: Path) -> None:
     if "learning_curve" in results:
         print("\n" + learning.curve_text(results["learning_curve"], has_seen) + "\n")
     print(f"{results['minutes']:.1f} minutes. All numbers: {out / runs.RESULTS}; networks: {out / runs.MODEL}")
+    print(f"Next: {shlex.join(['python', '-m', 'ssl_iqa.score', str(out / runs.MODEL)])} PATH ..")
 
 
 if __name__ == "__main__":

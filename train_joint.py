@@ -9,6 +9,8 @@ Read with Section 3 beside it: `joint_step` is the algorithm, `main` what is aro
 
 import argparse
 import math
+import os
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_iqa import checkpoint, data, distributed, duplicates, probe, report, runs, seen, sets, views
-from ssl_iqa.cli import add_flags, flag, setting, settings_from
+from ssl_iqa.cli import Parser, add_flags, add_version, flag, setting, settings_from
 from ssl_iqa.distortions import as_plain, load_distortions
 from ssl_iqa.lars import LARS
 from ssl_iqa.losses import supervised_nt_xent
@@ -107,6 +109,9 @@ PRESETS = {
     ),
     "paper": Settings(),
 }
+
+
+DEFAULT_OUT = Path("runs/joint")  # finetune.py's default encoder is there
 
 
 def embed(nets: Networks, x_d: Tensor, settings: Settings) -> Tensor:
@@ -326,8 +331,9 @@ def make_streams(pictures: Pictures, device: torch.device, settings: Settings) -
 
 
 def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_flags(parser, PRESETS)
+    add_version(parser)
     parser.add_argument("--out", type=Path, help="the run's folder (runs/joint)")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that --out holds")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out from where it was saved")
@@ -417,9 +423,25 @@ def set_up(
     return run, pictures, streams, val_streams
 
 
+def finetune_command(settings: Settings, preset: str, out: Path) -> str:
+    """How to finetune the encoder of a run, to be pasted into a shell: the flags that finetune.py's preset of the same
+    name, whose set and crop are this script's, does not have already. The split comes with the encoder.
+    """
+    words = ["python", os.path.relpath(Path(__file__).with_name("finetune.py")), "--mode", "lp-ft"]
+    if preset != "demo":
+        words += ["--preset", preset]
+    if out != DEFAULT_OUT:
+        words += ["--encoder", str(out / runs.ENCODER)]
+    if settings.labeled != PRESETS[preset].labeled or not settings.labeled:
+        words += ["--data", settings.labeled or "SPEC"]
+    if settings.crop != PRESETS[preset].crop:
+        words += ["--crop", str(settings.crop)]
+    return shlex.join(words)
+
+
 def main(arguments: list[str] | None = None) -> None:
     settings, args = parse_arguments(arguments)
-    out = args.out or Path("runs/joint")
+    out = args.out or DEFAULT_OUT
     with runs.clear_errors():
         device = runs.use_device(settings.device, settings.workers, settings.amp)
     with runs.stop_signals() as stop, distributed.processes(device), report.one_voice(distributed.is_main()):
@@ -466,7 +488,7 @@ def main(arguments: list[str] | None = None) -> None:
             }
             with runs.clear_stop(f"after the last epoch; {out} is complete"), stop.anywhere():
                 accuracies = probe.probe_types(encoders, pictures.train, pictures.val, settings.seed)
-            report.print_end(accuracies, run)
+            report.print_end(accuracies, run, finetune_command(settings, args.preset, out))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from PIL import Image
 from scipy import ndimage
 
 from ssl_iqa import data, quality, runs, sets, views
-from ssl_iqa.cli import flag
+from ssl_iqa.cli import Parser, flag
 from ssl_iqa.distortions import KADIS, distort_as, load_distortions
 from ssl_iqa.losses import supervised_nt_xent
 from ssl_iqa.model import ARCHS, Networks, Regressor, load_encoder
@@ -432,7 +432,7 @@ def bench_score(args: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     distortions = commands.add_parser("distortions", help="each type on one thread, and the view pipeline")
     distortions.add_argument("--repeats", type=int, default=5, help="of each measurement")
@@ -467,7 +467,7 @@ def main(arguments: list[str] | None = None) -> None:
     scoring.set_defaults(run=bench_score)
     args, flags = parser.parse_known_args(arguments)
     if flags and args.command != "step":
-        parser.error(f"unrecognized arguments: {' '.join(flags)}")
+        parser.refuse(args, flags)
     args.flags = flags
     with runs.clear_errors():
         fewest = {"distortions": 50, "shards": 50, "score": 1}.get(args.command, 0)

@@ -1,11 +1,68 @@
-"""Settings of the scripts: a frozen dataclass whose fields say their flag's group, help and range."""
+"""The commands' flags: their parser, and the scripts' settings, a frozen dataclass whose fields say their flag's group,
+help and range.
+"""
 
 import argparse
 import dataclasses
+import difflib
 import math
 import os
+import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
+
+from ssl_iqa import __version__, distributed
+
+TYPE_NAMES = {int: "a whole number", float: "a number"}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, but a wrong flag or value gives one line, `error: --epochs must be .., got ..; see --help`, and exit
+    code 2, without the usage; of several processes on a machine one says it.
+    """
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.refuse(parsed, unknown)
+        return parsed
+
+    def refuse(self, parsed: argparse.Namespace, unknown: Sequence[str]) -> NoReturn:
+        """The error for the first argument that this parser does not know, with the flag that it may have meant."""
+        if not unknown[0].startswith("-"):
+            self.error(f"unexpected argument {unknown[0]!r}")
+        name = unknown[0].partition("=")[0]
+        commands = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        parser = commands[0].choices[getattr(parsed, commands[0].dest)] if commands else self
+        nearest = difflib.get_close_matches(name, parser._option_string_actions, n=1)
+        self.error(f"no such flag: {name}" + (f", the nearest is {nearest[0]}" if nearest else ""))
+
+    def error(self, message: str) -> NoReturn:
+        message = message.removeprefix("argument ")
+        name, _, problem = message.partition(": ")
+        if problem.startswith("must be "):
+            message = f"{name} {problem}"
+        if distributed.on_this_machine()[0] == 0:
+            print(f"error: {message}; see --help", file=sys.stderr)
+        sys.exit(2)
+
+    # argparse offers no public way to word these two
+
+    def _get_value(self, action: argparse.Action, text: str) -> Any:
+        try:
+            return super()._get_value(action, text)
+        except argparse.ArgumentError as error:
+            if action.type not in TYPE_NAMES:
+                raise
+            raise argparse.ArgumentError(action, f"must be {TYPE_NAMES[action.type]}, got {text!r}") from error
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, f"must be one of {', '.join(action.choices)}, got {value!r}")
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--version", action="version", version=f"ssl_iqa {__version__}")
 
 
 def setting(

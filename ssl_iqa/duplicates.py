@@ -12,6 +12,7 @@ The hash is pHash (Zauner 2010): 64 bits, the signs of a small gray picture's lo
 import argparse
 import csv
 import io
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ssl_iqa import data, distributed, runs, sets, views
+from ssl_iqa import cli, data, distributed, runs, sets, views
 from ssl_iqa.data import UnreadableImage, decode_image, read_image
 from ssl_iqa.shards import is_shards, list_shards, read_shard
 from ssl_iqa.workers import make_loader
@@ -194,7 +195,8 @@ def search_for_training(
     if how == "ignore" or not labeled or unlabeled == "demo":
         return None
     if is_shards(unlabeled):
-        print("near-duplicates: not looked for in tars; python -m ssl_iqa.duplicates does, once")
+        command = shlex.join(["python", "-m", "ssl_iqa.duplicates", "--unlabeled", unlabeled, "--labeled", labeled])
+        print(f"near-duplicates: not looked for in tars; once: {command}")
         return None
     with distributed.together():
         has_report = recorded is not None and distributed.is_main() and recorded.exists()
@@ -215,7 +217,7 @@ def print_report(report: dict[str, Any], how: str, path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--unlabeled", required=True, metavar="DIR", help="KADIS-700k's folder, any folder, or tars")
     parser.add_argument(
         "--labeled", required=True, action="append", metavar="SPEC", help="a labeled set; may be given several times"

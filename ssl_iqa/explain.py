@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ssl_iqa import data, quality, runs, sets, views
+from ssl_iqa import cli, data, quality, runs, sets, views
 from ssl_iqa.distortions import NAMES, NUM_LEVELS, distort
 from ssl_iqa.distortions.compression import to_bytes, to_pil
 from ssl_iqa.pages import DARK, GRAY, HEAD, MARGIN, new_page, put_cell
@@ -62,7 +62,7 @@ def local_scores(model: quality.QualityModel, picture: Tensor) -> Tensor:
     """A map of local quality: bytes [3, H, W] -> scores [h, w], of H x W divided by `model.reduce`.
 
     The score of a crop alone, for crops a quarter of their side apart, in a large picture up to a whole one; a pixel's
-    is the mean of those of the crops that hold it. A picture that is no larger than a crop has one.
+    is the mean of those of the crops that hold it, not clipped. A picture that is no larger than a crop has one.
     """
     size = model.settings["crop"]
     x = quality.at_its_size(model, picture)
@@ -73,7 +73,7 @@ def local_scores(model: quality.QualityModel, picture: Tensor) -> Tensor:
     for some in (places[i : i + AT_ONCE] for i in range(0, len(places), AT_ONCE)):
         crops = [views.to_float(x[None, :, top : top + size, left : left + size]) for top, left in some]
         for (top, left), seen in zip(some, quality.look(model, crops), strict=True):
-            sums[top : top + size, left : left + size] += seen.score
+            sums[top : top + size, left : left + size] += seen.y_hat
             counts[top : top + size, left : left + size] += 1
     return (sums / counts)[:height, :width]
 
@@ -88,13 +88,16 @@ def _places(side: int, size: int) -> list[int]:
 def draw(picture: Tensor, scores: Tensor, title: str, note: str) -> Image.Image:
     """A picture, bytes [3, H, W], and beside it in gray, with its map [h, w] over it: red where it is worst.
 
-    The colors go from the map's least to its largest score, but over `LEAST_SPAN` points at least.
+    The map is clipped to the scale's ends, as a score is. The colors go from its least to its largest score, but over
+    `LEAST_SPAN` points at least.
     """
     shown = to_pil(picture)
     shown.thumbnail((SHOWN, SHOWN), Image.Resampling.LANCZOS)
+    scores = scores.clamp(quality.LOW, quality.HIGH)
     low, high = (value.item() for value in scores.aminmax())
-    wider = max(LEAST_SPAN - (high - low), 0) / 2
-    low, high = low - wider, high + wider
+    if high - low < LEAST_SPAN:
+        low = min(max((low + high - LEAST_SPAN) / 2, quality.LOW), quality.HIGH - LEAST_SPAN)
+        high = low + LEAST_SPAN
     places = (scores - low) / (high - low)  # [h, w], 0 the worst
     places = F.interpolate(places[None, None], (shown.height, shown.width), mode="bilinear")[0, 0]
     over = Image.blend(shown.convert("L").convert("RGB"), _colored(places.numpy()), 0.5)
@@ -145,7 +148,7 @@ def halves_told(model: quality.QualityModel, paths: Sequence[str], level: int) -
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, metavar="MODEL", help="the model.pt of a finetune.py run")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(auto)")
     args = parser.parse_args(arguments)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from ssl_iqa import data, modelfile, quality, runs, sets, views
+from ssl_iqa import cli, data, modelfile, quality, runs, sets, views
 from ssl_iqa.model import encoder_state
 
 TOLERANCE = 1e-4  # of scores, on the scale of 1 to 10
@@ -47,7 +47,8 @@ class Scores(nn.Module):
             crops = [pictures.index_select(2, rows).index_select(3, columns) for rows, columns in places]
         x = torch.cat(crops)  # [crops * B, 3, h, w]
         x = views.to_float(x, self.reduce)
-        return self.regressor(self.encoder(x)).view(len(crops), -1).mean(dim=0)
+        y_hat = self.regressor(self.encoder(x)).view(len(crops), -1).mean(dim=0)
+        return y_hat.clamp(quality.LOW, quality.HIGH)
 
     def seen(self, side: int, place: int) -> Tensor:
         """The pixels along a side that a crop at a place of `views.PLACES` takes; beyond its end, reflected ones."""
@@ -149,7 +150,7 @@ def largest_difference(model: quality.QualityModel, run: Run) -> float:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", metavar="MODEL", help="the model.pt of a finetune.py run, or a .safetensors of it")
     parser.add_argument("out", type=Path, metavar="OUT", help=f"ends in {', '.join(MAKERS)}; replaced if it is there")
     args = parser.parse_args(arguments)

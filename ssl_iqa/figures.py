@@ -38,7 +38,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ssl_iqa import curves, data, pages, plots, quality, ranking, runs, scatter, tsne
+from ssl_iqa import cli, curves, data, pages, plots, quality, ranking, runs, scatter, tsne
 from ssl_iqa.distortions import DistortionClass, distort_as, load_distortions
 from ssl_iqa.distortions.compression import to_bytes, to_pil
 from ssl_iqa.model import ARCHS
@@ -259,7 +259,7 @@ def check_out(path: Path, formats: Iterable[str]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     figures = parser.add_subparsers(dest="figure", metavar="FIGURE", required=True)
     one = figures.add_parser("distortions", help="a photograph in all types and levels, or in one type")
     one.set_defaults(draw=draw_distortions, formats=pages.FORMATS)

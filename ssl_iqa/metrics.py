@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.optimize import OptimizeWarning, curve_fit
+from scipy.optimize import OptimizeWarning, curve_fit, least_squares
 from scipy.special import expit
 
 Scores = np.ndarray | torch.Tensor | Sequence[float]
@@ -16,7 +16,7 @@ def srocc(predicted: Scores, true: Scores) -> float:
 
     Args: `predicted` and `true`, the scores of the same M >= 2 images, [M]: a sequence, an array or a tensor, on any
     device. Returns nan where either is constant. Raises ValueError for lengths that differ, fewer than two scores,
-    or scores that are not finite. The same goes for `plcc` and `plcc_logistic`.
+    or scores that are not finite. The same goes for `plcc` and the `plcc_logistic`s.
     """
     x, y = _checked(predicted, true)
     return plcc(_ranks(x), _ranks(y))
@@ -45,6 +45,34 @@ def plcc_logistic(predicted: Scores, true: Scores) -> float:
     x, y = _checked(predicted, true)
     parameters = _fit(x, y)
     return float("nan") if parameters is None else plcc(logistic(_standard(x), *parameters), _standard(y))
+
+
+def plcc_logistic5(predicted: Scores, true: Scores) -> float:
+    """PLCC after the predictions x were mapped to the scale of the true scores by the 5-parameter logistic
+
+        b1 (1/2 - 1 / (1 + exp(b2 (x - b3)))) + b4 x + b5
+
+    of Sheikh, Sabir and Bovik (IEEE Transactions on Image Processing, 2006), fitted to these very scores by least
+    squares. It holds all straight lines, so that the result is |`plcc`| or more. Its logistic part is a nonlinear
+    function of b2 and b3 only; the other three follow by linear least squares (variable projection), so that the search
+    is over these two, from several slopes and places of which the best end is taken. Arguments and errors as in
+    `srocc`; nan also for fewer than six scores, which five parameters would fit exactly.
+    """
+    x, y = _checked(predicted, true)
+    if len(x) < 6 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    x, y = _standard(x), _standard(y)
+
+    def mapped(b: np.ndarray) -> np.ndarray:
+        columns = np.stack([0.5 - expit(-b[0] * (x - b[1])), x, np.ones_like(x)], axis=1)  # [M, 3]
+        return columns @ np.linalg.lstsq(columns, y, rcond=None)[0]
+
+    # steeper than 50 or further than 5 standard deviations the logistic is a step or a line, which others hold as well
+    starts = [(slope, place) for slope in (0.5, 2.0, 8.0) for place in (-1.0, 0.0, 1.0)]
+    bounds = ((1e-2, -5.0), (50.0, 5.0))
+    fits = [least_squares(lambda b: mapped(b) - y, start, bounds=bounds) for start in starts]
+    best = min(fits, key=lambda fit: fit.cost)
+    return plcc(mapped(best.x), y)
 
 
 def fit_logistic(predicted: Scores, true: Scores) -> tuple[float, float, float, float] | None:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_iqa import data, explain, modelfile, probe, quality, runs, sets, views
+from ssl_iqa import cli, data, explain, modelfile, probe, quality, runs, sets, views
 from ssl_iqa.distortions.chosen import load_distortions
 
 PRISTINE = "pristine"
@@ -92,7 +92,7 @@ def fit_softmax(z: Tensor, classes: Tensor) -> dict[str, Tensor]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, metavar="MODEL", help="a model.pt, or a .safetensors of it")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(auto)")
     parser.add_argument("--seed", type=int, default=0, help="of the distortions and crops (0)")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_iqa import runs, sets, views
+from ssl_iqa import cli, runs, sets, views
 from ssl_iqa.metrics import srocc
 from ssl_iqa.model import Encoder, load_encoder
 from ssl_iqa.shards import ShardViews
@@ -171,7 +171,7 @@ def probe_types(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("encoder", type=Path, help="encoder.pt in a joint run's folder")
     parser.add_argument("--part", choices=("val", "test"), default="test", help="the demo's photographs to be named")
     parser.add_argument("--seed", type=int, default=0, help="of the distortions and crops")

@@ -17,19 +17,31 @@ from torch import Tensor
 
 from ssl_iqa import calibration, data, modelfile, sets, views
 from ssl_iqa.model import Encoder, Regressor, copy_weights, encoder_from_state
+from ssl_iqa.resampling import LEAST_REFERENCES
 
+TOO_FEW = f"fewer than {LEAST_REFERENCES} test references"
 A_FEW = 8  # pictures in memory at a time, and as many that come next
 BAND = 512  # rows of a picture that are made smaller at a time
+LOW, HIGH = 1.0, 10.0  # the ends of the scale of scores
 AT_ONCE_PIXELS = 40 * 224**2  # of the crops that pass the encoder together
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
+
+
+def clipped(y_hat: float) -> float:
+    """The score that is shown of a prediction: no image is worse than 1 or better than 10, the scale's ends."""
+    return min(max(y_hat, LOW), HIGH)
 
 
 class Seen(NamedTuple):
     """What the networks say of a picture."""
 
-    score: float  # y_hat, the mean over its crops
+    y_hat: float  # the mean over its crops; now and then a little beyond the scale's ends
     z: Tensor  # features of the crops, [crops, d], on the CPU
     kept: Any = None  # what else is wanted of it, see `score_files`
+
+    @property
+    def score(self) -> float:
+        return clipped(self.y_hat)
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,7 @@ class QualityModel:
         return self
 
     def score(self, pictures: Picture | Sequence[Picture]) -> float | list[float]:
-        """The quality of a picture, 1 (worst) to 10 (best) and now and then a little beyond; of a list, a list.
+        """The quality of a picture, 1 (worst) to 10 (best), clipped to these ends; of a list, a list.
 
         A picture is the path of a file, a PIL image, an array or a tensor: arrays are [H, W, 3] or, gray, [H, W],
         tensors [3, H, W] or [1, H, W], RGB; integers are bytes, 0 to 255 (uint8), floating-point numbers 0 to 1.
@@ -113,7 +125,8 @@ def _measured(results: Mapping[str, Any], margin: float) -> dict[str, str]:
     return {
         "references": f"{len(parts['train'])} to train, {len(parts['val'])} to choose the epoch",
         "tested on": f"{results['images']} pictures of {len(parts['test'])} other references",
-        "SROCC": f"{srocc:.3f} (95 % interval {low:.3f} to {high:.3f})",
+        "SROCC": f"{srocc:.3f} ("
+        + (f"95 % interval {low:.3f} to {high:.3f})" if low <= high else f"no interval: {TOO_FEW})"),
         "PLCC": f"{plcc:.3f}",
         "interval": interval if margin < math.inf else "none: too few pictures to choose the epoch with",
     }

@@ -35,7 +35,7 @@ def rank_folder(model: quality.QualityModel, folder: Path, count: int) -> tuple[
         if isinstance(seen, Exception):
             skipped.append(path)
         else:
-            predicted[i] = seen.score
+            predicted[i] = seen.y_hat
     views.name_skipped(skipped, set())
     if not predicted:
         raise ValueError(f"{folder}: none of its {len(paths)} pictures can be read")
@@ -61,7 +61,7 @@ def rank_test_part(model: quality.QualityModel, spec: str, count: int) -> tuple[
             skipped.append(labeled.paths[index])
         else:
             crops = views.test_crops(views.to_float(picture), model.settings["crops"], model.settings["crop"])
-            predicted[index] = quality.look(model, [crops])[0].score
+            predicted[index] = quality.look(model, [crops])[0].y_hat
     views.name_skipped(skipped, set())
     if not predicted:
         raise ValueError(f"{spec}: none of the test part's {len(pictures)} pictures can be read")
@@ -99,5 +99,7 @@ def page(shown: Sequence[Scored], ranked: int, columns: int, title: str) -> Imag
     for i, (cell, y_hat, y) in enumerate(zip(cells, predicted, true, strict=True)):
         left = MARGIN + i % columns * step + (width - cell.width) // 2
         top = HEAD + i // columns * row + (height - cell.height) // 2
-        put_cell(drawn, left, top, cell, f"{y_hat:.2f}", "" if y is None else f"({y:.2f})", CAPTION_SIZE)
+        put_cell(
+            drawn, left, top, cell, f"{quality.clipped(y_hat):.2f}", "" if y is None else f"({y:.2f})", CAPTION_SIZE
+        )
     return drawn

@@ -5,12 +5,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from ssl_iqa import distributed, runs
+from ssl_iqa import distributed, runs, sets
 from ssl_iqa.checkpoint import Run
 
 Batch = TypeVar("Batch")
@@ -145,7 +144,7 @@ def print_epoch(run: Run, record: dict[str, Any], is_best: bool) -> None:
         run.is_warned = True
 
 
-def print_end(accuracies: dict[str, dict[str, float]], run: Run) -> None:
+def print_end(accuracies: dict[str, dict[str, float]], run: Run, next_command: str) -> None:
     """What the best encoder has learned (`probe.probe_types`, by name), and what to do with it."""
     if run.skipped:
         print(f"{len(run.skipped)} files could not be read and were skipped")
@@ -153,7 +152,7 @@ def print_end(accuracies: dict[str, dict[str, float]], run: Run) -> None:
     print(f"Which of the {types} types has a validation photograph? (chance {1 / types:.0%})")
     for name, shares in accuracies.items():
         print(f"  {name}: a linear probe names {shares['linear']:.0%}, the nearest neighbor {shares['neighbor']:.0%}")
-    encoder = run.out / runs.ENCODER
-    print(f"{run.minutes():.1f} minutes. The encoder of the best epoch (*) is {encoder}")
-    flag = "" if encoder == Path("runs/joint/encoder.pt") else f" --encoder {encoder}"
-    print(f"Next: python finetune.py --mode lp-ft{flag}")
+    print(f"{run.minutes():.1f} minutes. The encoder of the best epoch (*) is {run.out / runs.ENCODER}")
+    print(f"Next: {next_command}")
+    if not run.settings["labeled"]:
+        print(f"with a labeled set as SPEC: {sets.SPECS}")

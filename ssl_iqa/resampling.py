@@ -5,13 +5,14 @@ choice of the test pictures; that of the training pictures, and what chance does
 splits.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 RESAMPLES = 1000
 LEVEL = 0.95  # of the intervals
+LEAST_REFERENCES = 8  # see `has_interval`
 
 
 class Evaluated(NamedTuple):
@@ -20,6 +21,17 @@ class Evaluated(NamedTuple):
     predicted: np.ndarray
     true: np.ndarray
     references: Sequence[str]
+
+
+def has_interval(references: Iterable[str]) -> bool:
+    """Whether so many references can tell how sure an SROCC is: LEAST_REFERENCES different ones or more.
+
+    Of few references most resamples are much alike: two images, or two references in the right order, give 1.000 to
+    1.000. In simulations with a true SROCC of 0.7 to 0.97 and 1, 5 or 25 images a reference, what is called a 95 %
+    interval held the truth in 0 to 55 % of cases with 2 references, 45 to 87 % with 4, 74 to 95 % with 6, 78 to 99 %
+    with 8 and 85 to 98 % with 16. The references count: with more images of each it does not hold more often.
+    """
+    return len({*references}) >= LEAST_REFERENCES
 
 
 def resampled(
@@ -32,9 +44,12 @@ def resampled(
 
     A resample draws as many references as the splits have together, with replacement; a picture of a reference that was
     drawn c times comes c times, in every split whose test part has it. Two encoders on the same splits, with the same
-    seed, meet the same draws. nan where a split's resample has no correlation.
+    seed, meet the same draws. nan where a split's resample has no correlation, and all of them for too few references,
+    see `has_interval`.
     """
     names = sorted(set().union(*(split.references for split in splits)))
+    if not has_interval(names):
+        return np.full(resamples or RESAMPLES, np.nan)
     number = {name: i for i, name in enumerate(names)}
     of_pictures = [np.array([number[name] for name in split.references]) for split in splits]
     rng = np.random.default_rng(seed)
@@ -59,8 +74,10 @@ def interval(values: np.ndarray) -> list[float]:
 def p_value(differences: np.ndarray) -> float:
     """Two-sided, of the hypothesis that two encoders are equal, from their resampled differences [resamples].
 
-    Twice the share of resamples on the other side of 0, one resample added so that it is never 0.
+    Twice the share of resamples on the other side of 0, one resample added so that it is never 0; nan without any.
     """
     values = differences[np.isfinite(differences)]
+    if not len(values):
+        return float("nan")
     smaller = min((values <= 0).sum(), (values >= 0).sum())
     return min(1.0, 2 * (smaller + 1) / (len(values) + 1))

@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssl_iqa import runs
-from ssl_iqa.metrics import plcc, plcc_logistic, srocc, srocc_by_type
+from ssl_iqa.metrics import plcc, plcc_logistic, plcc_logistic5, srocc, srocc_by_type
 from ssl_iqa.resampling import Evaluated, interval, resampled
 from ssl_iqa.sets import LabeledSet
 
 
 def measure(predicted: np.ndarray, labeled: LabeledSet, indices: list[int]) -> dict[str, Any]:
-    """Table 1's numbers, with their 95 % intervals over references, and Table 2's where distortions have names."""
+    """Table 1's numbers, with their 95 % intervals over references, nan for few (`resampling.has_interval`), and Table
+    2's where distortions have names.
+    """
     true = np.array([labeled.scores[i] for i in indices])
     tested = [Evaluated(predicted, true, [labeled.references[i] for i in indices])]
     by_type = None
@@ -29,6 +31,7 @@ def measure(predicted: np.ndarray, labeled: LabeledSet, indices: list[int]) -> d
         "plcc": plcc(predicted, true),
         "plcc_interval": interval(resampled(tested, plcc, seed=0)),
         "plcc_logistic": plcc_logistic(predicted, true),
+        "plcc_logistic5": plcc_logistic5(predicted, true),
         "srocc_by_type": by_type,
         "images": len(indices),
     }

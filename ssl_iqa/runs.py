@@ -223,16 +223,17 @@ def is_of_this_launch(folder: Path) -> bool:
 def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Write a file beside its place, make sure that it is on the disk, and move it there in one step.
 
-    When that fails, what was there before stays, and nothing beside it. Raises NotWritten for a disk that is full or
-    fails.
+    A symbolic link stays one: what it points to is written. When that fails, what was there before stays, and nothing
+    beside it. Raises NotWritten for a disk that is full or fails.
     """
-    beside = path.with_name(path.name + ".part")
+    place = Path(os.path.realpath(path))
+    beside = place.with_name(place.name + ".part")
     try:
         with open(beside, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(beside, place)
     except BaseException as error:
         beside.unlink(missing_ok=True)
         for reason in (error, error.__context__):  # torch.save raises a RuntimeError while it handles an OSError

@@ -16,6 +16,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import sys
 import warnings
 from collections import Counter
@@ -26,7 +27,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from ssl_iqa import calibration, data, explain, quality, runs
+from ssl_iqa import calibration, cli, data, explain, quality, runs
 from ssl_iqa.pages import encode
 
 MEGAPIXELS = 200
@@ -88,15 +89,17 @@ def score_all(
     margin: float | None,
     why: Path | None,
     failed: Callable[[Exception], object],
-) -> Iterator[Scored | Explained]:
-    """Scores file after file; `failed` gets why one has none. Explanations are written to the folder `why`."""
+) -> Iterator[tuple[float, Scored | Explained]]:
+    """Scores file after file, y_hat before it is clipped beside each; `failed` gets why one has none. Explanations are
+    written to the folder `why`.
+    """
     for path, seen in quality.score_files(model, paths, threads=runs.cpu_cores()):
         if isinstance(seen, Exception):
             failed(seen)
             continue
         row = Scored(path, round(seen.score, 4), *interval(seen.score, margin))
         try:
-            yield explain_one(model, row, seen, why) if why else row
+            yield seen.y_hat, explain_one(model, row, seen, why) if why else row
         except runs.NotWritten:  # a full disk ends it all
             raise
         except (OSError, data.UnreadableImage) as error:  # gone since
@@ -104,10 +107,10 @@ def score_all(
 
 
 def interval(score: float, margin: float | None) -> tuple[float | None, float | None]:
-    """No score is beyond the scale's ends, 1 and 10."""
+    """score +- margin, clipped to the scale's ends as the score is."""
     if margin is None:
         return None, None
-    return round(max(1.0, min(score, 10) - margin), 4), round(min(10.0, max(score, 1) + margin), 4)
+    return round(max(quality.LOW, score - margin), 4), round(min(quality.HIGH, score + margin), 4)
 
 
 def explain_one(model: quality.QualityModel, row: Scored, seen: quality.Seen, why: Path) -> Explained:
@@ -185,7 +188,11 @@ def pictures_in(given: Iterable[str], failures: list[Exception]) -> list[str]:
 
     Says what is passed over in the folders. Raises ValueError where there are no pictures.
     """
-    names = [name for path in given for name in (listed(sys.stdin.buffer.read()) if path == STDIN else [path])]
+    # a stream in memory, which a program may have put there, has no bytes below
+    stdin = getattr(sys.stdin, "buffer", None)
+    names = []
+    for path in given:
+        names += listed(stdin.read() if stdin else os.fsencode(sys.stdin.read())) if path == STDIN else [path]
     passed: Counter[str] = Counter()
     paths = list(find_pictures(names, failures.append, passed))
     if not paths and not failures:
@@ -205,13 +212,12 @@ def name_failures(failures: Sequence[Exception]) -> None:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="ssl-iqa", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.Parser(prog="ssl-iqa", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", metavar="MODEL", help="a model.pt of finetune.py, or a .safetensors of it")
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", help="pictures, folders (all pictures below them), - for a list of paths"
     )
+    cli.add_version(parser)
     parser.add_argument("--card", action="store_true", help="what the model's score means, and nothing more")
     parser.add_argument("--sort", action="store_true", help="from best to worst")
     parser.add_argument(
@@ -235,7 +241,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 def prepare_explanations(folder: Path, model: quality.QualityModel, file: str) -> None:
     """Raises ValueError for a model that names no distortions, FileExistsError for a folder that holds something."""
     if model.naming is None:
-        raise ValueError(f"{file}: names no distortions yet; `python -m ssl_iqa.naming {file}` teaches it that")
+        command = shlex.join(["python", "-m", "ssl_iqa.naming", file])
+        raise ValueError(f"{file}: names no distortions yet; `{command}` teaches it that")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"--explain {folder}: is there already; a new or an empty folder is wanted")
     folder.mkdir(parents=True, exist_ok=True)
@@ -250,12 +257,12 @@ def print_scores(args: argparse.Namespace, model: quality.QualityModel) -> list[
     margin = model.margin(args.coverage) if len(model.residuals) else None
     # a bar beside lines that come on the same terminal would garble them
     shown = paths if sys.stdout.isatty() and not args.sort else runs.bar(paths, "pictures")
-    rows: Iterable[Scored | Explained] = score_all(model, shown, margin, args.explain, failures.append)
-    if args.sort:
-        rows = sorted(rows, key=lambda row: -row.score)
+    scored = score_all(model, shown, margin, args.explain, failures.append)
+    if args.sort:  # by what is not clipped yet, so that there is an order at the scale's ends
+        scored = sorted(scored, key=lambda pair: -pair[0])
     head, line = FORMATS[args.format]
     sys.stdout.write(head(Explained if args.explain else Scored))
-    for row in rows:
+    for _, row in scored:
         sys.stdout.write(line(row))
     sys.stdout.flush()
     return failures
@@ -263,7 +270,9 @@ def print_scores(args: argparse.Namespace, model: quality.QualityModel) -> list[
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse_arguments(arguments)
-    sys.stdout.reconfigure(errors="surrogateescape")  # names of files are bytes; what is no UTF-8 goes out as it came
+    # names of files are bytes: what is no UTF-8 goes out as it came; a stream in memory or a notebook takes any text
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="surrogateescape")
     with runs.clear_errors():
         try:
             model = prepare(args)

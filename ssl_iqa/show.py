@@ -14,14 +14,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ssl_iqa import explain, quality, runs, score
+from ssl_iqa import cli, explain, quality, runs, score
 from ssl_iqa.album import Entry, album, thumbnail
 
 
 def entries_of(
     model: quality.QualityModel, paths: Iterable[str], margin: float | None, failed: Callable[[Exception], object]
-) -> Iterator[Entry]:
-    """What the page shows of file after file; `failed` gets why one is not there."""
+) -> Iterator[tuple[float, Entry]]:
+    """What the page shows of file after file, beside y_hat before it is clipped; `failed` gets why one is not."""
 
     def keep(picture: Tensor) -> tuple[bytes, tuple[int, int]]:
         return thumbnail(picture), (picture.shape[2], picture.shape[1])
@@ -34,11 +34,11 @@ def entries_of(
         if model.naming:
             distortion, level, probability = explain.name_distortion(model.naming, seen.z)
         low, high = score.interval(seen.score, margin)
-        yield Entry(path, seen.score, low, high, distortion, level or None, probability, *seen.kept)
+        yield seen.y_hat, Entry(path, seen.score, low, high, distortion, level or None, probability, *seen.kept)
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="ssl-iqa report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", metavar="MODEL", help="a model.pt of finetune.py, or a .safetensors of it")
@@ -63,7 +63,9 @@ def main(arguments: list[str] | None = None) -> None:
             model = score.prepare(args)
             paths = score.pictures_in(args.paths, failures)
             margin = model.margin(args.coverage) if len(model.residuals) else None
-            entries = list(entries_of(model, runs.bar(paths, "pictures"), margin, failures.append))
+            found = entries_of(model, runs.bar(paths, "pictures"), margin, failures.append)
+            # the page keeps the order of equal scores, such as those at the scale's ends
+            entries = [entry for _, entry in sorted(found, key=lambda pair: -pair[0])]
         except KeyboardInterrupt:
             sys.exit(130)
         failed = [str(failure) for failure in failures]

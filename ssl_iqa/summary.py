@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_iqa import runs
+from ssl_iqa import cli, runs
 
-COLUMNS = ("srocc", "plcc", "plcc_logistic", "minutes")
+COLUMNS = ("srocc", "plcc", "plcc_logistic", "plcc_logistic5", "minutes")
 
 
 def summarize(folders: list[Path]) -> str:
@@ -31,7 +31,7 @@ def summarize(folders: list[Path]) -> str:
     for name, results in rows.items():
         cells = []
         for column in COLUMNS:
-            values = np.array([result[column] for result in results], dtype=float)
+            values = np.array([result.get(column) for result in results], dtype=float)
             spread = f" +- {values.std(ddof=1):.3f}" if len(values) > 1 else ""
             cells.append(f"{values.mean():.3f}{spread}")
         lines.append(f"| {name} | {len(results)} | " + " | ".join(cells) + " |")
@@ -39,7 +39,7 @@ def summarize(folders: list[Path]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, help="folders of finetune.py runs")
     args = parser.parse_args(arguments)
     with runs.clear_errors():

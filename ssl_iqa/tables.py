@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ssl_iqa.metrics import srocc
-from ssl_iqa.resampling import Evaluated, interval, p_value, resampled
+from ssl_iqa.resampling import LEAST_REFERENCES, Evaluated, interval, p_value, resampled
 from ssl_iqa.results import Measured
 
 # SROCC and PLCC of Table 1, by mode and encoder: SL(ImageNet), CL and SSL
@@ -32,7 +32,7 @@ PAPER_TABLE_2 = {
 }
 TYPES = ("gaussian_blur", "jpeg2000", "jpeg", "white_noise")  # of Table 2
 NO_MODE = "-"  # of what needs no encoder: BRISQUE, class means
-COLUMNS = ("srocc", "srocc_low", "srocc_high", "plcc", "plcc_low", "plcc_high", "plcc_logistic")
+COLUMNS = ("srocc", "srocc_low", "srocc_high", "plcc", "plcc_low", "plcc_high", "plcc_logistic", "plcc_logistic5")
 
 
 Row = dict[str, Any]
@@ -46,8 +46,8 @@ def summarize(cells: Sequence[Measured]) -> list[Row]:
     rows = []
     for (data, mode, encoder), group in groups(cells).items():
         row: Row = {"data": data, "mode": mode, "encoder": encoder, "splits": len(group)}
-        for name in ("srocc", "plcc", "plcc_logistic", "minutes"):
-            row[name] = spread([cell.results[name] for cell in group])
+        for name in ("srocc", "plcc", "plcc_logistic", "plcc_logistic5", "minutes"):
+            row[name] = spread([cell.results.get(name) for cell in group])  # runs of before had no plcc_logistic5
         types = {name for cell in group for name in cell.results["srocc_by_type"] or ()}
         row["srocc_by_type"] = {
             name: spread([(cell.results["srocc_by_type"] or {}).get(name) for cell in group]) for name in sorted(types)
@@ -131,7 +131,10 @@ def markdown(rows: Sequence[Row], pairs: Sequence[Row]) -> str:
     if any(row["tests"] for row in rows):
         parts += ["Trained on one set, tested on all of another: SROCC (only ranks are comparable).", other_sets(rows)]
     if pairs:
-        parts.append("Differences in SROCC on the same splits; 95 % interval and p by bootstrap over references.")
+        parts.append(
+            "Differences in SROCC on the same splits; 95 % interval and p by bootstrap over references, "
+            f"for {LEAST_REFERENCES} or more."
+        )
         parts.append(significance(pairs))
     return "\n\n".join(parts) + "\n"
 
@@ -204,9 +207,11 @@ def other_sets(rows: Sequence[Row]) -> str:
 def significance(pairs: Sequence[Row]) -> str:
     body = []
     for pair in pairs:
-        low, high = pair["interval"]
+        bounds, p = "-", "-"  # too few references
+        if np.isfinite(pair["interval"]).all():
+            bounds, p = "[{:+.3f}, {:+.3f}]".format(*pair["interval"]), f"{pair['p']:.3f}"
         names = [pair["data"], pair["mode"].upper(), f"{pair['first']} - {pair['second']}"]
-        body.append([*names, f"{pair['difference']:+.3f}", f"[{low:+.3f}, {high:+.3f}]", f"{pair['p']:.3f}"])
+        body.append([*names, f"{pair['difference']:+.3f}", bounds, p])
     return lines(["set", "mode", "encoders", "difference", "interval", "p"], body)
 
 

@@ -19,15 +19,13 @@ MAINS = {"train_joint": train_joint.main, "finetune": finetune.main, "probe": pr
 
 @pytest.fixture
 def error_of(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """error_of(script, arguments): what the command prints on stderr, its usage left out; one line."""
+    """error_of(script, arguments): what the command prints on stderr, one line."""
 
     def run(script: str, arguments: list[str]) -> str:
         with pytest.raises(SystemExit) as caught:
             MAINS[script](arguments)
         error = capsys.readouterr().err
         assert caught.value.code == 2
-        if error.startswith("usage: "):  # argparse's
-            error = error[error.rindex("\n", 0, -1) + 1 :]
         assert error.count("\n") == 1 and "error: " in error and "Traceback" not in error
         return error
 

@@ -2,13 +2,17 @@
 
 import argparse
 import dataclasses
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 import finetune
+import ssl_iqa
 import train_joint
-from ssl_iqa.cli import add_flags, flag, setting, settings_from
+from ssl_iqa import bench, figures, score
+from ssl_iqa.cli import Parser, add_flags, flag, setting, settings_from
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ PRESETS = {"demo": Settings(batch_size=8), "paper": Settings(), "other": Setting
 
 
 def parse(line: str, **forced: object) -> Settings:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     add_flags(parser, PRESETS)
     return settings_from(parser.parse_args(line.split()), PRESETS, **forced)
 
@@ -73,11 +77,60 @@ def test_a_value_out_of_range_names_its_flag(line: str, message: str) -> None:
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("line", ["--mode c", "--batch-size 4.5", "--lr x", "--preset none", "--unknown 1"])
-def test_an_unknown_flag_or_value_is_exit_code_2(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--mode c", "--mode must be one of a, b, got 'c'"),
+        ("--batch-size 4.5", "--batch-size must be a whole number, got '4.5'"),
+        ("--lr x", "--lr must be a number, got 'x'"),
+        ("--preset none", "--preset must be one of demo, paper, other, got 'none'"),
+        ("--alhpa 1", "no such flag: --alhpa, the nearest is --alpha"),
+        ("--alhpa=1 --mode a", "no such flag: --alhpa, the nearest is --alpha"),
+        ("--unknown 1", "no such flag: --unknown"),
+        ("a b", "unexpected argument 'a'"),
+        ("--lr", "--lr: expected one argument"),
+    ],
+)
+def test_an_unknown_flag_or_value_is_one_line_and_exit_code_2(
+    line: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         parse(line)
-    assert caught.value.code == 2 and line.split()[0] in capsys.readouterr().err.splitlines()[-1]
+    assert caught.value.code == 2 and capsys.readouterr().err == f"error: {message}; see --help\n"
+
+
+def test_a_wrong_flag_of_a_subcommand_names_that_ones_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    for module, line, message in [
+        (figures, "tsne --encoders random --tipes demo", "no such flag: --tipes, the nearest is --types"),
+        (figures, "pie", "FIGURE must be one of distortions, curves, tsne, ranking, scatter, types, got 'pie'"),
+        (bench, "loss --view 3 --x", "no such flag: --x"),
+    ]:
+        with pytest.raises(SystemExit):
+            module.main(line.split())
+        assert capsys.readouterr().err == f"error: {message}; see --help\n"
+
+
+def test_of_several_processes_one_names_a_wrong_flag(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("RANK", 1), ("LOCAL_RANK", 1), ("WORLD_SIZE", 2), ("LOCAL_WORLD_SIZE", 2)):
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(SystemExit):
+        parse("--mode c")
+    assert capsys.readouterr().err == ""
+
+
+def test_every_command_uses_this_parser() -> None:
+    """argparse's own prints its whole usage."""
+    for path in [*Path(train_joint.__file__).parent.glob("*.py"), *Path(figures.__file__).parent.rglob("*.py")]:
+        assert "argparse.ArgumentParser(" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("main", [train_joint.main, finetune.main, score.main])
+def test_the_version_is_the_packages(main, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert not caught.value.code and capsys.readouterr().out == f"ssl_iqa {ssl_iqa.__version__}\n"
 
 
 def test_help_groups_the_flags_and_shows_each_presets_value() -> None:
@@ -162,3 +215,35 @@ def test_images_per_class_divides_the_batch(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit):
         train_joint.parse_arguments(["--batch-size", "12", "--images-per-class", "5"])
     assert capsys.readouterr().err == "error: --images-per-class 5: it must divide --batch-size 12\n"
+
+
+def next_settings(*words: str, out: str = "runs/joint") -> finetune.Settings:
+    """What finetune.py makes of the line that train_joint.py ends with, as a shell takes it apart."""
+    settings, args = train_joint.parse_arguments([*words])
+    python, script, *flags = shlex.split(train_joint.finetune_command(settings, args.preset, Path(out)))
+    assert python == "python" and Path(script).resolve() == Path(finetune.__file__).resolve()
+    return finetune.parse_arguments(flags)[0]
+
+
+def test_the_next_command_finetunes_what_was_trained() -> None:
+    assert next_settings() == finetune.PRESETS["demo"]
+    own = ("--unlabeled", "my photos", "--labeled", "csv:my $scores'.csv")
+    found = next_settings(*own, "--crop", "64", out="my runs/a")
+    expected = {"data": ("csv:my $scores'.csv",), "crop": 64, "encoder": "my runs/a/encoder.pt"}
+    assert found == dataclasses.replace(finetune.PRESETS["demo"], **expected)
+    found = next_settings("--preset", "paper", "--unlabeled", "DIR", "--labeled", "kadid10k:DIR")
+    assert found == dataclasses.replace(finetune.PRESETS["paper"], data=("kadid10k:DIR",))
+    found = next_settings("--preset", "paper", "--unlabeled", "demo", "--labeled", "demo", "--crop", "96")
+    assert found == dataclasses.replace(finetune.PRESETS["paper"], data=("demo",), crop=96)
+    assert next_settings("--unlabeled", "DIR", "--alpha", "1").data == ("SPEC",)  # own images without scores
+
+
+def test_both_scripts_presets_have_the_same_crop() -> None:
+    assert {name: preset.crop for name, preset in train_joint.PRESETS.items()} == {
+        name: preset.crop for name, preset in finetune.PRESETS.items()
+    }
+
+
+def test_the_next_command_is_a_path_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    next_settings()

@@ -416,7 +416,7 @@ def test_the_model_scores_pictures_as_it_was_tested_with_intervals_from_the_vali
     assert results["margin"] == pytest.approx(off["val"][4], abs=1e-4)  # the ceil(9 / 2)th of 8
     assert results["coverage"] == np.mean(np.array(off["test"]) <= off["val"][4])
     tested = results_of(tmp_path)["srocc"]
-    assert f"SROCC       {tested:.3f} (95 % interval" in model.card() and "tested on   8 pictures of 2" in model.card()
+    assert f"SROCC       {tested:.3f} (no interval" in model.card() and "tested on   8 pictures of 2" in model.card()
 
 
 def test_too_few_validation_pictures_for_an_interval_say_nothing(
@@ -521,15 +521,17 @@ def test_joint_training_and_finetuning_end_to_end(
     monkeypatch.chdir(tmp_path)
     train_joint.main(joint_arguments(seed=5, epochs=3))  # its probe as well
     shown = capsys.readouterr().out
-    assert "a linear probe names" in shown and "Next: python finetune.py --mode lp-ft" in shown
+    assert "a linear probe names" in shown and "finetune.py --mode lp-ft --preset paper --data csv:" in shown
     finetune.main(
         finetune_arguments(mode="lp-ft", encoder=None, arch=None, epochs=6, lr=3e-3, ft_lr=1e-3, crops="five")
     )
+    shown = capsys.readouterr().out
+    assert shown.endswith("\nNext: python -m ssl_iqa.score runs/finetune/model.pt PATH ..\n")
     joint, results = json.loads(Path("runs/joint/splits.json").read_text()), results_of(Path("runs/finetune"))
     assert results["encoder"] == "runs/joint/encoder.pt"
     assert {"spec": results["data"], **results["split"]} == joint["labeled"]
     assert results["srocc"] > 0.5  # blurred against coarse, little against much
-    assert f"SROCC {results['srocc']:.3f}" in capsys.readouterr().out
+    assert f"SROCC {results['srocc']:.3f}" in shown
 
 
 # --- ended early ---
@@ -819,9 +821,14 @@ def test_another_set_is_tested_by_rank(finetune_arguments: Arguments, scored: Pa
 
 
 def test_the_interval_is_of_the_references_of_the_test_part(
-    finetune_arguments: Arguments, scored: Path, tmp_path: Path
+    finetune_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two references: the interval is one of the values that one or both of them give."""
+    """Two references: the interval is one of the values that one or both of them give, were they enough for one."""
+    finetune.main(finetune_arguments(out=tmp_path / "few", epochs=1))
+    assert results_of(tmp_path / "few")["srocc_interval"] == [None, None]
+    assert "SROCC over references: none, fewer than 8 test references\n" in capsys.readouterr().out
+    assert "(no interval: fewer than 8 test references)" in ssl_iqa.load(tmp_path / "few" / "model.pt").card()
+    monkeypatch.setattr("ssl_iqa.resampling.LEAST_REFERENCES", 2)
     finetune.main(finetune_arguments(out=tmp_path, epochs=1))
     with open(tmp_path / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))

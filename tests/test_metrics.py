@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import least_squares, minimize
 
 from ssl_iqa import metrics
-from ssl_iqa.metrics import fit_logistic, plcc, plcc_logistic, srocc, srocc_by_type
+from ssl_iqa.metrics import fit_logistic, plcc, plcc_logistic, plcc_logistic5, srocc, srocc_by_type
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(1, 10, 60)
@@ -43,7 +43,7 @@ def test_perfect_correlation_never_exceeds_one() -> None:
         assert plcc(3 * x + 1, x) <= 1 and plcc(-3 * x + 1, x) >= -1
 
 
-@pytest.mark.parametrize("metric", [srocc, plcc, plcc_logistic])
+@pytest.mark.parametrize("metric", [srocc, plcc, plcc_logistic, plcc_logistic5])
 def test_arrays_sequences_and_tensors_are_alike(metric: Any) -> None:
     x = X.astype(np.float32)
     y = (x + NOISE).astype(np.float32)
@@ -56,7 +56,7 @@ def test_arrays_sequences_and_tensors_are_alike(metric: Any) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("metric", [srocc, plcc, plcc_logistic])
+@pytest.mark.parametrize("metric", [srocc, plcc, plcc_logistic, plcc_logistic5])
 @pytest.mark.parametrize("level", [0.1, 0.5])  # the mean of sixty 0.1 is not 0.1 in floating point
 def test_constant_scores_have_no_correlation(metric: Any, level: float) -> None:
     constant = [level] * 60
@@ -65,7 +65,7 @@ def test_constant_scores_have_no_correlation(metric: Any, level: float) -> None:
     )
 
 
-@pytest.mark.parametrize("metric", [srocc, plcc, plcc_logistic])
+@pytest.mark.parametrize("metric", [srocc, plcc, plcc_logistic, plcc_logistic5])
 @pytest.mark.parametrize(
     ("predicted", "true", "message"),
     [
@@ -166,3 +166,36 @@ def test_types_may_be_numbers(convert: Any) -> None:
 def test_types_must_be_as_many_as_scores() -> None:
     with pytest.raises(ValueError, match=r"each of 3 scores, got shape \[2\]"):
         srocc_by_type([1, 2, 3], [1, 2, 3], ["blur", "jpeg"])
+
+
+def logistic5(x: np.ndarray, b1: float, b2: float, b3: float, b4: float, b5: float) -> np.ndarray:
+    return b1 * (0.5 - 1 / (1 + np.exp(b2 * (x - b3)))) + b4 * x + b5
+
+
+@pytest.mark.parametrize("b", [(3.0, 2.0, 5.0, 0.3, 1.0), (-4.0, 1.0, 3.0, 1.0, 0.0), (0.0, 1.0, 5.0, -2.0, 3.0)])
+def test_5_parameter_logistic_is_found_exactly(b: tuple[float, ...]) -> None:
+    assert plcc_logistic5(X, logistic5(X, *b)) == pytest.approx(1, abs=1e-6)
+
+
+def test_5_parameter_logistic_is_the_best_of_many_fits_of_all_five() -> None:
+    y = logistic5(X, 4.0, 3.0, 4.0, 0.4, 2.0) + NOISE
+    rng = np.random.default_rng(0)
+    starts = rng.uniform((-8, 0, 2, -1, 0), (8, 5, 8, 1, 5), (20, 5))
+    fits = [least_squares(lambda b: logistic5(X, *b) - y, start, max_nfev=2000) for start in starts]
+    best = min(fits, key=lambda fit: fit.cost)
+    assert plcc_logistic5(X, y) == pytest.approx(np.corrcoef(logistic5(X, *best.x), y)[0, 1], abs=1e-5)
+
+
+def test_5_parameter_logistic_holds_the_line_and_does_not_depend_on_scales() -> None:
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        x = rng.standard_normal(30)
+        y = rng.uniform(-1, 1) * x + rng.standard_normal(30)
+        assert abs(plcc(x, y)) - 1e-9 <= plcc_logistic5(x, y) <= 1
+        assert plcc_logistic5(1e-4 * x - 30, 7 * y + 3) == pytest.approx(plcc_logistic5(x, y), abs=1e-5)
+        assert plcc_logistic5(-x, y) == pytest.approx(plcc_logistic5(x, y), abs=1e-4)
+
+
+def test_5_parameter_logistic_is_nan_without_a_fit() -> None:
+    assert math.isnan(plcc_logistic5(X[:5], NOISE[:5])) and not math.isnan(plcc_logistic5(X[:6], NOISE[:6]))
+    assert math.isnan(plcc_logistic5(X, 0 * X)) and math.isnan(plcc_logistic5(0 * X, X))

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, norm, spearmanr
 
+from ssl_iqa import resampling
 from ssl_iqa.metrics import plcc, srocc
 from ssl_iqa.resampling import Evaluated, interval, p_value, resampled
+
+
+@pytest.fixture
+def any_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of references: few make cases that can be worked out by hand."""
+    monkeypatch.setattr(resampling, "LEAST_REFERENCES", 1)
 
 
 def sample(noise: float, references: int, pictures: int, seed: int) -> Evaluated:
@@ -15,7 +22,7 @@ def sample(noise: float, references: int, pictures: int, seed: int) -> Evaluated
     return Evaluated(true + noise * rng.standard_normal(len(true)), true, names)
 
 
-def test_references_are_drawn_and_not_pictures() -> None:
+def test_references_are_drawn_and_not_pictures(any_number: None) -> None:
     """Two references, one ordered and one reversed: of four equally probable draws one has the first only, one the
     second only, and two have both."""
     one = Evaluated(np.array([1.0, 2, 3, 9, 8, 7]), np.array([1.0, 2, 3, 7, 8, 9]), ["a"] * 3 + ["b"] * 3)
@@ -25,7 +32,7 @@ def test_references_are_drawn_and_not_pictures() -> None:
     assert (counts / 2000).tolist() == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
 
 
-def test_a_picture_of_a_reference_drawn_twice_comes_twice() -> None:
+def test_a_picture_of_a_reference_drawn_twice_comes_twice(any_number: None) -> None:
     one = Evaluated(np.array([1.0, 4, 2, 8]), np.array([1.0, 2, 3, 4]), ["a", "a", "b", "b"])
     seen: set[int] = set()
 
@@ -65,11 +72,19 @@ def test_splits_share_the_draws_of_their_references() -> None:
     np.testing.assert_allclose(resampled([one, one], srocc, 3, 100), resampled([one], srocc, 3, 100))
 
 
-def test_a_split_that_a_draw_leaves_nothing_of_is_no_number() -> None:
+def test_a_split_that_a_draw_leaves_nothing_of_is_no_number(any_number: None) -> None:
     first, second = (Evaluated(np.array([1.0, 2]), np.array([1.0, 2]), [name] * 2) for name in "ab")
     values = resampled([first, second], srocc, seed=0, resamples=300)
     assert np.isnan(values).mean() == pytest.approx(0.5, abs=0.08)  # both drawn: two of four draws
     assert interval(values) == [1.0, 1.0] and np.isnan(interval(np.full(3, np.nan))).all()
+
+
+@pytest.mark.parametrize(("references", "has_interval"), [(2, False), (7, False), (8, True)])
+def test_few_references_have_no_interval(references: int, has_interval: bool) -> None:
+    """However many images they have: two references in the right order would say 1.000 to 1.000."""
+    one = sample(noise=2.0, references=references, pictures=20, seed=3)
+    values = resampled([one], srocc, seed=0, resamples=50)
+    assert np.isfinite(interval(values)).all() == has_interval and np.isfinite(p_value(values)) == has_interval
 
 
 def test_an_interval_leaves_a_fortieth_out_at_either_end() -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -331,3 +332,43 @@ def test_a_folder_is_known_by_the_torchrun_that_began_it(tmp_path: Path, monkeyp
     for other in (f"two {os.getppid()}", f"one {os.getppid() + 1}"):
         (tmp_path / runs.LAUNCH).write_text(other)
         assert not runs.is_of_this_launch(tmp_path)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_symbolic_link_stays_one_and_its_file_is_written(tmp_path: Path, is_there: bool) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "here").mkdir()
+    file, link = tmp_path / "elsewhere" / "model.pt", tmp_path / "here" / "model.pt"
+    link.symlink_to("../elsewhere/model.pt")
+    if is_there:
+        file.write_bytes(b"before")
+    runs.write_atomic(link, lambda out: out.write(b"now"))
+    assert link.is_symlink() and not file.is_symlink() and file.read_bytes() == b"now"
+    assert [*link.parent.iterdir()] == [link] and [*file.parent.iterdir()] == [file]
+
+
+def test_a_write_through_a_link_that_fails_leaves_both(tmp_path: Path) -> None:
+    file, link = tmp_path / "model.pt", tmp_path / "link.pt"
+    file.write_bytes(b"before")
+    link.symlink_to(file)
+
+    def full(out: object) -> None:
+        raise OSError("No space left on device")
+
+    with pytest.raises(runs.NotWritten, match="link.pt: could not be written"):
+        runs.write_atomic(link, full)
+    assert link.is_symlink() and file.read_bytes() == b"before" and len([*tmp_path.iterdir()]) == 2
+    link.unlink()
+    link.symlink_to(tmp_path / "no-such-folder" / "model.pt")
+    with pytest.raises(runs.NotWritten, match="link.pt: could not be written"):
+        runs.write_atomic(link, lambda out: out.write(b"now"))
+    assert link.is_symlink()
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="takes a second file system")
+def test_a_link_to_another_disk(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        link = tmp_path / "model.pt"
+        link.symlink_to(Path(other, "model.pt"))
+        runs.write_atomic(link, lambda out: out.write(b"now"))
+        assert link.is_symlink() and Path(other, "model.pt").read_bytes() == b"now"

@@ -21,8 +21,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_iqa import data, quality, runs, score
-from tests.models import by_hand, save_model
+from ssl_iqa import data, export, quality, runs, score
+from tests.models import by_hand, make_networks, save_model
 
 ROOT = Path(__file__).parents[1]
 MARGIN = 1.8  # of tests.models.RESIDUALS, 90 %
@@ -103,6 +103,27 @@ def test_the_coverage_is_that_of_the_interval(model_file: str, photographs: Path
     margin = quality.load(model_file).margin(0.5)
     assert [rows[0]["low"], rows[0]["high"]] == pytest.approx(interval(rows[0]["score"], margin), abs=2e-4)
     assert [rows[1]["low"], rows[1]["high"]] == [1, 10]  # 19 pictures do not tell
+
+
+def test_a_score_beyond_the_scale_is_shown_at_its_end_and_sorted_by_what_it_was(
+    photographs: Path, wanted: dict[str, float], printed: Printed, tmp_path: Path
+) -> None:
+    middle = float(np.median([*wanted.values()]))
+    for end, sign in ((1.0, -1), (10.0, 1)):
+        weights = make_networks()[1].state_dict()
+        name = [*weights][-1]  # the bias of the output
+        weights[name] += end - middle
+        changed = str(save_model(tmp_path / f"{end}" / "model.pt", {"regressor": weights}))
+        rows = [json.loads(line) for line in printed(changed, photographs, "--sort", "--json")[0].splitlines()]
+        assert [row["picture"] for row in rows] == sorted(wanted, key=lambda path: -wanted[path])
+        expected = [min(max(wanted[row["picture"]] + end - middle, 1), 10) for row in rows]
+        assert [row["score"] for row in rows] == pytest.approx(expected, abs=2e-4)
+        assert sum(row["score"] == end for row in rows) == 5
+        assert all(row["low"] <= row["score"] <= row["high"] for row in rows)
+        model = quality.load(changed)
+        assert model.score([row["picture"] for row in rows]) == pytest.approx(expected, abs=2e-4)
+        x = data.read_image(rows[0 if sign > 0 else -1]["picture"])[None] / 255
+        assert export.Scores(model)(x).item() == end  # the graph that other programs get
 
 
 def test_a_model_of_an_older_version_has_scores_without_intervals(
@@ -360,9 +381,10 @@ def test_what_cannot_be_explained_is_refused(
     assert (out, code) == ("", 2) and err == f"error: --explain {tmp_path}/full: {NEW_WANTED}\n"
     out, err, code = printed(naming_file, photographs, "--explain", tmp_path / "full" / "file")
     assert (out, code) == ("", 2) and err == f"error: --explain {tmp_path}/full/file: {NEW_WANTED}\n"
+    model_file = str(save_model(tmp_path / "my run" / "model.pt"))
     out, err, code = printed(model_file, photographs, "--explain", tmp_path / "why")
     assert (out, code) == ("", 2) and not (tmp_path / "why").exists()
-    assert err.startswith(f"error: {model_file}: names no distortions yet; `python -m ssl_iqa.naming ")
+    assert err.startswith(f"error: {model_file}: names no distortions yet; `python -m ssl_iqa.naming '{model_file}'`")
 
 
 NEW_WANTED = "is there already; a new or an empty folder is wanted"

@@ -17,6 +17,7 @@ def test_mean_and_sample_deviation_over_the_seeds_of_a_name(tmp_path):
     lines = summarize([*seeds, alone]).splitlines()
     assert lines[2].startswith("| ssl | 3 | 0.500 +- 0.100 |")
     assert lines[3].startswith("| random | 1 | 0.250 |")
+    assert " plcc_logistic5 " in lines[0] and "| nan |" in lines[3]  # runs of before had none
 
 
 def test_a_folder_without_results_is_named(tmp_path, capsys):

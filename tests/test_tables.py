@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,11 +25,11 @@ def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
 def measured(
     encoder: str, mode: str, seed: int, noise: float, data: str = KADID, tests: dict | None = None
 ) -> Measured:
-    """A test part of 6 references with 8 pictures each; the more noise, the worse the predictions."""
+    """A test part of 8 references with 6 images each; the more noise, the worse the predictions."""
     rng = np.random.default_rng(seed)
     true = rng.uniform(1, 10, 48)
     predicted = true + noise * np.random.default_rng((seed, len(encoder))).standard_normal(48)
-    names = [f"I{i // 8:02}" for i in range(48)]
+    names = [f"I{i // 6:02}" for i in range(48)]
     types = ["jpeg" if i % 2 else "gaussian_blur" for i in range(48)] if data == KADID else None
     labeled = LabeledSet(data, [f"{i}.png" for i in range(48)], true.tolist(), (1, 5), names, types)
     with pytest.MonkeyPatch.context() as patch:
@@ -139,6 +140,25 @@ def test_equal_encoders_do_not_differ() -> None:
     cells = [measured(name, "lp", seed, 2.0) for name in ("abc", "xyz") for seed in (0, 1)]  # names of one length
     (pair,) = tables.differences(cells)
     assert pair["difference"] == 0 and pair["p"] == 1
+
+
+def test_few_references_have_no_intervals() -> None:
+    cells = [measured(name, "lp", 0, 2.0) for name in ("abc", "wxyz")]
+    few = [cell._replace(references=[f"r{i % 7}" for i in range(48)]) for cell in (one.tested for one in cells)]
+    cells = [replace(cell, tested=tested) for cell, tested in zip(cells, few, strict=True)]
+    (pair,), (row, _) = tables.differences(cells), tables.summarize(cells)
+    assert np.isnan([*pair["interval"], pair["p"], *row["interval"]]).all()
+    assert cells_of(tables.significance([pair]))[2][3:] == [f"{pair['difference']:+.3f}", "-", "-"]
+    assert "[" not in tables.table_1([row])
+
+
+def test_results_of_before_have_no_5_parameter_logistic() -> None:
+    old = measured("ssl", "lp", 0, 2.0)
+    old = replace(old, results={name: value for name, value in old.results.items() if name != "plcc_logistic5"})
+    (row,) = tables.summarize([old])
+    assert math.isnan(row["plcc_logistic5"]["mean"])
+    (line,) = csv.DictReader(io.StringIO(tables.comma_separated([old])))
+    assert line["plcc_logistic5"] == "" and float(line["plcc_logistic"]) == old.results["plcc_logistic"]
 
 
 def test_other_sets_have_a_table_of_their_own() -> None:
