@@ -597,14 +597,38 @@ def test_one_patch_of_16_moves_up_to_8_pixels_each_way() -> None:
     assert abs(torch.corrcoef(steps.T.double())[0, 1]) < 0.2  # x and y are drawn apart
 
 
+def test_moves_of_8_pixels_are_half_as_likely_as_the_others() -> None:
+    steps, count = [], 300
+    for seed in range(count):
+        moves = moves_of(non_eccentricity_patch(coordinates(128)[None], 1, seeded(seed))[0])
+        where = (moves != 0).any(dim=0).nonzero().tolist()
+        steps += moves[:, where[0][0], where[0][1]].tolist() if where else [0, 0]
+    shares = np.bincount(np.array(steps) + 8, minlength=17) / (2 * count)
+    expected = np.array([1 / 32, *[1 / 16] * 15, 1 / 32])
+    assert (np.abs(shares - expected) < 4 * np.sqrt(expected / (2 * count))).all()
+    assert shares[[0, 16]].mean() < 0.045
+
+
+@pytest.mark.parametrize(("side", "size"), [(16, 4), (21, 5), (32, 8), (48, 12), (63, 15)])
+def test_patches_shrink_with_the_image(side: int, size: int) -> None:
+    places = set()
+    for seed in range(100):
+        moves = moves_of(non_eccentricity_patch(coordinates(side)[None], 1, seeded(seed))[0])
+        changed = (moves != 0).any(dim=0)
+        if changed.any():
+            top, left = changed.nonzero().min(dim=0).values.tolist()
+            assert changed.sum() == size**2 and changed[top : top + size, left : left + size].all()
+            assert (moves.flatten(1).abs().amax(dim=1) <= (size + 1) // 2).all()
+            places.add((top, left))
+    assert len(places) > 40  # not all in one place
+
+
 @pytest.mark.parametrize("level", EACH_LEVEL)
 def test_patches_are_as_many_as_the_level_says(level: int) -> None:
-    patches = LEVELS["non_eccentricity_patch"][level - 1]
-    changed = (moves_of(distort(coordinates(256), "non_eccentricity_patch", level, seeded(), stretch=False)) != 0).any(
-        0
-    )
-    # each covers 256 of 65536 pixels; about 1 in 289 does not move, some overlap
-    assert 0.9 * (1 - (1 - 256 / 256**2) ** patches) < changed.double().mean().item() <= patches * 256 / 256**2
+    patches, inside = LEVELS["non_eccentricity_patch"][level - 1], 224**2  # where patches may end, nearly
+    changed = moves_of(distort(coordinates(256), "non_eccentricity_patch", level, seeded(), stretch=False)).any(dim=0)
+    # each covers 256 pixels; about 1 in 256 does not move, some overlap
+    assert 0.9 * (1 - (1 - 256 / inside) ** patches) < changed.sum().item() / inside <= patches * 256 / inside
 
 
 def test_patches_are_copied_one_after_another() -> None:

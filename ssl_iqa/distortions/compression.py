@@ -85,7 +85,8 @@ def jpeg_losses(levels: Tensor, quality: int) -> Tensor:
 
     libjpeg's steps: YCbCr, chroma averaged over 2x2 pixels, DCT of 8x8 blocks, division by the tables, rounding, and
     back, chroma by libjpeg's triangle filter. Only that libjpeg's DCT is in integers, so that a coefficient in a few
-    hundred is rounded to the other side.
+    hundred is rounded to the other side: on photographs the two differ by 0.0 to 0.6 in the mean, by 1.4 at most in
+    the root mean square and by up to 69 in a sample (docs/distortions.md).
     """
     _, _, h, w = levels.shape
     padded = F.pad(levels, (0, -w % 16, 0, -h % 16), mode="replicate")

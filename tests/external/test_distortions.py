@@ -1,5 +1,6 @@
 """The distortions against SciPy, scikit-image and Pillow, and against formulas written out here in float64."""
 
+import re
 from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal
 from io import BytesIO
@@ -688,6 +689,24 @@ def test_jpeg_losses_are_pillows(name: str, level: int, size: tuple[int, int]) -
         assert ((out - pixels) ** 2).mean() == pytest.approx(loss, rel=0.02)
         # codecs decode flat blocks alike: what differs is few samples by much and not all of them by a little
         assert (np.abs(out - expected) > 2).mean() < 0.06
+
+
+@each_level
+def test_jpeg_losses_differ_from_libjpegs_by_what_the_docs_say(level: int) -> None:
+    quality = DISTORTIONS["jpeg"][level - 1]
+    table = (
+        (Path(__file__).parents[2] / "docs" / "distortions.md").read_text(encoding="utf-8").partition("samples over")[2]
+    )
+    (row,) = re.findall(rf"^\| {quality} \| (\d+) \| \S+ to (\S+) \| \d+ to (\d+) % \| (\S+) \|$", table, re.M)
+    largest, mean, share, root = map(float, row)
+    for name in PHOTOGRAPHS:
+        pixels = photograph(name, 280, 280)
+        expected, _ = by_pillow(pixels, format="JPEG", quality=quality, subsampling="4:2:0")
+        levels = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+        off = np.abs(array(jpeg_losses(levels, quality)[0]) - expected)
+        # a margin for other builds of libjpeg
+        assert off.max() <= 1.2 * largest and off.mean() <= 1.2 * mean and np.sqrt((off**2).mean()) <= 1.2 * root
+        assert 100 * (off > 1.5).mean() <= 1.2 * share
 
 
 @each_photograph
