@@ -25,12 +25,27 @@ Record = dict[str, Any]
 def contents(labeled: LabeledSet) -> list[str]:
     """16 hexadecimal digits of the SHA-256 of each image's file, an entry an image; "" for one that is empty or gone.
 
-    64 bits: of a million different files two share theirs with a probability of 3e-8.
+    64 bits: of a million different files two share theirs with a probability of 3e-8. What several files share has to
+    be an image, or it is "", too: a page that says "not found" under many names says nothing of them.
     """
     paths = list(dict.fromkeys(labeled.paths))
     with ThreadPoolExecutor(runs.cpu_cores()) as pool:
         found = dict(zip(paths, runs.bar(pool.map(_content, paths), "reading labeled images", len(paths)), strict=True))
+    places: dict[str, list[str]] = {}
+    for path, content in found.items():
+        places.setdefault(content, []).append(path)
+    for sharing in places.values():
+        if len(sharing) > 1 and not _is_image(sharing[0]):
+            found |= dict.fromkeys(sharing, "")
     return [found[path] for path in labeled.paths]
+
+
+def _is_image(path: str) -> bool:
+    try:
+        data.read_image(path)
+    except (data.UnreadableImage, OSError):
+        return False
+    return True
 
 
 def _content(path: str) -> str:

@@ -10,7 +10,7 @@ import torch
 
 import finetune
 import train_joint
-from ssl_iqa import probe, runs
+from ssl_iqa import data, probe, runs
 from ssl_iqa.model import encoder_state, load_encoder
 
 Arguments = Callable[..., list[str]]
@@ -172,7 +172,7 @@ def test_a_part_none_of_whose_pictures_can_be_read(
     finetune_arguments: Arguments, error_of: Callable, own_set: Path, tmp_path: Path, part: str
 ) -> None:
     references = {row["reference"] for row in csv.DictReader(own_set.open())}
-    split = finetune.data.split_references(sorted(references), 0)
+    split = data.split_references(sorted(references), 0)
     damage(own_set, lambda reference: reference in split[part])
     error = error_of("finetune", finetune_arguments(data=f"csv:{own_set}", out=tmp_path / "run"))
     assert names(error, own_set.parent, "not a usable picture") and not (tmp_path / "run").exists()
@@ -190,7 +190,7 @@ def test_a_part_of_one_picture_has_no_srocc(
 def test_some_unreadable_scored_pictures_are_named_counted_and_left_out(
     finetune_arguments: Arguments, own_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    split = finetune.data.split_references([f"reference {i}" for i in range(10)], 0)
+    split = data.split_references([f"reference {i}" for i in range(10)], 0)
     firsts = {split[part][0] for part in split}  # one of each part
     rows = list(csv.DictReader(own_set.open()))
     named = [next(row["image"] for row in rows if row["reference"] == reference) for reference in sorted(firsts)]

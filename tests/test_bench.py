@@ -293,7 +293,7 @@ def test_the_step_and_the_loop_of_the_script_are_measured(
         (["step", *SCRIPT, "--alpha", "1"], "--alpha 1: the step of both losses is timed"),
         (["step", *SCRIPT, "--repeats", "0"], "--repeats 0: 1 or more is wanted"),
         (["loss", "--views", "64", "--processes", "2", "3"], "--processes 3: 64 views cannot be divided evenly"),
-        (["loss", "--unknown"], "unrecognized arguments: --unknown"),
+        (["loss", "--unknown"], "no such flag: --unknown"),
     ],
 )
 def test_what_is_wrong_with_a_benchmark_is_said(

@@ -246,6 +246,14 @@ def test_an_image_under_two_names_is_one_reference(tmp_path: Path) -> None:
     assert seen.known_parts(labeled, records(train=["4.png"])) == {"4.png": "train", "5.png": "train"}
 
 
+def test_files_that_are_no_images_are_not_one_image(tmp_path: Path) -> None:
+    labeled = own(tmp_path, [f"{i}.png" for i in range(10)])
+    for path in labeled.paths[::2]:
+        Path(path).write_text("not found")
+    assert seen.divide(labeled, {}, 3) == data.split_references(labeled.references, 3)
+    assert seen.contents(labeled)[::2] == [""] * 5
+
+
 def test_without_anything_known_or_alike_the_split_is_the_seeds(tmp_path: Path) -> None:
     labeled = own(tmp_path, [f"{i}.png" for i in range(12)])
     assert seen.divide(labeled, {}, 3) == data.split_references(labeled.references, 3)
