@@ -585,8 +585,9 @@ def print_results(results: dict, has_seen: bool, out: Path) -> None:
         shown = {name: by_type[name] for name in tables.TYPES if name in by_type} or by_type
         print("  SROCC by type (Table 2):", ", ".join(f"{name} {number(value)}" for name, value in shown.items()))
     for spec, elsewhere in results["tests"].items():
-        left_out = f" ({elsewhere['left_out']} that were trained on are left out)" if elsewhere["left_out"] else ""
-        print(f"  on {elsewhere['images']} pictures of {spec}{left_out}: SROCC {number(elsewhere['srocc'])}")
+        left_out = elsewhere.get("left_out")  # an earlier version did not write it
+        without = f" ({left_out} that were trained on are left out)" if left_out else ""
+        print(f"  on {elsewhere['images']} pictures of {spec}{without}: SROCC {number(elsewhere['srocc'])}")
     if "learning_curve" in results:
         print("\n" + learning.curve_text(results["learning_curve"], has_seen) + "\n")
     print(f"{results['minutes']:.1f} minutes. All numbers: {out / runs.RESULTS}; networks: {out / runs.MODEL}")
