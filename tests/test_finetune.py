@@ -737,6 +737,8 @@ def test_tables_go_on_where_their_images_have_moved(
         for row in csv.DictReader(text.splitlines())
     ]
     assert rows[:2] == rows[2:] and len(rows) == 4
+    (row,) = json.loads((tmp_path / "run" / "tables.json").read_text())["rows"]  # the old cell's place is the new one
+    assert row["splits"] == 2 and row["data"] == "csv:moved/scores.csv"
 
 
 @pytest.mark.usefixtures("few_resamples")
