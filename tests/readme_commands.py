@@ -8,6 +8,7 @@ import re
 import runpy
 import shlex
 import sys
+import warnings
 from contextlib import redirect_stdout
 from functools import cache
 from itertools import takewhile
@@ -72,7 +73,8 @@ def help_of(*program: str) -> str:
     shown, before = io.StringIO(), sys.argv
     sys.argv = [program[-1], "--help"] if program[0] != "-m" else [program[1], *program[2:], "--help"]
     try:
-        with redirect_stdout(shown):
+        with redirect_stdout(shown), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of modules that are imported already
             if program[0] == "-m":
                 runpy.run_module(program[1], run_name="__main__")
             else:
