@@ -54,6 +54,15 @@ def test_the_graph_gives_the_models_scores(tmp_path: Path, mode: str, data: str)
         assert found.tolist() == pytest.approx(model.score([*x]), abs=1e-5)
 
 
+@pytest.mark.parametrize(("bias", "end"), [(-50.0, 1.0), (50.0, 10.0)])
+def test_the_graph_clips_scores_to_the_ends_of_the_scale(tmp_path: Path, bias: float, end: float) -> None:
+    model = ssl_iqa.load(save_model(tmp_path / "model.pt"))
+    torch.nn.init.constant_(model.regressor[-1].bias, bias)
+    x = pictures(2, 40, 40)
+    with torch.no_grad():
+        assert export.Scores(model)(x).tolist() == model.score([*x]) == [end, end]
+
+
 @pytest.mark.parametrize(("data", "reduce"), [("csv:own.csv", 1), ("demo", 2)])
 def test_the_graph_takes_the_mean_over_five_crops(tmp_path: Path, data: str, reduce: int) -> None:
     model = ssl_iqa.load(save_model(tmp_path / "model.pt", data=data))
