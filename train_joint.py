@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_iqa import checkpoint, data, distributed, duplicates, probe, report, runs, seen, sets, views
+from ssl_iqa import checkpoint, data, distributed, duplicates, probe, protocol, report, runs, seen, sets, views
 from ssl_iqa.cli import Parser, add_flags, add_version, flag, setting, settings_from
 from ssl_iqa.distortions import as_plain, load_distortions
 from ssl_iqa.lars import LARS
@@ -394,7 +394,7 @@ def set_up(
         seed=settings.seed,
         workers=settings.workers,
         left_out={found["unlabeled"] for found in near["found"]} if is_removed else (),
-        seen=encoder.seen or (),
+        seen=protocol.records_of(settings.init, encoder),
     )
     encoder.seen = pictures.seen
     if saved:

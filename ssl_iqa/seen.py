@@ -7,6 +7,7 @@ are drawn.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -112,7 +113,7 @@ def _places(records: Iterable[Record], key: str) -> dict[str, int]:
     """Of each name or content the first of PARTS that it is in."""
     found: dict[str, int] = {}
     for record in records:
-        for place, part in reversed([*enumerate(PARTS)]):
+        for place, part in enumerate(PARTS):
             for item in record[key].get(part, ()):
                 found[item] = min(place, found.get(item, place))
     return found
@@ -169,7 +170,7 @@ def _draw(new: list[str], counts: dict[str, int], seed: int) -> Split:
     shares = data.part_sizes(len(new) + sum(counts.values()))
     val, test = (max(0, size - counts[part]) for part, size in zip(PARTS[1:], shares[1:], strict=True))
     if val + test > len(new):  # too few for both: they share them
-        test = -(-len(new) * test // (val + test))
+        test = math.ceil(len(new) * test / (val + test))
         val = len(new) - test
     order = data.shuffled(new, seed)
     train = len(new) - val - test

@@ -214,6 +214,31 @@ def test_a_finetuned_model_as_encoder_and_as_start_keeps_both_splits(
     assert len(load_encoder(tmp_path / "joint" / "encoder.pt").seen) == 3
 
 
+def test_a_start_of_an_earlier_version_has_its_splits_beside_it_or_a_warning(
+    joint: tuple[Path, set[bytes]],
+    photographs: Path,
+    tmp_path: Path,
+    one_thread: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(probe, "probe_types", lambda encoders, *_: {})
+    table, split = (
+        joint[0] / "data" / "scores.csv",
+        json.loads((joint[0] / "run" / "splits.json").read_text())["labeled"],
+    )
+    for name in ("with", "without"):
+        (tmp_path / name).mkdir()
+        torch.save(load(joint[0] / "run" / "encoder.pt") | {"seen": None}, tmp_path / name / "encoder.pt")
+        if name == "with":
+            shutil.copy(joint[0] / "run" / "splits.json", tmp_path / name)
+        changes = {"init": tmp_path / name / "encoder.pt", "seed": 9, "epochs": 1, "out": tmp_path / name / "run"}
+        train_joint.main(flags(smallest_joint(photographs, table) | {"near_duplicates": "ignore"} | changes))
+        after = json.loads((tmp_path / name / "run" / "splits.json").read_text())["labeled"]
+        warned = "does not say what it was trained on" in capsys.readouterr().err
+        assert (after == split, warned) == (name == "with", name == "without")
+
+
 # --- the parts, worked out ---
 
 
