@@ -2,12 +2,12 @@
 
 import sys
 
-from ssl_iqa import score, show
+from ssl_iqa.scoring import page, score
 
 
 def main() -> None:
     if sys.argv[1:2] == ["report"]:  # a model of that name is ./report
-        show.main(sys.argv[2:])
+        page.main(sys.argv[2:])
     else:
         score.main(sys.argv[1:])
 
