@@ -302,7 +302,7 @@ def test_pictures_of_several_sizes_are_encoded_each_as_it_is() -> None:
     sizes = [(40, 50), (40, 50), (60, 40), (40, 50)]
     pictures = [torch.randint(256, (3, *size), generator=generator, dtype=torch.uint8) for size in sizes]
     batch = [(7, pictures[0]), (3, pictures[1]), (9, None), (5, pictures[2]), (1, pictures[3])]
-    indices, z = finetune.encode(encoder, [batch], lambda image: views.test_crops(image, "full", 32), "off")
+    indices, z = features.encode(encoder, [batch], lambda image: views.test_crops(image, "full", 32), "off")
     with torch.no_grad():
         expected = torch.stack([encoder.eval()(picture[None] / 255) for picture in pictures])
     assert indices == [7, 3, 5, 1]

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import ssl_iqa
+from ssl_iqa.data import views
 from ssl_iqa.engine import model_file as modelfile
 from ssl_iqa.engine.weights import encoder_state
 from ssl_iqa.model import Encoder, Regressor
@@ -284,3 +285,8 @@ def test_whatever_stands_in_the_file_is_taken_whole_or_refused_in_a_line(tmp_pat
         *NAMING["right"],
         "naming",
     }
+
+
+def test_it_knows_the_crops_that_there_are() -> None:
+    """By numbers of its own: a file's format does not stand on how images are read."""
+    assert (*views.PLACES, "full") == modelfile.CROPS and views.LEAST == modelfile.LEAST
