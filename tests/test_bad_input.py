@@ -126,7 +126,7 @@ def test_a_folder_of_pictures_that_is_none(
     if kind == "one":
         (folder / "only.png").write_bytes((photographs / "0.png").read_bytes())
     error = error_of("train_joint", joint_arguments(unlabeled=folder, out=tmp_path / "run"))
-    says = {"missing": "no such folder", "file": "not a folder", "empty": "no pictures", "one": "only picture"}
+    says = {"missing": "no such folder", "file": "must be a folder", "empty": "no images", "one": "2 or more"}
     assert names(error, folder, says[kind]) and not (tmp_path / "run").exists()
 
 
@@ -220,7 +220,7 @@ def test_some_unreadable_scored_pictures_are_named_counted_and_left_out(
         ("image,score\n0_blur_1.png,3\nnone.png,4\n", ("line 3", "none.png", "no picture")),
         ("image,score\n0_blur_1.png\n", ("line 2", "1 cells")),
         ("image,score\n0_blur_1.png,3\n1_blur_1.png,3\n", ("every score is 3",)),
-        ("image,score\n0_blur_1.png,3\n1_blur_1.png,4\n", ("2 distinct reference", "at least 3")),
+        ("image,score\n0_blur_1.png,3\n1_blur_1.png,4\n", ("distinct reference images", "3 or more", "got 2")),
         ("image,score\n", ("no rows",)),
         ("", ("line 1", "empty")),
     ],

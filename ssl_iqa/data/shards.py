@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ssl_iqa.data.datasets import UnlabeledViews, first_readable
-from ssl_iqa.data.images import PICTURE_SUFFIXES, UnreadableImage, decode_image, refuse_special_file
+from ssl_iqa.data.images import IMAGE_SUFFIXES, UnreadableImage, decode_image, refuse_special_file
 from ssl_iqa.data.samplers import Draw, draw_classes, part_of
-from ssl_iqa.data.splits import split_pictures
+from ssl_iqa.data.splits import split_unlabeled
 from ssl_iqa.distortions import KADIS, DistortionClass
 from ssl_iqa.engine import console
 from ssl_iqa.engine.workers import leave_signals_to_the_loop
@@ -96,25 +96,25 @@ def count_pictures(path: str) -> Shard:
     except tarfile.TarError as error:
         raise ValueError(f"{path}: not a tar, or a damaged one ({error})") from error
     if not sizes:
-        raise ValueError(f"{path}: no pictures in this tar; wanted are files ending in {' '.join(PICTURE_SUFFIXES)}")
+        raise ValueError(f"{path}: no pictures in this tar; wanted are files ending in {' '.join(IMAGE_SUFFIXES)}")
     return Shard(path, len(sizes), sum(sizes))
 
 
 def is_picture(name: str) -> bool:
-    """Whether a member of a tar is one, by its name, as `images.list_pictures` tells files: hidden ones are not."""
+    """Whether a member of a tar is one, by its name, as `images.list_images` tells files: hidden ones are not."""
     is_hidden = any(part.startswith(".") for part in name.split("/") if part != ".")
-    return name.lower().endswith(PICTURE_SUFFIXES) and not is_hidden
+    return name.lower().endswith(IMAGE_SUFFIXES) and not is_hidden
 
 
 def split_shards(shards: Sequence[Shard], seed: int) -> tuple[list[Shard], list[Shard]]:
-    """Divides whole shards by `seed` into train and val as `splits.split_pictures` does pictures, 80 % and 20 %.
+    """Divides whole shards by `seed` into train and val as `splits.split_unlabeled` does pictures, 80 % and 20 %.
 
     Raises ValueError for fewer than two.
     """
     if len(shards) < 2:
         raise ValueError(f"{shards[0].path}: the only shard; two or more are wanted, to train and to validate")
     by_path = {shard.path: shard for shard in shards}
-    train, val = split_pictures(list(by_path), seed)
+    train, val = split_unlabeled(list(by_path), seed)
     return [by_path[path] for path in train], [by_path[path] for path in val]
 
 
