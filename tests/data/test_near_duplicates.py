@@ -211,7 +211,7 @@ def test_tars_are_searched_by_the_command(
         ({"--threshold": 65}, "--threshold must be 0 to 64, got 65"),
         ({"--workers": -1}, "--workers must be 0 or more, got -1"),
         ({"--unlabeled": "nowhere"}, "nowhere: no such folder"),
-        ({"--labeled": "tid2008:DIR"}, "'tid2008:DIR': no labeled set"),
+        ({"--labeled": "tid2008:DIR"}, "got 'tid2008:DIR'"),
         ({"--csv": "nowhere/pairs.csv"}, "nowhere/pairs.csv"),
     ],
 )
