@@ -79,8 +79,8 @@ def find_pictures(
 
         shards = split_shards(list_shards(unlabeled, workers), seed)
         train, val = (ShardViews(part, size, distortions, on_device, part is shards[1]) for part in shards)
-        names = [[[os.path.basename(shard.path), shard.pictures] for shard in part] for part in shards]  # as in JSON
-        counts = [sum(shard.pictures for shard in part) for part in shards]
+        names = [[[os.path.basename(shard.path), shard.images] for shard in part] for part in shards]  # as in JSON
+        counts = [sum(shard.images for shard in part) for part in shards]
         sizes = [shard.size for part in shards for shard in part]
     else:
         if unlabeled == "demo":
@@ -153,9 +153,9 @@ class Streams:
                 **settings,
             )
 
-        # `some` and `first_readable`: where there is no usable picture, they raise now and not amid training
+        # `sample` and `first_readable`: where there is no usable picture, they raise now and not amid training
         if isinstance(unlabeled, ShardViews):
-            unlabeled.some(1)
+            unlabeled.sample(1)
             order = ShardBatches(
                 unlabeled, epoch_size, batch_size, images_per_class, seed, process, processes, part_size=PART
             )
