@@ -17,15 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_iqa import checkpoint, data, distributed, duplicates, probe, protocol, report, runs, seen, sets, views
+from ssl_iqa.chunks import NetworksInChunks
 from ssl_iqa.cli import Parser, add_flags, add_version, flag, setting, settings_from
 from ssl_iqa.distortions import as_plain, load_distortions
 from ssl_iqa.lars import LARS
 from ssl_iqa.losses import supervised_nt_xent
 from ssl_iqa.metrics import srocc
-from ssl_iqa.model import ARCHS, Networks, encoder_from_state, load_encoder, running_statistics_kept
+from ssl_iqa.model import ARCHS, Networks, encoder_from_state, load_encoder
 from ssl_iqa.streams import Pictures, Streams, find_pictures
 
 
@@ -114,29 +116,21 @@ PRESETS = {
 DEFAULT_OUT = Path("runs/joint")  # finetune.py's default encoder is there
 
 
-def embed(nets: Networks, x_d: Tensor, settings: Settings) -> Tensor:
-    """p of views x_d [n, 3, s, s] of distorted pictures: [n, 128]."""
-    with runs.autocast(x_d.device, settings.amp):
-        z = nets.encoder(x_d)  # [n, d], Eqs. 1 and 2
-        return nets.projector(z)  # [n, 128], Eqs. 3 and 4
+def joint_loss(
+    p: Tensor, classes: Tensor, y_hat: Tensor | None, y: Tensor | None, settings: Settings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Eq. 8 and its two terms, L, L_cont and L_r: scalars.
 
-
-def nt_xent(p: Tensor, classes: Tensor, settings: Settings) -> Tensor:
-    """Eq. 5 over the views of all processes. Each returns its share times their number, so that the mean is L_cont."""
-    p, classes, anchors = distributed.gather(p, classes)  # [N_U, 128], with its gradient
-    return distributed.size() * supervised_nt_xent(p, classes, settings.temperature, settings.average, anchors)
-
-
-def contrastive_loss(nets: Networks, x_d: Tensor, classes: Tensor, settings: Settings) -> Tensor:
-    """L_cont of Section 3.1: views x_d [N_U, 3, s, s] of distorted pictures and their distortion classes [N_U]."""
-    return nt_xent(embed(nets, x_d, settings), classes, settings)
-
-
-def regression_loss(nets: Networks, x: Tensor, y: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
-    """L_r of Section 3.2 and the predicted scores y_hat [N_L]: pictures x [N_L, 3, s, s] and their scores y [N_L]."""
-    with runs.autocast(x.device, settings.amp):
-        y_hat = nets.regressor(nets.encoder(x)).to(y.dtype)  # Eq. 6
-    return nn.functional.mse_loss(y_hat, y), y_hat  # Eq. 7
+    p [n, 128] and distortion classes [n] of the views, predicted scores y_hat [N_L] and opinion scores y [N_L], which
+    are None for CL (alpha 1). Of several processes each returns its share of L_cont times their number, so that the
+    mean over processes is the loss of the whole batch.
+    """
+    p, classes, anchors = distributed.gather(p, classes)  # [N_U, 128] and [N_U] of all processes
+    share = supervised_nt_xent(p, classes, settings.temperature, settings.average, anchors)
+    loss_cont = distributed.size() * share  # Eq. 5
+    loss_r = loss_cont.new_zeros(()) if y_hat is None else F.mse_loss(y_hat.to(y.dtype), y)  # Eq. 7
+    loss = settings.alpha * loss_cont + (1 - settings.alpha) * loss_r  # Eq. 8
+    return loss, loss_cont, loss_r
 
 
 def joint_step(
@@ -146,48 +140,19 @@ def joint_step(
     settings: Settings,
     scale: Callable[[Tensor], Tensor] = lambda loss: loss,
 ) -> dict[str, float]:
-    """The gradient of Eq. 8, L = alpha * L_cont + (1 - alpha) * L_r, added to the parameters of all three networks.
+    """The gradient of Eq. 8, added to the parameters of all three networks, and the losses' values, finite or not.
 
-    The two terms go backward one after the other, so that only one graph is in memory at a time; that of L_cont comes
-    last, so that processes average their gradients while it runs. `labeled` is None for CL (alpha 1); `scale` is what
-    fp16 needs. Returns the values of the losses, finite or not.
+    x_d [n, 3, s, s] with classes [n], and x [N_L, 3, s, s] with scores y [N_L]; `labeled` is None for CL (alpha 1).
+    `scale` is what fp16 needs.
     """
-    alpha, loss_r = settings.alpha, torch.zeros(())
-    if labeled is not None:
-        with distributed.averaging_later(nets):
-            loss_r, _ = nets(regression_loss, *labeled, settings)
-            scale((1 - alpha) * loss_r).backward()
-    if settings.accumulate == 1:
-        loss_cont = nets(contrastive_loss, *unlabeled, settings)
-        scale(alpha * loss_cont).backward()
-    else:
-        loss_cont = backward_in_chunks(nets, *unlabeled, settings, scale)
-    both = torch.stack([loss_cont.detach(), loss_r.detach().to(loss_cont)])
-    loss_cont, loss_r = distributed.mean(both).tolist()
-    losses = {"L_cont": loss_cont, "L": alpha * loss_cont + (1 - alpha) * loss_r}
-    return losses if labeled is None else losses | {"L_r": loss_r}
-
-
-def backward_in_chunks(
-    nets: nn.Module, x_d: Tensor, classes: Tensor, settings: Settings, scale: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """The same gradient of alpha * L_cont, with the graph of 1 / `accumulate` of the views in memory. Returns L_cont.
-
-    Eq. 5 still sees the whole batch: all views are embedded without a graph, the loss gives the gradient of each p, and
-    the chunks are embedded again to take it on. Batch normalization, though, has the statistics of a chunk.
-    """
-    chunks = x_d.tensor_split(settings.accumulate)
-    with torch.no_grad(), running_statistics_kept(nets):
-        p = torch.cat([nets(embed, chunk, settings) for chunk in chunks])  # [N_U, 128]
-    p.requires_grad_()
-    loss_cont = nt_xent(p, classes, settings)
-    scale(settings.alpha * loss_cont).backward()
-    *gradients, last = p.grad.tensor_split(settings.accumulate)
-    with distributed.averaging_later(nets):
-        for chunk, gradient in zip(chunks, gradients, strict=False):
-            nets(embed, chunk, settings).backward(gradient)
-    nets(embed, chunks[-1], settings).backward(last)
-    return loss_cont
+    (x_d, classes), (x, y) = unlabeled, labeled or (None, None)
+    with runs.autocast(x_d.device, settings.amp):
+        p, y_hat = nets(x_d, x)  # Eqs. 1-4: [n, 128], and Eq. 6: [N_L]
+    loss, loss_cont, loss_r = joint_loss(p, classes, y_hat, y, settings)
+    scale(loss).backward()
+    values = distributed.mean(torch.stack([loss, loss_cont, loss_r]).detach()).tolist()
+    losses = dict(zip(("L", "L_cont", "L_r"), values, strict=True))
+    return {name: losses[name] for name in losses if labeled or name != "L_r"}
 
 
 def make_optimizer(nets: Networks, settings: Settings) -> torch.optim.Optimizer:
@@ -219,7 +184,7 @@ def lr_factor(step: int, total_steps: int, plateaus: int, settings: Settings) ->
 
 def gradient_norm(nets: Networks) -> float:
     """The length of all gradients as one vector."""
-    return torch.stack(torch._foreach_norm([w.grad for w in nets.parameters() if w.grad is not None])).norm().item()
+    return torch.stack([w.grad.norm() for w in nets.parameters() if w.grad is not None]).norm().item()
 
 
 def train_epoch(
@@ -255,8 +220,7 @@ def train_epoch(
         bar.set_postfix(report.shown(values | {"lr": settings.lr * factor} | clock.rates()), refresh=False)
         if settings.save_every and progress.step % settings.save_every == 0:
             checkpoint.save_run(run)
-        if distributed.any_process(stop.asked, unlabeled[0].device):
-            raise runs.Stopped
+        end_if_asked(stop, streams.device)
     lr, regressor_lr = (group["lr"] for group in optimizer.param_groups)
     return progress.means() | {"lr": lr, "regressor_lr": regressor_lr} | clock.rates()
 
@@ -270,35 +234,41 @@ def validate(nets: Networks, streams: Streams, settings: Settings, stop: runs.St
     Raises FloatingPointError when the loss is not finite, runs.Stopped when the run is to end.
     """
     nets.eval()
-
-    def end_if_asked() -> None:
-        if distributed.any_process(stop.asked, streams.device):
-            raise runs.Stopped
-
-    loss_cont = 0.0
-    for unlabeled in runs.bar(stop.waiting(streams.unlabeled_batches()), "validation", len(streams)):
-        loss_cont += contrastive_loss(nets, *unlabeled, settings).item() / len(streams)
-        end_if_asked()
-    predicted, true = [], []
-    batches = stop.waiting(streams.labeled_batches())
-    for _ in runs.bar(range(len(streams.labeled or ())), "validation, scores"):
-        labeled = next(batches, None)  # None: of the last batch this process has no share
-        if labeled is not None:
-            _, y_hat = regression_loss(nets, *labeled, settings)
-            predicted += y_hat.tolist()
-            true += labeled[1].tolist()
-        end_if_asked()
-    # all processes have the parts of all, and so the same values and the same decisions
-    losses, all_predicted, all_true = zip(*distributed.every((loss_cont, predicted, true)), strict=True)
-    y_hat, y = (torch.tensor(sum(parts, []), dtype=torch.float64) for parts in (all_predicted, all_true))
-    loss_r = nn.functional.mse_loss(y_hat, y).item() if len(y) else 0.0
-    values = {"val_L_cont": sum(losses) / len(losses), "val_L_r": loss_r}
-    values["val_L"] = settings.alpha * values["val_L_cont"] + (1 - settings.alpha) * values["val_L_r"]
+    y_hat, y = predict_all(nets, streams, settings, stop) if streams.labeled else (None, None)
+    losses = []  # of each batch L, L_cont, L_r
+    for x_d, classes in runs.bar(stop.waiting(streams.unlabeled_batches()), "validation", len(streams)):
+        with runs.autocast(streams.device, settings.amp):
+            p = nets.project(x_d)
+        losses.append(torch.stack(joint_loss(p, classes, y_hat, y, settings)))
+        end_if_asked(stop, streams.device)
+    means = distributed.mean(torch.stack(losses).mean(dim=0)).tolist()
+    values = dict(zip(("val_L", "val_L_cont", "val_L_r"), means, strict=True))
     if not math.isfinite(values["val_L"]):
         raise FloatingPointError(f"the validation loss is not finite: {values}")
-    if len(y):
-        values["val_SROCC"] = srocc(y_hat, y) if len(y) > 1 else math.nan
+    if y is not None:
+        values["val_SROCC"] = srocc(y_hat.cpu(), y.cpu()) if len(y) > 1 else math.nan
     return values
+
+
+def predict_all(nets: Networks, streams: Streams, settings: Settings, stop: runs.Stop) -> tuple[Tensor, Tensor]:
+    """y_hat and y [M] of all labeled validation images, of all processes."""
+    predicted, true = [], []
+    batches = stop.waiting(streams.labeled_batches())
+    for _ in runs.bar(range(len(streams.labeled)), "validation, scores"):
+        if batch := next(batches, None):  # None: of the last batch this process has no share
+            with runs.autocast(streams.device, settings.amp):
+                predicted += nets.predict(batch[0]).tolist()
+            true += batch[1].tolist()
+        end_if_asked(stop, streams.device)
+    parts = zip(*distributed.every((predicted, true)), strict=True)
+    y_hat, y = (torch.tensor(sum(part, []), device=streams.device) for part in parts)
+    return y_hat, y
+
+
+def end_if_asked(stop: runs.Stop, device: torch.device) -> None:
+    """Raises runs.Stopped, in all processes, when one of them was told to end."""
+    if distributed.any_process(stop.asked, device):
+        raise runs.Stopped
 
 
 def make_streams(pictures: Pictures, device: torch.device, settings: Settings) -> tuple[Streams, Streams]:
@@ -406,7 +376,11 @@ def set_up(
     if pictures.labeled:  # of the training part: the test part must not have any influence
         train = data.part_indices(pictures.labeled.references, pictures.splits["labeled"]["train"])
         mean_score = sum(pictures.labeled.scores[i] for i in train) / len(train)
-    nets = Networks(encoder, mean_score).to(device, memory_format=torch.channels_last)
+    nets = Networks(encoder, mean_score)
+    if settings.accumulate > 1:
+        nets = NetworksInChunks(encoder, mean_score, settings.accumulate)
+    nets.regressor.requires_grad_(settings.alpha < 1)  # CL does not reach it
+    nets = nets.to(device, memory_format=torch.channels_last)
     distributed.synchronize(nets, device)
     if settings.compile:
         nets.encoder.compile()

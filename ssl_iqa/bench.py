@@ -36,6 +36,7 @@ import numpy as np
 import torch
 from PIL import Image
 from scipy import ndimage
+from torch import Tensor
 
 from ssl_iqa import data, quality, runs, sets, views
 from ssl_iqa.cli import Parser, flag
@@ -307,8 +308,8 @@ def step_times(script: ModuleType, settings: Any, device: torch.device, repeats:
     x_d, x = (torch.rand(n, 3, settings.crop, settings.crop, device=device) for n in sizes)
     classes = torch.arange(settings.batch_size, device=device).remainder(len(KADIS)).repeat(settings.views)
     y = torch.rand(len(x), device=device)
-    p = script.embed(nets, x_d, settings).detach().requires_grad_()  # [2B, 128]
-    gradient = torch.randn_like(p)
+    p = torch.randn(len(x_d), 128, device=device, requires_grad=True)
+    gradients = {"project": torch.randn_like(p), "predict": torch.randn_like(y)}
 
     def encoder_alone() -> None:
         for images in (x_d, x):
@@ -316,6 +317,11 @@ def step_times(script: ModuleType, settings: Any, device: torch.device, repeats:
                 z = nets.encoder(images)
             z.float().square().mean().backward()
         nets.zero_grad()
+
+    def one_pass(part: str, images: Tensor) -> None:
+        with runs.autocast(device, settings.amp):
+            out = getattr(nets, part)(images)
+        out.float().backward(gradients[part])
 
     def step() -> None:
         optimizer.zero_grad()
@@ -329,9 +335,9 @@ def step_times(script: ModuleType, settings: Any, device: torch.device, repeats:
     works = {
         "the bare encoder": encoder_alone,
         "the full step": step,
-        "unlabeled pass": lambda: script.embed(nets, x_d, settings).backward(gradient),
-        "labeled pass": lambda: script.regression_loss(nets, x, y, settings)[0].backward(),
-        "loss, Eq. 5": lambda: script.nt_xent(p, classes, settings).backward(),
+        "unlabeled pass": lambda: one_pass("project", x_d),
+        "labeled pass": lambda: one_pass("predict", x),
+        "loss, Eq. 5": lambda: supervised_nt_xent(p, classes, settings.temperature, settings.average).backward(),
         "optimizer": optimizer_step,
     }
     return in_turns(works, repeats, device)

@@ -9,7 +9,7 @@ of the global batch; Eq. 5 sees the projections of all (`gather`), batch normali
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -135,7 +135,8 @@ class _SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         if self.track_running_stats:
             count = size() * x.numel() // x.shape[1]
             with torch.no_grad():
-                self.num_batches_tracked += 1
+                if self.num_batches_tracked is not None:  # as torch's own; see running_statistics_kept
+                    self.num_batches_tracked += 1
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         x = deviation * (variance + self.eps).rsqrt().view(shape)
@@ -155,19 +156,10 @@ def synchronize(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def parallel(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module, its gradients averaged over the processes at the end of each backward pass (see `averaging_later`).
-
-    A step of Eq. 8 has two backward passes, and neither reaches all parameters: hence `find_unused_parameters`.
-    """
+    """The module, its gradients averaged over the processes while a backward pass runs."""
     if size() == 1:
         return module
-    devices = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(module, devices, find_unused_parameters=True)
-
-
-def averaging_later(module: nn.Module) -> AbstractContextManager:
-    """Forward and backward passes in it leave their gradients to be averaged by one outside of it."""
-    return nullcontext() if size() == 1 else module.no_sync()
+    return DistributedDataParallel(module, [device] if device.type == "cuda" else None)
 
 
 def mean(values: Tensor) -> Tensor:

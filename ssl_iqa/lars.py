@@ -68,38 +68,25 @@ class LARS(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            trained = [w for w in group["params"] if w.grad is not None]
-            for w in trained:
+            for w in group["params"]:
+                if w.grad is None:
+                    continue
                 if w.grad.is_sparse:
-                    raise ValueError(f"LARS takes no sparse gradient, got one for a parameter of shape {list(w.shape)}")
+                    raise ValueError(f"gradients must be dense, got a sparse one of a parameter of {list(w.shape)}")
                 if not self.state[w]:
                     self.state[w]["momentum_buffer"] = torch.zeros_like(w)
-            for weights in _alike(trained):
-                v = [self.state[w]["momentum_buffer"] for w in weights]
-                torch._foreach_mul_(v, group["momentum"])
-                torch._foreach_add_(v, _scaled_gradients(weights, group))
-                torch._foreach_sub_(weights, v, alpha=group["lr"])
+                v, d, ratio = self.state[w]["momentum_buffer"], w.grad, 1.0
+                if w.ndim > 1:
+                    dtype = torch.promote_types(w.dtype, torch.float32)
+                    d = w.grad.to(dtype).add(w.to(dtype), alpha=group["weight_decay"])
+                    if group["adapt"]:
+                        ratio = _ratio(w.to(dtype), d, group["trust_coefficient"])
+                v.mul_(group["momentum"]).add_(ratio * d)
+                w.sub_(v, alpha=group["lr"])
         return loss
 
 
-def _alike(weights: list[Tensor]) -> list[list[Tensor]]:
-    """Lists of one device, one dtype and one rule: each of torch's foreach operations takes a list in a few kernels."""
-    lists: dict[tuple[torch.device, torch.dtype, bool], list[Tensor]] = {}
-    for w in weights:
-        lists.setdefault((w.device, w.dtype, w.ndim <= 1), []).append(w)
-    return list(lists.values())
-
-
-def _scaled_gradients(weights: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
-    """ratio * d for each of the weights, by the rules of `LARS`."""
-    gradients = [w.grad for w in weights]
-    if weights[0].ndim <= 1:
-        return gradients
-    dtype = torch.promote_types(weights[0].dtype, torch.float32)
-    weights = [w.to(dtype) for w in weights]
-    d = torch._foreach_add([g.to(dtype) for g in gradients], weights, alpha=group["weight_decay"])
-    if group["adapt"]:
-        w_norm, d_norm = torch.stack(torch._foreach_norm(weights)), torch.stack(torch._foreach_norm(d))  # [weights]
-        ratio = torch.where((w_norm > 0) & (d_norm > 0), group["trust_coefficient"] * w_norm / d_norm, 1.0)
-        torch._foreach_mul_(d, ratio.unbind())
-    return d
+def _ratio(w: Tensor, d: Tensor, trust_coefficient: float) -> Tensor:
+    """trust_coefficient * ||w|| / ||d||, or 1 where either norm is 0: a scalar that stays on its device."""
+    w_norm, d_norm = w.norm(), d.norm()
+    return torch.where((w_norm > 0) & (d_norm > 0), trust_coefficient * w_norm / d_norm, 1.0)

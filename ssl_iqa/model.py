@@ -1,8 +1,7 @@
 """The three networks of Section 3: encoder f (Eqs. 1-2), projector g (Eqs. 3-4) and regressor h (Eq. 6)."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -81,11 +80,7 @@ class Regressor(nn.Sequential):
 
 
 class Networks(nn.Module):
-    """What Eq. 8 trains: encoder f, projection head g and regressor h.
-
-    `forward` calls a loss with the networks, so that torch's DistributedDataParallel, which watches what passes through
-    `forward`, sees both terms of Eq. 8.
-    """
+    """What Eq. 8 trains: encoder f, projection head g and regressor h."""
 
     def __init__(self, encoder: Encoder, mean_score: float) -> None:
         super().__init__()
@@ -93,21 +88,21 @@ class Networks(nn.Module):
         self.projector = ProjectionHead(encoder.dim)
         self.regressor = Regressor(encoder.dim, mean_score)
 
-    def forward(self, loss: Callable[..., Any], *arguments: Any) -> Any:
-        return loss(self, *arguments)
+    def forward(self, x_d: Tensor, x: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Views x_d [N_U, 3, s, s] of distorted images and labeled images x [N_L, 3, s, s], one batch after the other.
 
+        Returns p [N_U, 128] and y_hat [N_L]. CL has no labels: x is None, and so is y_hat.
+        """
+        return self.project(x_d), None if x is None else self.predict(x)
 
-@contextmanager
-def running_statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Forward passes in it leave batch normalization's running statistics alone, in training mode too."""
-    norms = [child for child in module.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm)]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
+    def project(self, x_d: Tensor) -> Tensor:
+        """p [N_U, 128] of views x_d [N_U, 3, s, s]."""
+        z = self.encoder(x_d)  # [N_U, d], Eqs. 1 and 2
+        return self.projector(z)  # [N_U, 128], Eqs. 3 and 4
+
+    def predict(self, x: Tensor) -> Tensor:
+        """y_hat [N_L] of images x [N_L, 3, s, s]."""
+        return self.regressor(self.encoder(x))  # Eq. 6
 
 
 class DctMlp(nn.Module):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import finetune
 import train_joint
 from ssl_iqa import distributed
+from ssl_iqa.chunks import NetworksInChunks
 from ssl_iqa.model import Networks, load_encoder
 from tests.conftest import flags, load, smallest_finetune, smallest_joint
 
@@ -52,7 +53,10 @@ def three_steps(case: str, process: int, processes: int, amp: str = "off") -> di
     dtype = torch.float64 if amp == "off" else torch.float32
     device = torch.device("cpu")
     torch.manual_seed(0)
-    nets = Networks(load_encoder("random", arch), mean_score=5.5).to(dtype)
+    encoder = load_encoder("random", arch)
+    nets = NetworksInChunks(encoder, 5.5, settings.accumulate) if settings.accumulate > 1 else Networks(encoder, 5.5)
+    nets = nets.to(dtype)
+    nets.regressor.requires_grad_(has_labels)
     for module in nets.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):  # so that eval mode differs from training mode
             nn.init.uniform_(module.running_mean), nn.init.uniform_(module.running_var, 0.5, 2)

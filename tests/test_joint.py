@@ -19,6 +19,7 @@ from torch import Tensor
 import train_joint
 from ssl_iqa import data, distributed, probe, report, runs, sets, views
 from ssl_iqa.checkpoint import Progress, Run
+from ssl_iqa.chunks import NetworksInChunks
 from ssl_iqa.distortions import load_distortions
 from ssl_iqa.model import Networks, load_encoder
 from ssl_iqa.seen import known_parts
@@ -117,6 +118,7 @@ def test_at_alpha_1_there_is_no_regression(nets: Networks) -> None:
 class Fixed(list):
     """Batches in place of Streams."""
 
+    device = torch.device("cpu")
     labeled = True
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, Batch | None]]:
@@ -141,7 +143,7 @@ def test_both_batches_pass_one_encoder_before_one_optimizer_step(nets: Networks)
     optimizer = make_optimizer(nets, SETTINGS)
     optimizer.register_step_post_hook(lambda *_: events.append("step"))
     train_epoch(nets, optimizer, Fixed([batches()] * 3), 0, SETTINGS)
-    assert events == [4, 6, "step"] * 3
+    assert events == [6, 4, "step"] * 3
 
 
 def test_a_step_uses_its_own_gradient_only(nets: Networks) -> None:
@@ -309,12 +311,12 @@ def test_the_encoder_is_that_of_the_best_epoch(
 def test_a_validation_loss_that_is_not_finite_stops_the_run(
     nets: Networks, joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = train_joint.contrastive_loss
+    real = train_joint.joint_loss
 
-    def not_finite(nets: Networks, x_d: Tensor, *others: Any) -> Tensor:
-        return real(nets, x_d, *others) * (1 if nets.training else math.nan)
+    def not_finite(*args: Any) -> tuple[Tensor, ...]:
+        return tuple(loss * (1 if torch.is_grad_enabled() else math.nan) for loss in real(*args))
 
-    monkeypatch.setattr(train_joint, "contrastive_loss", not_finite)
+    monkeypatch.setattr(train_joint, "joint_loss", not_finite)
     with pytest.raises(SystemExit) as caught:
         train_joint.main(joint_arguments(out=tmp_path))
     assert "validation loss is not finite" in str(caught.value.code)
@@ -690,6 +692,13 @@ def test_the_demos_own_folder_is_replaced_and_says_so(
 # --- in chunks, in half precision, compiled ---
 
 
+def in_chunks(nets: Networks, chunks: int) -> NetworksInChunks:
+    """The same networks, with their weights, in chunks."""
+    chunked = NetworksInChunks(nets.encoder, 5.5, chunks).to(nets.regressor[0].weight.dtype).train(nets.training)
+    chunked.projector, chunked.regressor = nets.projector, nets.regressor
+    return chunked
+
+
 @pytest.mark.parametrize("accumulate", [2, 3, 6])
 def test_in_chunks_the_gradient_is_the_same(nets: Networks, accumulate: int) -> None:
     """In float64, with batch normalization's running statistics, so that a chunk is normalized like the batch."""
@@ -700,25 +709,30 @@ def test_in_chunks_the_gradient_is_the_same(nets: Networks, accumulate: int) -> 
     copied = copy.deepcopy(nets)
     unlabeled, labeled = batches(torch.float64)
     expected = joint_step(copied, unlabeled, labeled, SETTINGS)
-    assert joint_step(nets, unlabeled, labeled, replace(SETTINGS, accumulate=accumulate)) == pytest.approx(expected)
-    for ours, theirs in zip(gradients(nets), gradients(copied), strict=True):
+    chunked = in_chunks(nets, accumulate)
+    assert joint_step(chunked, unlabeled, labeled, SETTINGS) == pytest.approx(expected)
+    for ours, theirs in zip(gradients(chunked), gradients(copied), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
-    assert max(gradient.abs().max() for gradient in gradients(nets)) > 1e-2
+    assert max(gradient.abs().max() for gradient in gradients(chunked)) > 1e-2
 
 
 def test_in_chunks_one_graph_of_a_chunk_is_in_memory_at_a_time(nets: Networks) -> None:
     passes: list[Any] = []
-    nets.encoder.register_forward_pre_hook(lambda _, images: passes.append((len(images[0]), torch.is_grad_enabled())))
-    nets.projector[0].weight.register_hook(lambda _: passes.append("backward"))
-    joint_step(nets, batches()[0], None, replace(SETTINGS, accumulate=3, alpha=1.0))
-    assert passes == 3 * [(2, False)] + 3 * [(2, True), "backward"]
+
+    def watch(encoder: torch.nn.Module, images: tuple[Tensor], z: Tensor) -> None:
+        passes.append(len(images[0]))
+        z.register_hook(lambda _: passes.append("backward"))
+
+    nets.encoder.register_forward_hook(watch)
+    joint_step(in_chunks(nets, 3), batches()[0], None, replace(SETTINGS, alpha=1.0))
+    assert passes == 3 * [2] + 3 * [2, "backward"]
 
 
 def test_in_chunks_running_statistics_count_each_view_once(nets: Networks) -> None:
     norm = nets.encoder.network.norm
     before = norm.running_mean.clone()
     unlabeled, _ = batches()
-    joint_step(nets, unlabeled, None, replace(SETTINGS, accumulate=2, alpha=1.0))
+    joint_step(in_chunks(nets, 2), unlabeled, None, replace(SETTINGS, alpha=1.0))
     expected = before
     for chunk in unlabeled[0].chunk(2):  # of 3 views
         expected = 0.9 * expected + 0.1 * nets.encoder.network.statistics(chunk).mean(dim=0)
@@ -729,14 +743,13 @@ def test_in_chunks_running_statistics_count_each_view_once(nets: Networks) -> No
 def test_fp16s_scale_leaves_the_gradient(nets: Networks) -> None:
     unlabeled, labeled = batches()
     copied = copy.deepcopy(nets)
-    for accumulate in (1, 3):
-        nets.zero_grad(), copied.zero_grad()
-        settings = replace(SETTINGS, accumulate=accumulate)
-        joint_step(copied, unlabeled, labeled, settings)
+    for ours, theirs in ((nets, copied), (in_chunks(nets, 3), in_chunks(copied, 3))):
+        ours.zero_grad(), theirs.zero_grad()
+        joint_step(theirs, unlabeled, labeled, SETTINGS)
         scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-        joint_step(nets, unlabeled, labeled, settings, scaler.scale)
-        for ours, theirs in zip(gradients(nets), gradients(copied), strict=True):
-            torch.testing.assert_close(ours / 1024, theirs, rtol=1e-3, atol=1e-5)
+        joint_step(ours, unlabeled, labeled, SETTINGS, scaler.scale)
+        for scaled, gradient in zip(gradients(ours), gradients(theirs), strict=True):
+            torch.testing.assert_close(scaled / 1024, gradient, rtol=1e-3, atol=1e-5)
 
 
 def test_a_step_whose_gradient_fp16_cannot_hold_is_left_out(nets: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -805,14 +818,18 @@ def test_in_half_precision_layers_are_bfloat16_and_losses_float32(nets: Networks
     nets.encoder.network.norm.register_forward_pre_hook(lambda _, x: dtypes.update(statistics=x[0].dtype))
     unlabeled, labeled = batches()
     settings = replace(SETTINGS, amp="bf16")
-    loss_r, y_hat = train_joint.regression_loss(nets, *labeled, settings)
-    loss_cont = train_joint.contrastive_loss(nets, *unlabeled, settings)
+    joint_step(nets, unlabeled, labeled, settings)
     half = {"p": torch.bfloat16, "y_hat": torch.bfloat16, "first": torch.bfloat16}
     assert dtypes == half | {"statistics": torch.float32}
-    assert loss_r.dtype == y_hat.dtype == loss_cont.dtype == torch.float32
-    _, expected_cont, expected_r = eq_8(nets, unlabeled, labeled, 0.7, 0.5)
-    assert loss_cont.item() == pytest.approx(expected_cont.item(), rel=0.02)
-    assert loss_r.item() == pytest.approx(expected_r.item(), rel=0.05)
+    assert all(gradient.dtype == torch.float32 for gradient in gradients(nets))
+    (x_d, views_classes), (x, y) = unlabeled, labeled
+    with runs.autocast(x.device, "bf16"):
+        p, y_hat = nets(x_d, x)
+    losses = train_joint.joint_loss(p, views_classes, y_hat, y, settings)
+    assert all(loss.dtype == torch.float32 for loss in losses)
+    expected = eq_8(nets, unlabeled, labeled, 0.7, 0.5)
+    for loss, exact in zip(losses, expected, strict=True):
+        assert loss.item() == pytest.approx(exact.item(), rel=0.05)
 
 
 @needs_bf16
