@@ -14,6 +14,7 @@ README = ROOT / "README.md"
 PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 MOST_LINES = 160
 ENTRY = re.compile(r"`([\w/.-]+\.py):([\w.]+)`")
+PLACE = re.compile(r"`((?:ssl_iqa|tests|benchmarks)/[\w/.-]*)[`:]")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -71,6 +72,11 @@ def test_the_readme_is_short() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_entry_of_a_page_is_defined(page: Path) -> None:
     assert missing(read(page)) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_and_folder_of_a_page_is_there(page: Path) -> None:
+    assert [place for place in PLACE.findall(read(page)) if not (ROOT / place).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
