@@ -345,7 +345,7 @@ def test_the_epochs_of_a_schedule_that_depends_on_them_stay(
     with pytest.raises(SystemExit) as caught:
         train_joint.main(joint_arguments(out=tmp_path, epochs=2, schedule="linear", resume=True))
     told = capsys.readouterr().err
-    errors = [line for line in told.splitlines() if line.startswith("error: ")]  # beside a warning of waiting for images
+    errors = [line for line in told.splitlines() if line.startswith("error: ")]
     assert caught.value.code == 2 and len(errors) == 1 and "--epochs was 1, is 2; with --schedule linear" in errors[0]
 
 

@@ -165,7 +165,8 @@ def test_any_name_is_a_name(
 def test_a_name_that_is_no_utf8_goes_out_as_it_came(model_file: str, photographs: Path, tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/caf\xe9.png"
     shutil.copy(photographs / "0.png", name)
-    code = "import sys; from ssl_iqa.scoring import score; score.main([*sys.argv[1:], '--csv']); score.main(sys.argv[1:])"
+    calls = "score.main([*sys.argv[1:], '--csv']); score.main(sys.argv[1:])"
+    code = f"import sys; from ssl_iqa.scoring import score; {calls}"
     command, environment = [sys.executable, "-c", code, model_file, name], os.environ | {"PYTHONUTF8": "1"}
     run = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, env=environment)
     _, as_csv, _, shown = run.stdout.splitlines()
