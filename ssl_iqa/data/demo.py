@@ -6,7 +6,7 @@ from ssl_iqa.data.labeled import LabeledSet, mapped_scores, read_csv
 from ssl_iqa.distortions import DISTORTIONS
 
 DEMO_FOLDER = Path(__file__).parent / "demo_photos"
-DEMO_REDUCE = 2  # 384x288 -> 192x144 before anything else: a quarter of the work, and a crop shows more of the image
+LONG_SIDE = 192  # of the demo's 384: a quarter of the work, and a crop shows more of the image
 
 
 def load_demo() -> LabeledSet:
@@ -23,7 +23,6 @@ def load_demo() -> LabeledSet:
         distortions=[names[int(kind) - 1] for kind in table.column("type")] * len(sources),
         levels=[int(level) for level in table.column("level")] * len(sources),
         classes=list(range(len(table.rows))) * len(sources),
-        reduce=DEMO_REDUCE,
     )
 
 

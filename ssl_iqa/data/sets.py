@@ -28,8 +28,8 @@ from ssl_iqa.distortions import DISTORTIONS
 KONIQ_PARTS = {"training": "train", "validation": "val", "test": "test"}  # the column `set` of the published split
 
 
-def load_labeled(spec: str) -> LabeledSet:
-    """The labeled set that a spec names.
+def load_labeled(spec: str, long_side: int = 0) -> LabeledSet:
+    """The labeled set that a spec names; its images are reduced to a long side when they are read (0: as they are).
 
     - `demo`: the package's own photographs in all 125 distortion classes, each with the mean opinion that KADID-10k
       gives its class, not an opinion of this image.
@@ -60,12 +60,13 @@ def load_labeled(spec: str) -> LabeledSet:
     """
     kind, _, place = spec.partition(":")
     if spec == "demo":
-        return load_demo()
+        return replace(load_demo(), long_side=long_side)
     if kind not in LOADERS or ":" not in spec:
         raise ValueError(f"a labeled set must be {SPECS}, got {spec!r}")
     if not place:
         raise ValueError(f"a labeled set must be {kind}:{'FILE' if kind == 'csv' else 'DIR'}, got {spec!r}")
-    return LOADERS[kind](spec, Path(place).expanduser())  # a shell leaves the ~ in csv:~/scores.csv as it is
+    labeled = LOADERS[kind](spec, Path(place).expanduser())  # a shell leaves the ~ in csv:~/scores.csv as it is
+    return replace(labeled, long_side=long_side)
 
 
 def _load_kadid(spec: str, folder: Path) -> LabeledSet:

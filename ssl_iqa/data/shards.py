@@ -172,12 +172,13 @@ class ShardViews(UnlabeledViews):
         distortions: Sequence[DistortionClass] = KADIS,
         on_device: bool = False,
         in_order: bool = False,
+        long_side: int = 0,
     ) -> None:
-        super().__init__([], size, distortions=distortions, on_device=on_device)
+        super().__init__([], size, distortions, on_device, long_side)
         self.shards, self.in_order = shards, in_order
 
     def decode(self, name: str, encoded: bytes) -> Tensor:
-        return self.checked(decode_image(io.BytesIO(encoded), name), name)
+        return self.prepared(decode_image(io.BytesIO(encoded), name), name)
 
     def sample(self, count: int) -> UnlabeledViews:
         """`count` usable images, or as many as there are, from as many shards as possible, held in memory.
@@ -193,7 +194,7 @@ class ShardViews(UnlabeledViews):
                 break
         if not images:
             raise ValueError(f"{self.shards[0].path}: must have a usable image, got none")
-        held = UnlabeledViews(list(images), self.size, self.reduce, self.distortions)
+        held = UnlabeledViews(list(images), self.size, self.distortions)
         held.kept.update(enumerate(images.values()))
         return held
 
