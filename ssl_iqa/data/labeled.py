@@ -1,4 +1,4 @@
-"""A labeled set, and how the tables are read that published sets and own ones come with."""
+"""A labeled set, and the tables of published and own ones: CSV files, spreadsheets, MATLAB files."""
 
 import csv
 import io
@@ -23,13 +23,13 @@ LEVELS = 5  # of each distortion type (Section 3.1)
 
 @dataclass(frozen=True)
 class LabeledSet:
-    """Pictures with quality scores, {x_i, y_i} of Section 3.2; every list has one entry a picture.
+    """Images with quality scores, {x_i, y_i} of Section 3.2; every list has one entry an image.
 
-    `references` groups pictures of the same content, which a split must keep together; where a picture has no
-    reference it is its own. `distortions` and `levels` (1..5) are what was done to it, None where the set does not
-    say; a type is called as in Appendix A where it is one of these. `classes` is None but for the demo: there `paths`
-    are undistorted photographs, and the image is what distortion class `classes[i]` (0..124) makes of one, which
-    `kept` holds once `datasets.make_all` has made it. Images are reduced to `long_side` pixels when they are read.
+    `references` groups images of the same content, which a split must keep together; an image without a reference is
+    its own. `distortions` and `levels` (1..5) are what was done to it, None where the set does not say; a type has its
+    name in Appendix A where it is one of these. `classes` is None but for the demo: there `paths` are undistorted
+    photographs, and the image is what distortion class `classes[i]` (0..124) makes of one, which `kept` holds once
+    `datasets.make_all` has distorted it. Images are reduced to `long_side` pixels when they are read.
     `official_split` is the published split of the references, sorted, no part of it empty; None where there is none.
     """
 
@@ -56,9 +56,12 @@ class LabeledSet:
         return to_bytes(distort_as(to_float(image), KADIS[self.classes[index]], generator))
 
 
+Rows = list[tuple[str, dict[str, str]]]  # where a row stands, such as "line 3", and its cells by column
+
+
 class Table(NamedTuple):
     path: Path
-    rows: list[tuple[str, dict[str, str]]]  # where a row stands, such as "line 3", and its cells by column
+    rows: Rows
 
     def column(self, name: str) -> list[str]:
         return [row[name] for _, row in self.rows]
@@ -101,10 +104,10 @@ def read_csv(path: Path, columns: Sequence[str]) -> Table:
             rows.append((f"line {reader.line_num}", dict(zip(header, map(str.strip, cells), strict=True))))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: must be a CSV file in UTF-8 ({error})") from error
-    return _with_rows(path, rows if separator == "," else _with_decimal_points(rows))
+    return not_empty(path, rows if separator == "," else _with_decimal_points(rows))
 
 
-def _with_rows(path: Path, rows: list[tuple[str, dict[str, str]]]) -> Table:
+def not_empty(path: Path, rows: Rows) -> Table:
     if not rows:
         raise ValueError(f"{path}: must have a row for each image, got none")
     return Table(path, rows)
@@ -120,7 +123,7 @@ def _separator(text: str, columns: Sequence[str]) -> str:
     return max(",;\t", key=columns_named)
 
 
-def _with_decimal_points(rows: list[tuple[str, dict[str, str]]]) -> list[tuple[str, dict[str, str]]]:
+def _with_decimal_points(rows: Rows) -> Rows:
     """Decimal commas become points in the columns that hold nothing but whole numbers and numbers with such a comma."""
     number = re.compile(r"([+-]?\d+(,\d+)?)?")
     names = rows[0][1] if rows else ()
@@ -153,7 +156,7 @@ def read_sheet(path: Path, sheet: str | None, columns: Sequence[str]) -> Table:
         row = {column: "" if cells[place] is None else str(cells[place]).strip() for column, place in places.items()}
         if any(row.values()):
             rows.append((f"row {number}", row))
-    return _with_rows(path, rows)
+    return not_empty(path, rows)
 
 
 def read_mat(path: Path, variable: str) -> list:
@@ -168,7 +171,7 @@ def read_mat(path: Path, variable: str) -> list:
 
 
 def paths_in_any_case(folders: Sequence[Path], names: Sequence[str]) -> list[Path]:
-    """Where images are in folders, as they are named or in another case; one that is not there as in the first."""
+    """The paths of images in folders, as named or in another case; of one that is missing, as named in the first."""
     paths = [folders[0] / name for name in names]
     if all(path.is_file() for path in paths):
         return paths

@@ -10,6 +10,7 @@ from ssl_iqa.data.labeled import (
     find_file,
     find_folder,
     labeled_set,
+    not_empty,
     paths_in_any_case,
     read_mat,
     read_sheet,
@@ -57,9 +58,7 @@ def load_tid2013(spec: str, folder: Path) -> LabeledSet:
             raise ValueError(f"{path}, line {number}: must be a score and an image, got {line.strip()!r}")
         if cells:
             rows.append((f"line {number}", {"MOS": cells[0], "image": cells[1]}))
-    if not rows:
-        raise ValueError(f"{path}: must have a row for each image, got none")
-    table = Table(path, rows)
+    table = not_empty(path, rows)
     pattern = r"[iI]\d\d_(?P<type>\d\d)_(?P<level>[1-5])\.(bmp|BMP)"
     types = types_and_levels(table, "image", pattern, TID2013_TYPES)
     names = table.column("image")
