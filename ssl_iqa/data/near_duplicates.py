@@ -114,44 +114,37 @@ def within(unlabeled: np.ndarray, labeled: np.ndarray, threshold: int) -> tuple[
 
 
 def near_duplicates(
-    unlabeled: Sequence[str], labeled: Sequence[str], threshold: int = THRESHOLD, workers: int = 0
-) -> tuple[list[Pair], list[str], int]:
-    """All pairs of images whose hashes differ in at most `threshold` bits, nearest first; the files that cannot be
-    read; and the number of unlabeled images, which may be in tars. Several processes must all call it.
+    unlabeled: Sequence[str], references: dict[str, str], threshold: int = THRESHOLD, workers: int = 0
+) -> tuple[dict[str, Any], list[Pair]]:
+    """A report, plain values for JSON, and all pairs of images whose hashes differ in at most `threshold` bits.
+
+    `unlabeled` are files of images or tars, `references` those of labeled images by path. Pairs come nearest first. The
+    report's `found` has, of each photograph, the nearest labeled image, its reference, and how many `further` ones
+    there are. Several processes must all call it.
     """
     names, bits, unreadable = hash_files(unlabeled, workers, "hashing unlabeled photographs")
-    labeled_names, labeled_bits, more = hash_files([*dict.fromkeys(labeled)], workers, "hashing labeled images")
+    labeled, labeled_bits, more = hash_files([*references], workers, "hashing labeled images")
     places = zip(*within(bits, labeled_bits[:, 0], threshold), strict=True)
-    pairs = [Pair(names[row], labeled_names[column], int(distance)) for row, column, distance in places]
+    pairs = [Pair(names[row], labeled[column], int(distance)) for row, column, distance in places]
     pairs.sort(key=lambda pair: (pair.distance, pair.unlabeled, pair.labeled))
-    return pairs, sorted({*unreadable, *more}), len(names) + len(unreadable)
-
-
-def search(
-    unlabeled: Sequence[str], references: dict[str, str], threshold: int, workers: int
-) -> tuple[dict[str, Any], list[Pair]]:
-    """`near_duplicates` as a report, plain values for JSON, and all pairs; `references` are by labeled path.
-
-    The report's `found` has, of each photograph, the nearest labeled image, its reference, and how many more there are.
-    """
-    pairs, unreadable, images = near_duplicates(unlabeled, [*references], threshold, workers)
-    counts = Counter(pair.unlabeled for pair in pairs)
-    nearest = {pair.unlabeled: pair for pair in reversed(pairs)}  # the last one stays
+    nearest: dict[str, dict[str, Any]] = {}
+    for pair in pairs:
+        if pair.unlabeled in nearest:
+            nearest[pair.unlabeled]["further"] += 1
+        else:
+            nearest[pair.unlabeled] = pair._asdict() | {"reference": references[pair.labeled], "further": 0}
     report = {
         "threshold": threshold,
-        "unlabeled": images,
+        "unlabeled": len(names) + len(unreadable),
         "labeled": len(references),
-        "unreadable": unreadable,
-        "found": [
-            nearest[path]._asdict() | {"reference": references[nearest[path].labeled], "further": count - 1}
-            for path, count in counts.items()
-        ],
+        "unreadable": sorted({*unreadable, *more}),
+        "found": [*nearest.values()],
     }
     return report, pairs
 
 
 def describe(report: dict[str, Any], limit: int | None = None) -> str:
-    """A report of `search` in words: the nearest photographs, at most `limit`, and how many there are."""
+    """A report in words: the nearest photographs, at most `limit`, and how many there are."""
     text = ""
     for pair in report["found"][:limit]:
         more = f"; {pair['further']} more" if pair["further"] else ""
@@ -186,7 +179,9 @@ def search_for_training(
         if report and not {pair["unlabeled"] for pair in report["found"]} <= set(paths):
             report = None
     report = distributed.every(report)[0]
-    return report or search(paths, dict(zip(scored.paths, scored.references, strict=True)), THRESHOLD, workers)[0]
+    if report is None:
+        report, _ = near_duplicates(paths, dict(zip(scored.paths, scored.references, strict=True)), workers=workers)
+    return report
 
 
 def print_report(report: dict[str, Any], action: str, path: Path) -> None:
@@ -224,7 +219,7 @@ def run(args: argparse.Namespace) -> None:
         paths = list_images(args.unlabeled, passed)
     if passed:
         print(passed_over(passed), file=sys.stderr)
-    report, pairs = search(paths, references, args.threshold, args.workers)
+    report, pairs = near_duplicates(paths, references, args.threshold, args.workers)
     name_skipped(report["unreadable"], set())
     print(describe(report))
     if args.csv:

@@ -129,24 +129,16 @@ NAMES = ["a re-encoded.jpg", "b resized.png", "c mirrored.jpg"]
 REFERENCES = ["reference 3", "reference 5", "reference 7"]
 
 
-def test_a_labeled_photograph_named_often_is_hashed_once(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hashed = []
-    monkeypatch.setattr(duplicates, "phash", lambda image: hashed.append(image) or phash(image))
-    path = str(photographs / "0.png")
-    assert near_duplicates([path], [path] * 3) == ([(path, path, 0)], [], 1) and len(hashed) == 2
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_copies_are_found_and_no_other_photograph(copies: Path, scored: Path, workers: int) -> None:
     labeled = sets.load_labeled(f"csv:{scored}")
     (copies / "note.png").write_text("no image")
     paths = [*list_images(copies), str(copies / "gone.png")]
-    twice = [*labeled.paths, *labeled.paths]  # as the demo's
-    pairs, unreadable, count = near_duplicates(paths, twice, workers=workers)
-    assert count == len(paths) == 15
-    assert unreadable == [str(copies / "gone.png"), str(copies / "note.png")]
-    assert pairs == sorted(pairs, key=lambda pair: pair.distance) and len({*pairs}) == len(pairs)
     references = dict(zip(labeled.paths, labeled.references, strict=True))
+    report, pairs = near_duplicates(paths, references, workers=workers)
+    assert report["unlabeled"] == len(paths) == 15
+    assert report["unreadable"] == [str(copies / "gone.png"), str(copies / "note.png")]
+    assert pairs == sorted(pairs, key=lambda pair: pair.distance) and len({*pairs}) == len(pairs)
     found = {(Path(pair.unlabeled).name, references[pair.labeled]) for pair in pairs}
     assert found == {*zip(NAMES, REFERENCES, strict=True)}
     for pair in pairs:
