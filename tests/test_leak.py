@@ -113,8 +113,8 @@ class Changed:
         patch.setattr(sets, "load_labeled", self.load_others)
         patch.setattr(images, "decode_image", self.decode_and_note)
 
-    def load_others(self, spec: str) -> LabeledSet:
-        labeled = self.load(spec)
+    def load_others(self, spec: str, long_side: int = 0) -> LabeledSet:
+        labeled = self.load(spec, long_side)
         of = zip(labeled.scores, labeled.references, strict=True)
         return replace(labeled, scores=[6 - score / 2 if name in self.names else score for score, name in of])
 

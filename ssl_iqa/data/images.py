@@ -163,11 +163,9 @@ def _why_unidentified(file: BinaryIO, name: str | os.PathLike[str]) -> str:
         bits, photometric = tags[TiffImagePlugin.BITSPERSAMPLE], tags[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION]
     except Exception:  # no TIFF, or a damaged one
         return "not an image of a known format"
-    if 3 in tags.get(TiffImagePlugin.SAMPLEFORMAT, ()):
-        return f"a TIFF with {len(bits)} floating-point samples a pixel, which have no fixed range"
-    return (
-        f"a TIFF of a kind that Pillow does not read ({bits} bits a sample, photometric interpretation {photometric})"
-    )
+    kind = "floating-point " if 3 in tags.get(TiffImagePlugin.SAMPLEFORMAT, ()) else ""
+    samples = f"{len(bits)} {kind}samples of {bits[0]} bits, photometric interpretation {photometric}"
+    return f"a TIFF of a kind that Pillow does not read ({samples})"
 
 
 def from_pil(image: Image.Image) -> torch.Tensor:

@@ -295,10 +295,11 @@ def test_12_bit_gray_tiff_spans_all_of_8_bits(tmp_path):
 def test_tiff_that_is_not_read_says_why(tmp_path):
     tiff(tmp_path / "a.tif", 2, 1, [32] * 3, 2, struct.pack("<6f", *[0.5] * 6), sample_format=3)
     message = error_of(UnreadableImage, read_image, tmp_path / "a.tif")
-    assert message == f"{tmp_path / 'a.tif'}: a TIFF with 3 floating-point samples a pixel, which have no fixed range"
+    start = f"{tmp_path / 'a.tif'}: a TIFF of a kind that Pillow does not read ("
+    assert message == f"{start}3 floating-point samples of 32 bits, photometric interpretation 2)"
     tiff(tmp_path / "b.tif", 2, 1, [32] * 3, 2, struct.pack("<6I", *[5] * 6))
     message = error_of(UnreadableImage, read_image, tmp_path / "b.tif")
-    assert "a kind that Pillow does not read ((32, 32, 32) bits a sample, photometric interpretation 2)" in message
+    assert "does not read (3 samples of 32 bits, photometric interpretation 2)" in message
 
 
 @pytest.mark.parametrize("kind", ["a FIFO", "a socket", "a device"])
