@@ -114,8 +114,8 @@ def load_clive(spec: str, folder: Path) -> LabeledSet:
     mos = read_mat(path, "AllMOS_release")
     names = read_mat(find_file(data, "AllImages_release.mat", "LIVE In the Wild"), "AllImages_release")
     if len(mos) != len(names) or len(mos) <= CLIVE_PRACTICE:
-        numbers = f"one of each image, the first {CLIVE_PRACTICE} for practice"
-        raise ValueError(f"{path}: scores must be {numbers}, got {len(mos)} of {len(names)}")
+        scores = f"a score of each image, the first {CLIVE_PRACTICE} for practice"
+        raise ValueError(f"{path}: must have {scores}, got {len(mos)} of {len(names)}")
     rows = [(f"entry {i + 1}", {"MOS": str(mos[i])}) for i in range(CLIVE_PRACTICE, len(mos))]
     names = [str(name) for name in names[CLIVE_PRACTICE:]]
     paths = paths_in_any_case([find_folder(folder, "Images", "LIVE In the Wild")], names)

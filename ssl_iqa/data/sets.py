@@ -91,7 +91,7 @@ def _load_koniq(spec: str, folder: Path) -> LabeledSet:
 
     sizes = [path for path in (in_any_case(folder, size) for size in ("512x384", "1024x768")) if path.is_dir()]
     if not sizes:
-        raise FileNotFoundError(f"{folder}: no such folder in it: 512x384 or 1024x768, KonIQ-10k's images")
+        raise FileNotFoundError(f"{folder / '512x384'}: no such folder, nor 1024x768")
     references = table.column("image_name")
     split = _koniq_split(files[2], references) if files[2].exists() else None
     paths = paths_in_any_case(sizes[:1], references)

@@ -188,7 +188,7 @@ def test_koniq_without_its_parts_says_which(tmp_path):
 
     spec = koniq(tmp_path, sizes=())
     message = error_of(FileNotFoundError, load_labeled, spec)
-    assert f"{tmp_path}: " in message and "512x384" in message and "1024x768" in message
+    assert message == f"{tmp_path / '512x384'}: no such folder, nor 1024x768"
 
     koniq(tmp_path)
     (tmp_path / "512x384" / "2.jpg").unlink()
@@ -418,13 +418,11 @@ def test_clive_that_is_wrong_is_named(tmp_path):
     savemat(table, {"AllMOS_release": np.full((1, 9), np.nan)})
     assert f"{table}, entry 8: MOS must be a finite number, got 'nan'" in error_of(ValueError, load_labeled, spec)
     savemat(table, {"AllMOS_release": np.ones((1, 8))})
-    assert f"{table}: scores must be one of each image, the first 7 for practice, got 8 of 9" in error_of(
-        ValueError, load_labeled, spec
-    )
+    message = error_of(ValueError, load_labeled, spec)
+    assert message == f"{table}: must have a score of each image, the first 7 for practice, got 8 of 9"
     layouts.clive(tmp_path, {})
-    assert f"{table}: scores must be one of each image, the first 7 for practice, got 7 of 7" in error_of(
-        ValueError, load_labeled, spec
-    )
+    message = error_of(ValueError, load_labeled, spec)
+    assert message == f"{table}: must have a score of each image, the first 7 for practice, got 7 of 7"
     layouts.clive(tmp_path / "other", {"3.bmp": 50})
     shutil.rmtree(tmp_path / "other" / "Images")
     assert "Images: no such folder" in error_of(FileNotFoundError, load_labeled, f"clive:{tmp_path / 'other'}")
