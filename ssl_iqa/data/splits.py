@@ -40,7 +40,7 @@ def split_unlabeled(paths: Sequence[str], seed: int) -> tuple[list[str], list[st
     Raises ValueError for fewer than two.
     """
     if len(paths) < 2:
-        raise ValueError(f"--unlabeled must have 2 or more, to train and to validate, got only {paths[0]}")
+        raise ValueError(f"--unlabeled must have 2 or more images or tars, to split them, got only {paths[0]}")
     order = shuffled(paths, seed)
     n_val = max(1, round(0.2 * len(paths)))
     return sorted(order[n_val:]), sorted(order[:n_val])

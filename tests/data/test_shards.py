@@ -234,7 +234,7 @@ def test_whole_shards_train_or_validate(found: list[Shard]) -> None:
     train, val = split_shards(found, seed=0)
     assert (len(train), len(val)) == (4, 1) and sorted(train + val) == found
     assert len({split_shards(found, seed)[1][0] for seed in range(20)}) == 5
-    assert "must have 2 or more, to train and to validate, got only" in error_of(ValueError, split_shards, found[:1], 0)
+    assert "must have 2 or more images or tars" in error_of(ValueError, split_shards, found[:1], 0)
 
 
 # --- who reads which images ---
