@@ -145,11 +145,16 @@ def naming_text(right: Mapping[str, Any]) -> str:
 
 
 def load(path: str | os.PathLike[str]) -> QualityModel:
-    """The `model.pt` of a finetune.py run, or a .safetensors that `ssl_iqa.scoring.export` has made of one, on the CPU.
+    """The `model.pt` of a finetune.py run, or a .safetensors that `ssl-iqa export` has made of one, on the CPU.
 
     Raises FileNotFoundError without it, ValueError for a file that is damaged, of a newer version or something else.
     """
-    return from_content(model_file.read(Path(path)), source=str(path))
+    try:
+        model = from_content(model_file.read(Path(path)), source=str(path))
+        model.card()  # which reads all that the file says of the model
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: {model_file.NOT_A_MODEL} ({type(error).__name__}: {error})") from error
+    return model
 
 
 def from_content(content: Mapping[str, Any], source: str) -> QualityModel:
