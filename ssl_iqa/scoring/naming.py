@@ -1,10 +1,9 @@
-"""Which distortion a picture has: a linear classifier of the 125 classes on the features of a finetuned encoder.
+"""Which distortion an image has: a linear classifier of the 125 classes on the features of a finetuned encoder.
 
-    python -m ssl_iqa.scoring.naming runs/finetune/model.pt
+    ssl-iqa learn-names runs/finetune/model.pt
 
-learns it from the demo's photographs, distorted in all ways, and puts it into that file, for
-`ssl_iqa.scoring.score --explain` and `ssl-iqa report`. Seconds with the demo's encoder; a ResNet-50 takes minutes on a
-CPU.
+learns it from the demo's photographs, distorted in all ways, and puts it into that file, for `ssl-iqa explain` and
+`ssl-iqa report`. Seconds with the demo's encoder; a ResNet-50 takes minutes on a CPU.
 """
 
 import argparse
@@ -16,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_iqa.data import views
+from ssl_iqa.data import sets, views
 from ssl_iqa.data.datasets import UnlabeledViews
 from ssl_iqa.data.demo import demo_sources
+from ssl_iqa.data.seen import known_parts
 from ssl_iqa.data.splits import split_references
 from ssl_iqa.distortions.chosen import load_distortions
 from ssl_iqa.engine import console, model_file
 from ssl_iqa.engine.device import use_device
-from ssl_iqa.engine.settings import Parser
 from ssl_iqa.evaluation import probe
 from ssl_iqa.scoring import explain, quality
 
@@ -44,7 +43,7 @@ def learn_to_name(model: quality.QualityModel, seed: int) -> explain.Classifier:
     class 16 crops, of pristine 64. It is tested with 4 crops a class of those that the model was tested with; for a
     model of another set a fifth is drawn.
     """
-    sources, tested = demo_sources(), explain.held_out(model)
+    sources, tested = demo_sources(), held_out(model)
     if not tested:
         names = split_references(sorted(sources.values()), seed)["test"]
         tested = [path for path, source in sources.items() if source in names]
@@ -62,6 +61,12 @@ def learn_to_name(model: quality.QualityModel, seed: int) -> explain.Classifier:
         "photographs": len(tested),
     }
     return classifier
+
+
+def held_out(model: quality.QualityModel) -> list[str]:
+    """The demo's photographs of a model's test part; none for a model that has seen none of them."""
+    known = known_parts(sets.load_labeled("demo"), model.encoder.seen or ())
+    return [path for path, source in demo_sources().items() if known.get(source) == "test"]
 
 
 def _features(model: quality.QualityModel, paths: list[str], per_class: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -100,18 +105,15 @@ def fit_softmax(z: Tensor, classes: Tensor) -> dict[str, Tensor]:
     return {"weight": weight.float(), "bias": (bias - weight @ mean).float()}
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a model.pt, or a .safetensors of it")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL", help="model.pt of finetune.py, or a .safetensors of it")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(auto)")
     parser.add_argument("--seed", type=int, default=0, help="of the distortions and crops (0)")
-    args = parser.parse_args(arguments)
+
+
+def run(args: argparse.Namespace) -> None:
     with console.clear_errors():
         model = quality.load(args.model).to(use_device(args.device, workers=0))
         classifier = learn_to_name(model, args.seed)
         model_file.write(model_file.read(args.model) | {"naming": classifier}, args.model)
     print(f"{args.model} names distortions now: {quality.naming_text(classifier['right'])}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,9 @@
-"""A page of scored pictures to look at, in any browser and without a network.
+"""A page of scored images to look at, in any browser and without a network.
 
     ssl-iqa report runs/finetune/model.pt DIR/photographs -o report.html
 
 Thumbnails with their scores and intervals, to be sorted and filtered, and a histogram; where the model names
-distortions (`python -m ssl_iqa.scoring.naming`), the likeliest one. Files that cannot be read are named on the page and
+distortions (`ssl-iqa learn-names`), the likeliest one. Files that cannot be read are named on the page and
 here; the exit code is then 1.
 """
 
@@ -11,8 +11,7 @@ import argparse
 import base64
 import os
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from html import escape
 from io import BytesIO
 from pathlib import Path
@@ -24,10 +23,7 @@ from torch import Tensor
 
 from ssl_iqa.distortions.compression import to_pil
 from ssl_iqa.engine import console, run_folder
-from ssl_iqa.engine.device import cpu_cores
-from ssl_iqa.engine.settings import Parser
-from ssl_iqa.scoring import explain, quality
-from ssl_iqa.scoring.score import add_flags, check_flags, interval, name_failures, pictures_in, prepare
+from ssl_iqa.scoring import explain, quality, score
 
 TEMPLATE = Path(__file__).with_name("page.html")
 SIDE, QUALITY = 320, 80  # of a thumbnail: pixels at most, and WebP's quality
@@ -171,60 +167,33 @@ def _card(entry: Entry, name: str) -> str:
     )
 
 
-def entries_of(
-    model: quality.QualityModel, paths: Iterable[str], margin: float | None, failed: Callable[[Exception], object]
-) -> Iterator[tuple[float, Entry]]:
-    """What the page shows of file after file, beside y_hat before it is clipped; `failed` gets why one is not."""
-
-    def keep(picture: Tensor) -> tuple[bytes, tuple[int, int]]:
-        return thumbnail(picture), (picture.shape[2], picture.shape[1])
-
-    for path, seen in quality.score_files(model, paths, cpu_cores(), keep):
-        if isinstance(seen, Exception):
-            failed(seen)
-            continue
-        distortion = level = probability = None
-        if model.naming:
-            distortion, level, probability = explain.name_distortion(model.naming, seen.z)
-        low, high = interval(seen.score, margin)
-        yield seen.y_hat, Entry(path, seen.score, low, high, distortion, level or None, probability, *seen.kept)
-
-
-def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = Parser(prog="ssl-iqa report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", metavar="MODEL", help="a model.pt of finetune.py, or a .safetensors of it")
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="folders (all pictures below them), pictures")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    score.add_model_and_images(parser)
     parser.add_argument("-o", "--out", type=Path, default=Path("report.html"), help="the page (report.html)")
-    add_flags(parser)
-    args = parser.parse_args(arguments)
-    with console.clear_errors():
-        check_flags(args)
+
+
+def run(args: argparse.Namespace) -> None:
+    with score.say_failures() as failures:
         if args.out.suffix not in (".html", ".htm"):
-            raise ValueError(f"--out {args.out}: a name that ends in .html is wanted")
+            raise ValueError(f"--out must end in .html, got {args.out}")
         if not args.out.absolute().parent.is_dir():
-            raise FileNotFoundError(f"--out {args.out}: there is no folder {args.out.parent}")
-    return args
-
-
-def main(arguments: list[str] | None = None) -> None:
-    args = parse_arguments(arguments)
-    failures: list[Exception] = []
-    with console.clear_errors():
-        try:
-            model = prepare(args)
-            paths = pictures_in(args.paths, failures)
-            margin = model.margin(args.coverage) if len(model.residuals) else None
-            found = entries_of(model, console.bar(paths, "pictures"), margin, failures.append)
-            # the page keeps the order of equal scores, such as those at the scale's ends
-            entries = [entry for _, entry in sorted(found, key=lambda pair: -pair[0])]
-        except KeyboardInterrupt:
-            sys.exit(130)
-        failed = [str(failure) for failure in failures]
-        page = album(entries, ", ".join(args.paths), model.card(), failed, args.coverage)
+            raise FileNotFoundError(f"--out {args.out}: no such folder: {args.out.parent}")
+        model = score.prepare(args)
+        paths = console.bar(score.images_in(args.paths, failures), "images")
+        scored = score.score_all(
+            model, paths, args.coverage, failures, keep=lambda image: (thumbnail(image), image.shape)
+        )
+        # the page keeps the order of equal scores, such as those at the scale's ends
+        pairs = sorted(((seen.y_hat, entry(model, row, seen)) for seen, row in scored), key=lambda pair: -pair[0])
+        texts = [str(failure) for failure in failures]
+        page = album([entry for _, entry in pairs], ", ".join(args.paths), model.card(), texts, args.coverage)
         run_folder.write_atomic(args.out, lambda file: file.write(page))
-    print(f"{args.out}: {len(entries)} pictures, {len(page) / 1e6:.1f} MB")
-    name_failures(failures)
+        print(f"{args.out}: {len(pairs)} images, {len(page) / 1e6:.1f} MB")
 
 
-if __name__ == "__main__":
-    main()
+def entry(model: quality.QualityModel, row: score.Row, seen: quality.Seen) -> Entry:
+    distortion = level = probability = None
+    if model.naming:
+        distortion, level, probability = explain.name_distortion(model.naming, seen.z)
+    small, (_, height, width) = seen.kept
+    return Entry(*row.values(), distortion, level or None, probability, small, (width, height))

@@ -12,10 +12,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import ssl_iqa
+from ssl_iqa.__main__ import main
 from ssl_iqa.engine import model_file as modelfile
 from ssl_iqa.engine.weights import encoder_state
 from ssl_iqa.model import Encoder, Regressor
-from ssl_iqa.scoring import score
 from tests.conftest import error_of, same
 from tests.models import RESULTS, SETTINGS, save_model
 
@@ -66,7 +66,7 @@ def test_scores_are_printed_of_a_safetensors_file(
 ) -> None:
     shown = []
     for path in (tmp_path / "plain.pt", file):
-        score.main([str(path), str(photographs), "--json"])
+        main(["score", str(path), str(photographs), "--json"])
         shown.append(capsys.readouterr().out)
     assert shown[0] == shown[1] and shown[0].count("\n") == 10
 

@@ -11,7 +11,6 @@ import torch
 
 from ssl_iqa import __main__ as installed
 from ssl_iqa.scoring import explain, quality
-from ssl_iqa.scoring.page import main
 from tests.models import save_model
 
 CLASSES = [["jpeg", 4], ["lens_blur", 2], ["pristine", 0]]
@@ -61,7 +60,7 @@ def test_the_page_has_what_the_model_says_of_each_picture(report: Report, photog
     naming["right"] = {"type": 0.5, "level": 0.4, "photographs": 8}
     file = save_model(tmp_path / "model.pt", {"naming": naming})
     out, err, code = report(file, photographs, "-o", page)
-    assert (err, code) == ("", 0) and out == f"{page}: 10 pictures, {page.stat().st_size / 1e6:.1f} MB\n"
+    assert (err, code) == ("", 0) and out == f"{page}: 10 images, {page.stat().st_size / 1e6:.1f} MB\n"
     found, model = Pictures(page.read_text()).found, quality.load(file)
     assert sorted(found) == paths
     kinds = set()
@@ -92,7 +91,7 @@ def test_what_cannot_be_read_is_on_the_page_and_the_exit_code_is_one(
     file = save_model(tmp_path / "models" / "model.pt")
     out, err, code = report(file, Path(damaged[0]).parent, "-o", tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
-    assert code == 1 and err.splitlines()[-1] == "2 could not be read" and ": 3 pictures, " in out
+    assert code == 1 and err.splitlines()[-1] == "2 could not be read" and ": 3 images, " in out
     assert {*Pictures(text).found} == {damaged[3], damaged[4], damaged[5]}
     assert f"{damaged[0]}: not a picture" in text and f"{damaged[1]}: not a readable picture" in text
 
@@ -103,9 +102,9 @@ def test_what_cannot_be_read_is_on_the_page_and_the_exit_code_is_one(
         (["none.pt", "."], "none.pt: no such file"),
         (["MODEL", "none"], "none: no such file or folder"),
         (["MODEL", "empty"], "empty: no pictures"),
-        (["MODEL", ".", "-o", "page.pdf"], "--out page.pdf: a name that ends in .html"),
-        (["MODEL", ".", "-o", "none/page.html"], "--out none/page.html: there is no folder none"),
-        (["MODEL", ".", "--coverage", "0"], "--coverage 0: more than 0"),
+        (["MODEL", ".", "-o", "page.pdf"], "--out must end in .html, got page.pdf"),
+        (["MODEL", ".", "-o", "none/page.html"], "--out none/page.html: no such folder: none"),
+        (["MODEL", ".", "--coverage", "0"], "--coverage must be more than 0 and less than 1, got 0"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -125,7 +124,7 @@ def test_ctrl_c_ends_it_without_a_page(
     def stopped(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ssl_iqa.scoring.page.entries_of", stopped)
+    monkeypatch.setattr("ssl_iqa.scoring.quality.score_files", stopped)
     file = save_model(tmp_path / "model.pt")
     assert report(file, photographs, "-o", tmp_path / "page.html") == ("", "", 130)
     assert not (tmp_path / "page.html").exists()
@@ -137,9 +136,3 @@ def test_installed_it_scores_as_well(photographs: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ssl_iqa", str(file), str(photographs / "0.png"), "--json"]
     out = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True).stdout
     assert f'"score": {round(quality.load(file).score(photographs / "0.png"), 4)}' in out
-
-
-def test_reports_help_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    assert capsys.readouterr().out.startswith("usage: ssl-iqa report ")
