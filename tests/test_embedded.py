@@ -65,7 +65,7 @@ def test_a_page_and_an_export(model_file: Path, photographs: Path, tmp_path: Pat
     pytest.importorskip("safetensors")
     code, text = run("ssl_iqa.__main__", "report", model_file, photographs, "-o", tmp_path / "page.html")
     assert code == 0 and text.startswith(f"{tmp_path / 'page.html'}: ")
-    code, text = run("ssl_iqa.scoring.export", model_file, tmp_path / "model.safetensors")
+    code, text = run("ssl_iqa.__main__", "export", model_file, tmp_path / "model.safetensors")
     assert code == 0 and text.startswith(f"{tmp_path / 'model.safetensors'}: ")
 
 

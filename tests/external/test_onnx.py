@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import ssl_iqa
+from ssl_iqa.__main__ import main
 from ssl_iqa.engine.weights import encoder_state
 from ssl_iqa.model import Encoder, Regressor
-from ssl_iqa.scoring import export
 from tests.models import by_hand, save_model
 from tests.scoring.test_export import SIZES, pictures
 
@@ -28,7 +28,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported
         path = save_model(folder / "model.pt", *content, **settings)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch, "set_num_threads", lambda threads: None)
-            export.main([str(path), str(folder / "model.onnx")])
+            main(["export", str(path), str(folder / "model.onnx")])
         assert sorted(one.name for one in folder.iterdir()) == ["model.onnx", "model.pt"]  # no file of weights beside
         session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
         return ssl_iqa.load(path), session, folder / "model.onnx"
@@ -39,7 +39,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported
 @pytest.fixture(scope="module")
 def five(exported: Callable[..., Exported]) -> Exported:
     """The demo's encoder on five crops, at half size."""
-    return exported(data="demo")
+    return exported(data="demo", encoder="caf\udce9.pt")
 
 
 def test_scores_of_any_size_are_pytorchs(five: Exported) -> None:
@@ -75,7 +75,7 @@ def test_the_file_says_what_goes_in_and_what_comes_out(five: Exported) -> None:
     free = [given.shape[0], *given.shape[2:]]
     assert all(isinstance(side, str) for side in free) and len({*free}) == 3 and made.shape == [given.shape[0]]
     found = session.get_modelmeta().custom_metadata_map
-    assert found["card"] == model.card() and found["direction"] == "higher is better"
+    assert found["card"] == model.card().replace("\udce9", "\\udce9") and found["direction"] == "higher is better"
     assert found["scores"] == "float32 [B], 1 (worst) to 10 (best)"
     assert [found[name] for name in ("crops", "crop", "reduce", "least_side")] == ["five", "32", "2", "1"]
     onnx.checker.check_model(path, full_check=True)
