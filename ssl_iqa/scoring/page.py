@@ -14,7 +14,6 @@ import re
 from collections.abc import Sequence
 from html import escape
 from io import BytesIO
-from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,8 +63,8 @@ def run(args: argparse.Namespace) -> None:
             model, paths, args.coverage, failures, keep=lambda image: (thumbnail(image), image.shape)
         )
         # the page keeps the order of equal scores, such as those at the scale's ends
-        pairs = sorted(((seen.y_hat, make_entry(model, row, seen)) for seen, row in scored), key=itemgetter(0))
-        entries = [entry for _, entry in reversed(pairs)]
+        pairs = sorted(((seen.y_hat, make_entry(model, row, seen)) for seen, row in scored), key=lambda pair: -pair[0])
+        entries = [entry for _, entry in pairs]
         page = album(entries, ", ".join(args.paths), model.card(), [*map(str, failures)], args.coverage)
         run_folder.write_atomic(args.out, lambda file: file.write(page))
         print(f"{args.out}: {len(entries)} images, {len(page) / 1e6:.1f} MB")
