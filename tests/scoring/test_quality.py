@@ -63,11 +63,11 @@ def test_gray_pictures_are_gray_in_all_channels(model: quality.QualityModel, pho
         (torch.zeros(2, 3, 40, 40), "shape [2, 3, 40, 40]"),
         (np.zeros((0, 40, 3)), "shape [0, 40, 3]"),
         (np.zeros((40, 40, 3), dtype=np.int64), "torch.int64"),
-        (np.full((40, 40, 3), 255.0), "samples from 255 to 255"),
-        (np.full((40, 40, 3), np.nan), "samples from nan to nan"),
-        (np.full((40, 40, 3), -0.1), "samples from -0.1 to -0.1"),
-        (7, "not int"),
-        (None, "not NoneType"),
+        (np.full((40, 40, 3), 255.0), "got 255 to 255"),
+        (np.full((40, 40, 3), np.nan), "got nan to nan"),
+        (np.full((40, 40, 3), -0.1), "got -0.1 to -0.1"),
+        (7, "got int"),
+        (None, "got NoneType"),
     ],
 )
 def test_what_is_no_picture_is_refused_in_a_line(model: quality.QualityModel, picture: Any, wanted: str) -> None:
@@ -188,10 +188,10 @@ def test_the_card_says_what_the_score_means(model: quality.QualityModel) -> None
         "by          LP-FT of runs/joint/encoder.pt (dct-mlp)",
         "looks at    five crops of 32x32 pixels, in the corners and the center",
         "references  6 to train, 1 to choose the epoch",
-        "tested on   30 pictures of 2 other references",
+        "tested on   30 images of 2 other references",
         "SROCC       0.810 (95 % interval 0.700 to 0.900)",
         "PLCC        0.800",
-        "interval    score +- 1.80 for 90 %; held for 87% of the test pictures",
+        "interval    score +- 1.80 for 90 %; held for 87% of the test images",
     ]
     assert model.score_range == (0.0, 100.0) and model.settings == SETTINGS
     assert not model.encoder.training and not model.regressor.training
