@@ -29,20 +29,30 @@ from ssl_iqa.scoring.pages import DARK, GRAY, HEAD, MARGIN, encode, new_page, pu
 
 Classifier = dict[str, Any]  # plain, for model.pt: weight [k, d], bias [k], classes [[type, level], ..], see `naming`
 
-STEPS = 24  # the most crops along a side of a map, unless more are needed for all of the picture
-AT_ONCE = 64  # crops of a picture in memory
-SHOWN = 480  # pixels: a drawn picture's longer side, at most
-BAR, GAP, WORDS = 14, 16, 34  # pixels: the color bar's height, between the pictures, below them
+STEPS = 24  # the most crops along a side of a map, unless all of the image needs more
+AT_ONCE = 64  # crops in memory
+SHOWN = 480  # pixels: a drawn image's longer side, at most
+BAR, GAP, WORDS = 14, 16, 34  # pixels: the color bar's height, between the images, below them
 COLORS = ((178, 24, 43), (247, 247, 247), (33, 102, 172))  # bad, middle, good: ColorBrewer's RdBu, for any eyes
-EXPLAINED = ("distortion", "level", "probability", "map")  # columns beside those of `score`
 LEAST_SPAN = 1.0  # of the colors, points: less would show noise
+
+
+class Named(NamedTuple):
+    """The likeliest distortion type of an image."""
+
+    distortion: str
+    level: int  # the type's likeliest, 1 to 5; 0 of pristine
+    probability: float  # of the type
+
+    def words(self) -> str:
+        level = f", level {self.level}" if self.level else ""
+        return f"{self.distortion.replace('_', ' ')}{level} ({self.probability:.0%})"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     score.add_model_and_images(parser)
-    parser.add_argument(
-        "-o", "--out", type=Path, required=True, metavar="DIR", help="the maps, a new or an empty folder"
-    )
+    text = "for the maps, a new or an empty folder"
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help=text)
     score.add_formats(parser)
 
 
@@ -57,12 +67,12 @@ def run(args: argparse.Namespace) -> None:
         paths = score.with_bar(score.images_in(args.paths, failures), args)
         args.out.mkdir(parents=True, exist_ok=True)
         scored = score.score_all(model, paths, args.coverage, failures)
-        rows = ((seen.y_hat, row | explain_one(model, row, seen, args.out)) for seen, row in scored)
-        score.print_rows((*score.COLUMNS, *EXPLAINED), rows, args)
+        rows = ((seen.y_hat, explain_one(model, row, seen, args.out)) for seen, row in scored)
+        score.print_rows((*score.COLUMNS, *Named._fields, "map"), rows, args)
 
 
 def explain_one(model: quality.QualityModel, row: score.Row, seen: quality.Seen, folder: Path) -> score.Row:
-    """EXPLAINED of an image; its map is written to the folder, named after it."""
+    """The row with its explanation; the map is written to the folder, named after its image."""
     image = read_image(row["picture"])  # once more: those that are read ahead would take much memory
     named = name_distortion(model.naming, seen.z)
     interval = "" if row["low"] is None else f" ({row['low']:.2f} to {row['high']:.2f})"
@@ -73,69 +83,54 @@ def explain_one(model: quality.QualityModel, row: score.Row, seen: quality.Seen,
         number += 1
         path = folder / f"{stem}-{number}.jpg"
     run_folder.write_atomic(path, lambda file: file.write(encode(drawn, ".jpg", 90)[0]))
-    values = (named.distortion, named.level, round(named.probability, 4), str(path))
-    return dict(zip(EXPLAINED, values, strict=True))
-
-
-class Named(NamedTuple):
-    """The likeliest distortion type of a picture and its probability, and the type's likeliest level, 1 to 5, or 0 of
-    pristine.
-    """
-
-    distortion: str
-    level: int
-    probability: float
-
-    def words(self) -> str:
-        level = f", level {self.level}" if self.level else ""
-        return f"{self.distortion.replace('_', ' ')}{level} ({self.probability:.0%})"
+    return row | named._asdict() | {"probability": round(named.probability, 4), "map": str(path)}
 
 
 def name_distortion(classifier: Classifier, z: Tensor) -> Named:
-    """From the features of a picture's crops, [crops, d]; the crops' probabilities are averaged."""
-    found = F.linear(z, classifier["weight"], classifier["bias"]).softmax(dim=1).mean(dim=0).tolist()
+    """From the features of an image's crops, [crops, d]; the crops' probabilities are averaged."""
+    probabilities = F.linear(z, classifier["weight"], classifier["bias"]).softmax(dim=1).mean(dim=0).tolist()
     by_type: dict[str, dict[int, float]] = {}
-    for (name, level), probability in zip(classifier["classes"], found, strict=True):
+    for (name, level), probability in zip(classifier["classes"], probabilities, strict=True):
         by_type.setdefault(name, {})[level] = probability
     likeliest = max(by_type, key=lambda name: sum(by_type[name].values()))
     levels = by_type[likeliest]
     return Named(likeliest, max(levels, key=levels.__getitem__), sum(levels.values()))
 
 
-def local_scores(model: quality.QualityModel, picture: Tensor) -> Tensor:
+def local_scores(model: quality.QualityModel, image: Tensor) -> Tensor:
     """A map of local quality: bytes [3, H, W] -> scores [h, w], of H x W divided by `model.reduce`.
 
-    The score of a crop alone, for crops a quarter of their side apart, in a large picture up to a whole one; a pixel's
-    is the mean of those of the crops that hold it, not clipped. A picture that is no larger than a crop has one.
+    The score of a crop alone, for crops a quarter of their side apart, in a large image up to a whole one. A pixel's
+    score is the mean over the crops that hold it, not clipped.
     """
     size = model.settings["crop"]
-    x = quality.at_its_size(model, picture)
+    x = quality.at_its_size(model, image)
     height, width = x.shape[1:]
     x = views.pad_to(x, size)
     places = [(top, left) for top in _places(x.shape[1], size) for left in _places(x.shape[2], size)]
     sums, counts = torch.zeros(2, *x.shape[1:])
-    for some in (places[i : i + AT_ONCE] for i in range(0, len(places), AT_ONCE)):
-        crops = [views.to_float(x[None, :, top : top + size, left : left + size]) for top, left in some]
-        for (top, left), seen in zip(some, quality.look(model, crops), strict=True):
+    for start in range(0, len(places), AT_ONCE):
+        batch = places[start : start + AT_ONCE]
+        crops = [views.to_float(x[None, :, top : top + size, left : left + size]) for top, left in batch]
+        for (top, left), seen in zip(batch, quality.look(model, crops), strict=True):
             sums[top : top + size, left : left + size] += seen.y_hat
             counts[top : top + size, left : left + size] += 1
     return (sums / counts)[:height, :width]
 
 
 def _places(side: int, size: int) -> list[int]:
-    """Where crops begin along a side, the first and the last at its ends, none of its pixels in no crop."""
+    """Where crops begin along a side: the first and the last lie at its ends, and each pixel is in a crop."""
     room = side - size
     count = max(min(math.ceil(room / (size // 4)) + 1, STEPS), math.ceil(side / size))
     return np.linspace(0, room, count).round().astype(int).tolist()
 
 
-def draw(picture: Tensor, scores: Tensor, title: str, note: str) -> Image.Image:
-    """A picture, bytes [3, H, W], and beside it in gray, with its map [h, w] over it: red where it is worst.
+def draw(image: Tensor, scores: Tensor, title: str, note: str) -> Image.Image:
+    """An image, bytes [3, H, W], and beside it in gray, with its map [h, w] over it: red where it is worst.
 
-    The map is clipped to the scale's ends, as a score is. The colors go from its least to its largest score, but over
-    `LEAST_SPAN` points at least.
+    The colors go from the least to the largest score of the map, but over `LEAST_SPAN` points at least.
     """
-    shown = to_pil(picture)
+    shown = to_pil(image)
     shown.thumbnail((SHOWN, SHOWN), Image.Resampling.LANCZOS)
     scores = scores.clamp(quality.LOW, quality.HIGH)
     low, high = (value.item() for value in scores.aminmax())
@@ -144,18 +139,17 @@ def draw(picture: Tensor, scores: Tensor, title: str, note: str) -> Image.Image:
         high = low + LEAST_SPAN
     places = (scores - low) / (high - low)  # [h, w], 0 the worst
     places = F.interpolate(places[None, None], (shown.height, shown.width), mode="bilinear")[0, 0]
-    over = Image.blend(shown.convert("L").convert("RGB"), _colored(places.numpy()), 0.5)
+    colored = Image.blend(shown.convert("L").convert("RGB"), _colored(places.numpy()), 0.5)
     page = new_page(2 * shown.width + GAP, shown.height + WORDS + 2 * BAR, title, note)
     right, bottom = MARGIN + shown.width + GAP, HEAD + shown.height
     put_cell(page, MARGIN, HEAD, shown, "", "", 15)
-    put_cell(page, right, HEAD, over, "", "", 15)
+    put_cell(page, right, HEAD, colored, "", "", 15)
     bar = _colored(np.linspace(0, 1, shown.width)[None].repeat(BAR, axis=0))
     page.paste(bar, (right, bottom + GAP))
-    words, font = ImageDraw.Draw(page), ImageFont.load_default(15)
-    end = bottom + GAP + BAR + 18
-    words.text((right, end), f"{low:.2f}", DARK, font, anchor="ls")
-    words.text((right + shown.width / 2, end), "score of the crops around", GRAY, font, anchor="ms")
-    words.text((right + shown.width, end), f"{high:.2f}", DARK, font, anchor="rs")
+    pen, font, baseline = ImageDraw.Draw(page), ImageFont.load_default(15), bottom + GAP + BAR + 18
+    pen.text((right, baseline), f"{low:.2f}", DARK, font, anchor="ls")
+    pen.text((right + shown.width / 2, baseline), "score of the crops around", GRAY, font, anchor="ms")
+    pen.text((right + shown.width, baseline), f"{high:.2f}", DARK, font, anchor="rs")
     return page
 
 

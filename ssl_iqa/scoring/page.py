@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from html import escape
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -30,20 +29,6 @@ SIDE, QUALITY = 320, 80  # of a thumbnail: pixels at most, and WebP's quality
 # Of the histogram: bars, half a point wide; percent left free at both ends; pixels: the highest bar, its lower end.
 BINS, EDGE, HIGHEST, BASE = 18, 2, 104, 126
 WIDTH = (100 - 2 * EDGE) / BINS
-
-
-class Entry(NamedTuple):
-    """What the page shows of an image."""
-
-    path: str
-    score: float  # 1 (worst) to 10 (best)
-    low: float | None  # both None where the model has no interval
-    high: float | None
-    distortion: str | None  # the likeliest type; None where the model names none
-    level: int | None  # 1 to 5; None of a type without levels, as "pristine"
-    probability: float | None
-    thumbnail: bytes  # as `thumbnail` makes it
-    size: tuple[int, int]  # of the whole image, width and height
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,23 +64,22 @@ def thumbnail(image: Tensor) -> bytes:
     return encoded.getvalue()
 
 
-def make_entry(model: quality.QualityModel, row: score.Row, seen: quality.Seen) -> Entry:
-    distortion = level = probability = None
-    if model.naming:
-        distortion, level, probability = explain.name_distortion(model.naming, seen.z)
+def make_entry(model: quality.QualityModel, row: score.Row, seen: quality.Seen) -> score.Row:
+    named = explain.name_distortion(model.naming, seen.z)._asdict() if model.naming else {}
     small, (_, height, width) = seen.kept
-    return Entry(*row.values(), distortion, level or None, probability, small, (width, height))
+    return row | named | {"thumbnail": small, "size": (width, height)}
 
 
-def album(entries: Sequence[Entry], title: str, card: str, failed: Sequence[str], coverage: float) -> bytes:
+def album(entries: Sequence[score.Row], title: str, card: str, failed: Sequence[str], coverage: float) -> bytes:
     """The page as a file of HTML in UTF-8, the best image first.
 
-    `card` is the model's (`QualityModel.card`), `failed` says in a line each what could not be read, `coverage` is the
-    intervals', 0.9. Any path and any text may hold anything: it is shown and never run.
+    An entry is a row of `score`, with `explain.Named` where the model names distortions, a `thumbnail` and the `size`
+    of the image, width and height. `card` is the model's (`QualityModel.card`), `failed` says in a line each what could
+    not be read, `coverage` is the intervals', 0.9. Any path and any text may hold anything: it is shown and never run.
     """
-    entries = sorted((entry._replace(score=round(entry.score, 4)) for entry in entries), key=lambda entry: -entry.score)
-    scores = [entry.score for entry in entries]
-    shared = os.path.commonprefix([entry.path for entry in entries])
+    entries = sorted(entries, key=lambda entry: -entry["score"])
+    scores = [entry["score"] for entry in entries]
+    shared = os.path.commonprefix([entry["picture"] for entry in entries])
     parent = shared.rfind(os.sep) + 1  # where the part of a path begins that tells it from others
     parts = {
         "title": shown(title),
@@ -109,7 +93,7 @@ def album(entries: Sequence[Entry], title: str, card: str, failed: Sequence[str]
     text = re.sub(r"<!-- (\w+) -->", lambda match: parts.get(match[1], match[0]), template)
     head, tail = text.encode().split(b"<!-- images -->\n")
     # bytes, since one rare letter would make a string of it all four times as large
-    return b"".join([head, *(_card(entry, entry.path[parent:]).encode() for entry in entries), tail])
+    return b"".join([head, *(_card(entry, entry["picture"][parent:]).encode() for entry in entries), tail])
 
 
 def shown(text: str) -> str:
@@ -176,25 +160,25 @@ def _percent(score: float) -> str:
     return f"{100 * (quality.clipped(score) - 1) / 9:.1f}%"
 
 
-def _card(entry: Entry, name: str) -> str:
+def _card(entry: score.Row, name: str) -> str:
     """An image's place in the page; the details are attributes, which the page's script shows on a click."""
-    facts = {"path": shown(entry.path), "score": entry.score, "size": f"{entry.size[0]} × {entry.size[1]}"}
-    style = f"--score:{_percent(entry.score)}"
+    facts = {"path": shown(entry["picture"]), "size": "{} × {}".format(*entry["size"])}
+    details = ("score", "low", "high", "distortion", "level", "probability")
+    facts |= {name: entry[name] for name in details if entry.get(name)}
+    style = f"--score:{_percent(entry['score'])}"
     interval = kind = ""
-    if entry.low is not None:
-        facts |= {"low": round(entry.low, 4), "high": round(entry.high, 4)}
-        style += f";--low:{_percent(entry.low)};--high:{_percent(entry.high)}"
-        interval = f" <small>{entry.low:.2f} to {entry.high:.2f}</small>"
-    if entry.distortion is not None:
-        facts |= {"distortion": shown(entry.distortion), "probability": round(entry.probability, 4)}
-        facts |= {} if entry.level is None else {"level": entry.level}
-        level = "" if entry.level is None else f", level {entry.level}"
-        kind = f' <span class="kind">{shown(entry.distortion)}{level}</span>'
+    if "low" in facts:
+        style += f";--low:{_percent(entry['low'])};--high:{_percent(entry['high'])}"
+        interval = f" <small>{entry['low']:.2f} to {entry['high']:.2f}</small>"
+    if "distortion" in facts:
+        facts |= {"distortion": shown(entry["distortion"]), "probability": round(entry["probability"], 4)}
+        level = f", level {entry['level']}" if "level" in facts else ""
+        kind = f' <span class="kind">{facts["distortion"]}{level}</span>'
     attributes = " ".join(f'data-{key}="{value}"' for key, value in facts.items())
-    source = f"data:image/webp;base64,{base64.b64encode(entry.thumbnail).decode()}"
+    source = f"data:image/webp;base64,{base64.b64encode(entry['thumbnail']).decode()}"
     return (
         f'<li {attributes} style="{style}"><button type="button">'
         f'<img alt="" loading="lazy" decoding="async" src="{source}">'
-        f'<span class="numbers"><b>{entry.score:.2f}</b>{interval}</span><span class="track"></span>'
+        f'<span class="numbers"><b>{entry["score"]:.2f}</b>{interval}</span><span class="track"></span>'
         f'<span class="name">{shown(name)}</span>{kind}</button></li>\n'
     )

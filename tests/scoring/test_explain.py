@@ -200,7 +200,7 @@ def test_a_map_that_cannot_be_written_ends_the_command(
 
 def test_the_longest_name_of_a_distortion_has_room() -> None:
     row = {"picture": "p.png", "score": 5.0, "low": None, "high": None}
-    row |= dict(zip(explain.EXPLAINED, ("white_noise_color_component", 5, 1.0, "map.jpg"), strict=True))
+    row |= explain.Named("white_noise_color_component", 5, 1.0)._asdict()
     assert score.table_row(row).index("p.png") == score.table_head([*row]).index("image")
 
 
