@@ -98,7 +98,7 @@ def name_distortion(classifier: Classifier, z: Tensor) -> Named:
 
 
 def local_scores(model: quality.QualityModel, image: Tensor) -> Tensor:
-    """A map of local quality: bytes [3, H, W] -> scores [h, w], of H x W divided by `model.reduce`.
+    """A map of local quality: bytes [3, H, W] -> scores [h, w], the image's size at `model.long_side`.
 
     The score of a crop alone, for crops a quarter of their side apart, in a large image up to a whole one. A pixel's
     score is the mean over the crops that hold it, not clipped.
