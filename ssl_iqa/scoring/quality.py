@@ -95,13 +95,14 @@ class QualityModel:
 
     def card(self) -> str:
         """What the score means, how the model was made and how good it was on images that it has not seen."""
+        settings = self.settings
         low, high = self.score_range
+        reduced_first = f", images reduced to {self.long_side} pixels first" if self.long_side else ""
         lines = {
             "score": f"1 (worst) to 10 (best); on the labels' scale {low:g} and {high:g}",
-            "trained on": self.settings["data"],
-            "by": f"{self.settings['mode'].upper()} of {self.settings['encoder']} ({self.encoder.arch})",
-            "looks at": _CROPS[self.settings["crops"]].format(side=self.settings["crop"])
-            + (f", images reduced to {self.long_side} pixels first" if self.long_side else ""),
+            "trained on": settings["data"],
+            "by": f"{settings['mode'].upper()} of {settings['encoder']} ({self.encoder.arch})",
+            "looks at": _CROPS[settings["crops"]].format(side=settings["crop"]) + reduced_first,
         }
         if self.results:
             lines |= _measured(self.results, self.margin())
@@ -196,17 +197,17 @@ def as_tensor(image: ImageLike) -> Tensor:
     return x.float().expand(3, -1, -1)
 
 
-def crops_of(model: QualityModel, picture: Tensor) -> Tensor:
-    """What the model sees of a picture, bytes or in [0, 1]: [3, H, W] -> [crops, 3, h, w] in [0, 1]."""
-    crops = views.test_crops(at_its_size(model, picture), model.settings["crops"], model.settings["crop"])
-    return views.to_float(crops)  # of a large picture these only
+def crops_of(model: QualityModel, image: Tensor) -> Tensor:
+    """The test crops of an image, bytes or in [0, 1]: [3, H, W] -> [crops, 3, h, w] in [0, 1]."""
+    crops = views.test_crops(at_its_size(model, image), model.settings["crops"], model.settings["crop"])
+    return views.to_float(crops)  # of a large image these only
 
 
-def at_its_size(model: QualityModel, picture: Tensor) -> Tensor:
+def at_its_size(model: QualityModel, image: Tensor) -> Tensor:
     """An image [3, H, W], bytes or in [0, 1], reduced to the model's long side where it is larger: as bytes then."""
-    if picture.is_floating_point() and 0 < model.long_side < max(picture.shape[1:]):
-        picture = views.to_bytes(picture)
-    return reduced(picture, model.long_side)
+    if image.is_floating_point() and 0 < model.long_side < max(image.shape[1:]):
+        image = views.to_bytes(image)
+    return reduced(image, model.long_side)
 
 
 @torch.no_grad()

@@ -103,7 +103,7 @@ def test_a_file_whose_scores_differ_is_not_written(
     def run(x: torch.Tensor) -> torch.Tensor:
         return torch.tensor(model.score([*x])) + next(one_is_off)
 
-    monkeypatch.setitem(export.MAKERS, ".onnx", lambda _: (b"file", run))
+    monkeypatch.setattr(export, "to_onnx", lambda _: (b"file", run))
     (tmp_path / "old.onnx").write_text("what was there")
     for name in ("old.onnx", "new.onnx"):
         one_is_off = iter([0.0, off, 0.0, 0.0])
@@ -113,10 +113,10 @@ def test_a_file_whose_scores_differ_is_not_written(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.pt", "old.onnx"]
 
 
-def test_pictures_of_the_check_are_of_several_sizes_and_no_two_alike(tmp_path: Path) -> None:
+def test_images_of_the_check_are_of_several_sizes_and_no_two_alike(tmp_path: Path) -> None:
     for mode, least in (("five", 1), ("full", 33)):
         model = ssl_iqa.load(save_model(tmp_path / "model.pt", crops=mode, data="demo"))
-        batches = [*export.check_pictures(model)]
+        batches = [*export.check_images(model)]
         assert {len(x) for x in batches} == {1, 2, 3} and len({x.shape for x in batches}) >= 3
         sides = {side for x in batches for side in x.shape[2:]}
         assert {side % 2 for side in sides} == {0, 1} and max(sides) > 32
@@ -127,7 +127,7 @@ def test_pictures_of_the_check_are_of_several_sizes_and_no_two_alike(tmp_path: P
 
 def test_images_of_the_check_are_no_larger_than_the_models_long_side(tmp_path: Path) -> None:
     model = ssl_iqa.load(save_model(tmp_path / "model.pt", long_side=60))
-    assert max(side for x in export.check_pictures(model) for side in x.shape[2:]) == 60  # else 69
+    assert max(side for x in export.check_images(model) for side in x.shape[2:]) == 60  # else 69
 
 
 def test_what_torch_cannot_export_is_said_in_a_line(
