@@ -1,4 +1,4 @@
-"""ONNX files by onnxruntime against the scores of PyTorch, of any number of pictures of any size."""
+"""ONNX files by onnxruntime against the scores of PyTorch, of any number of images of any size."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -69,7 +69,7 @@ def test_the_file_says_what_goes_in_and_what_comes_out(five: Exported) -> None:
     onnx.checker.check_model(path, full_check=True)
 
 
-def test_a_resnet_on_whole_pictures(exported: Callable[..., Exported]) -> None:
+def test_a_resnet_on_whole_images(exported: Callable[..., Exported]) -> None:
     torch.manual_seed(0)
     networks = {"encoder": encoder_state(Encoder("resnet18")), "regressor": Regressor(512).state_dict()}
     model, session, _ = exported(networks, crops="full")

@@ -48,9 +48,9 @@ def test_a_pixels_quality_is_the_mean_of_the_crops_that_hold_it(
     """Crops of 32 pixels, 8 or a little less apart."""
     long_side = max(height, width) if reduce > 1 else 0
     model = quality.load(save_model(tmp_path / "model.pt", long_side=long_side))
-    picture = torch.randint(256, (3, height * reduce, width * reduce), generator=torch.Generator().manual_seed(3))
-    picture[:, :, : width * reduce // 2] //= 4
-    x = picture.double().numpy() / 255
+    image = torch.randint(256, (3, height * reduce, width * reduce), generator=torch.Generator().manual_seed(3))
+    image[:, :, : width * reduce // 2] //= 4
+    x = image.double().numpy() / 255
     if reduce > 1:
         x = reduced(x.transpose(1, 2, 0), reduce).transpose(2, 0, 1)
     x = np.concatenate([x, x[:, -2::-1]], axis=1)[:, : max(height, 32)]  # reflected where it is smaller than a crop
@@ -62,32 +62,32 @@ def test_a_pixels_quality_is_the_mean_of_the_crops_that_hold_it(
         with torch.no_grad():
             total[top : top + 32, left : left + 32] += model.regressor(model.encoder(crop)).item()
         count[top : top + 32, left : left + 32] += 1
-    found = explain.local_scores(model, picture.byte())
+    found = explain.local_scores(model, image.byte())
     assert found.shape == (height, width)
     np.testing.assert_allclose(found.numpy(), (total / count)[:height], atol=1e-3)
 
 
 @pytest.mark.parametrize("side", [32, 33, 40, 100, 216, 217, 500, 768, 769, 1000, 20001])
-def test_a_large_picture_has_few_crops_that_hold_all_of_it(side: int) -> None:
+def test_a_large_image_has_few_crops_that_hold_all_of_it(side: int) -> None:
     places = explain._places(side, 32)
     assert places[0] == 0 and places[-1] == side - 32 and max(np.diff(places), default=0) <= 32
     assert len(places) <= max(24, np.ceil(side / 32))
     assert len(places) >= 24 or max(np.diff(places), default=0) <= 8
 
 
-def test_the_map_of_a_large_picture_has_no_hole(tmp_path: Path) -> None:
+def test_the_map_of_a_large_image_has_no_hole(tmp_path: Path) -> None:
     model = quality.load(save_model(tmp_path / "model.pt"))
-    picture = torch.randint(256, (3, 40, 900), generator=torch.Generator().manual_seed(0)).byte()
-    found = explain.local_scores(model, picture)
+    image = torch.randint(256, (3, 40, 900), generator=torch.Generator().manual_seed(0)).byte()
+    found = explain.local_scores(model, image)
     assert found.shape == (40, 900) and found.isfinite().all()
 
 
 def test_the_worst_place_is_red_and_the_best_blue() -> None:
-    picture = torch.zeros(3, 100, 120, dtype=torch.uint8)
-    picture[0] = 200  # its gray is 60
+    image = torch.zeros(3, 100, 120, dtype=torch.uint8)
+    image[0] = 200  # its gray is 60
     scores = torch.full((50, 60), 3.0)
     scores[:, :20], scores[:, 40:] = 2.0, 4.0
-    page = np.asarray(explain.draw(picture, scores, "title", "note")).astype(int)
+    page = np.asarray(explain.draw(image, scores, "title", "note")).astype(int)
     left, top = (24, 104)
     assert (page[top : top + 100, left : left + 120] == (200, 0, 0)).all()
     right = left + 120 + 16
@@ -108,7 +108,7 @@ def test_little_difference_has_little_color() -> None:
     assert np.abs(np.array([worst, best]) - wanted).max() <= 1
 
 
-def test_a_large_picture_is_drawn_smaller_and_whole() -> None:
+def test_a_large_image_is_drawn_smaller_and_whole() -> None:
     page = explain.draw(torch.zeros(3, 500, 1500, dtype=torch.uint8), torch.rand(50, 150), "title", "note")
     assert page.width == 2 * 480 + 16 + 2 * 24
     tiny = explain.draw(torch.zeros(3, 1, 1, dtype=torch.uint8), torch.ones(1, 1), "title", "note")

@@ -14,7 +14,7 @@ from ssl_iqa.scoring import explain, naming, quality
 from tests.models import save_model
 
 
-def test_the_classes_are_those_that_change_a_picture_and_pristine() -> None:
+def test_the_classes_are_those_that_change_an_image_and_pristine() -> None:
     found = {tuple(one) for one in naming.all_classes()}
     every = {(name, level) for name in NAMES for level in range(1, 6)}
     assert len(found) == len(naming.all_classes()) == 122 and found - every == {("pristine", 0)}

@@ -67,7 +67,7 @@ def interval(y_hat: float, margin: float) -> tuple[float, float]:
     return max(inside - margin, 1), min(inside + margin, 10)
 
 
-def test_a_table_has_a_line_a_picture_in_the_order_of_their_names(
+def test_a_table_has_a_line_an_image_in_the_order_of_their_names(
     model_file: str, photographs: Path, wanted: dict[str, float], printed: Printed
 ) -> None:
     out, err, code = printed(model_file, photographs)
@@ -104,7 +104,7 @@ def test_the_coverage_is_that_of_the_interval(model_file: str, photographs: Path
     rows = [json.loads(printed(model_file, photographs / "0.png", "--json", "--coverage", c)[0]) for c in (0.5, 0.99)]
     margin = quality.load(model_file).margin(0.5)
     assert [rows[0]["low"], rows[0]["high"]] == pytest.approx(interval(rows[0]["score"], margin), abs=2e-4)
-    assert [rows[1]["low"], rows[1]["high"]] == [1, 10]  # 19 pictures do not tell
+    assert [rows[1]["low"], rows[1]["high"]] == [1, 10]  # 19 images do not tell
 
 
 def test_a_score_beyond_the_scale_is_shown_at_its_end_and_sorted_by_what_it_was(
@@ -273,7 +273,7 @@ def test_a_file_that_goes_while_the_command_runs_is_named(
     assert "4.png" in err and err.splitlines()[-1] == "1 could not be read"
 
 
-def test_a_picture_over_the_limit_is_refused_unless_it_is_raised(
+def test_an_image_over_the_limit_is_refused_unless_it_is_raised(
     model_file: str, tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # the command sets it
@@ -288,7 +288,7 @@ def test_a_picture_over_the_limit_is_refused_unless_it_is_raised(
     assert (err, code) == ("", 0)
 
 
-def test_an_animated_picture_is_its_first_frame(
+def test_an_animated_image_is_its_first_frame(
     model_file: str, photographs: Path, tmp_path: Path, printed: Printed
 ) -> None:
     frames = [Image.open(photographs / f"{i}.png").convert("RGB") for i in (0, 1)]
