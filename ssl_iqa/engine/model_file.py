@@ -27,7 +27,7 @@ def read(path: Path) -> dict[str, Any]:
     Whether all is there and the weights fit is left to `quality.load`.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: no such file; it {NOT_A_MODEL}")
     if path.suffix == ".onnx":
         raise ValueError(f"{path}: {NOT_A_MODEL}")
     content = from_safetensors(path.read_bytes(), path) if path.suffix == SAFETENSORS else run_folder.load(path)
