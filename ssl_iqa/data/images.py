@@ -92,7 +92,7 @@ def decode_image(file: BinaryIO, name: str | os.PathLike[str]) -> torch.Tensor:
         raise UnreadableImage(f"{name}: {_why_unidentified(file, name)}") from error
     except Image.DecompressionBombError as error:
         limit = f"{2 * Image.MAX_IMAGE_PIXELS / 1e6:.4g} megapixels"  # what PIL raises at
-        where = "PIL.Image.MAX_IMAGE_PIXELS sets the limit, --max-megapixels that of `ssl-iqa score`"
+        where = "PIL.Image.MAX_IMAGE_PIXELS sets the limit, --max-megapixels that of ssl_iqa.scoring.score"
         raise UnreadableImage(f"{name}: over {limit}; {where}") from error
     except Exception as error:  # on damaged files PIL's decoders raise nearly every type there is
         raise UnreadableImage(f"{name}: not a readable picture ({error!r})") from error
