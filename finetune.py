@@ -535,7 +535,7 @@ def print_results(results: dict, has_seen: bool, out: Path) -> None:
     print(
         f"{results['minutes']:.1f} minutes. All numbers: {out / run_folder.RESULTS}; networks: {out / run_folder.MODEL}"
     )
-    print(f"Next: {shlex.join(['python', '-m', 'ssl_iqa.scoring.score', str(out / run_folder.MODEL)])} PATH ..")
+    print(f"Next: {shlex.join(['ssl-iqa', 'score', str(out / run_folder.MODEL)])} PATH ..")
 
 
 if __name__ == "__main__":

@@ -541,7 +541,7 @@ def test_joint_training_and_finetuning_end_to_end(
         finetune_arguments(mode="lp-ft", encoder=None, arch=None, epochs=6, lr=3e-3, ft_lr=1e-3, crops="five")
     )
     shown = capsys.readouterr().out
-    assert shown.endswith("\nNext: python -m ssl_iqa.scoring.score runs/finetune/model.pt PATH ..\n")
+    assert shown.endswith("\nNext: ssl-iqa score runs/finetune/model.pt PATH ..\n")
     joint, results = json.loads(Path("runs/joint/splits.json").read_text()), results_of(Path("runs/finetune"))
     assert results["encoder"] == "runs/joint/encoder.pt"
     assert {"spec": results["data"], **results["split"]} == joint["labeled"]

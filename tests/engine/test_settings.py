@@ -14,7 +14,6 @@ import train_joint
 from benchmarks import bench
 from ssl_iqa.engine.settings import Parser, add_flags, flag, setting, settings_from
 from ssl_iqa.figures import __main__ as figures
-from ssl_iqa.scoring import score
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def test_every_command_uses_this_parser() -> None:
         assert "argparse.ArgumentParser(" not in path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("main", [train_joint.main, finetune.main, score.main])
+@pytest.mark.parametrize("main", [train_joint.main, finetune.main])
 def test_the_version_is_the_packages(main, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--version"])

@@ -113,7 +113,7 @@ def test_large_pictures_are_reduced_to_their_cells(model_file: Path) -> None:
     [
         (["none.pt", "."], ("none.pt: no such file", "model.pt")),
         (["text.pt", "."], ("text.pt", "damaged")),
-        (["encoder.pt", "."], ("encoder.pt: no model of finetune.py",)),
+        (["encoder.pt", "."], ("encoder.pt: must be the model.pt of a finetune.py run",)),
         (["other.pt", "."], ("other.pt", "regressor")),
         (["run/model.pt"], ("either a FOLDER or --data",)),
         (["run/model.pt", ".", "--data", "demo"], ("either a FOLDER or --data",)),
