@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ssl_iqa import views
 from ssl_iqa.data import read_image
-from ssl_iqa.distortions import KADIS, NUM_CLASSES, DistortionClass, class_distortion, distort, distort_as
+from ssl_iqa.distortions import KADIS, NUM_CLASSES, DistortionClass, distort, distort_as
 from ssl_iqa.sets import DEMO_REDUCE, LabeledSet, load_labeled
 from ssl_iqa.views import Draw, LabeledCrops, UnlabeledViews, pad_to, random_view
 
@@ -110,7 +110,7 @@ def test_what_is_trained_on_is_rounded_to_8_bits_before_it_is_cropped(photograph
 def test_a_demo_picture_is_its_photograph_in_its_class_and_always_the_same() -> None:
     demo = load_labeled("demo")
     index = 125 * 3 + 52  # white noise, level 3: the random one
-    name, level = class_distortion(52)
+    name, level = KADIS[52][:2]
     photograph = read_image(demo.paths[index]).double() / 255
     small = ((photograph * 255).view(3, 144, 2, 192, 2).mean(dim=(2, 4)).round() / 255).float()
     assert (name, DEMO_REDUCE) == ("white_noise", 2)
