@@ -13,7 +13,6 @@ The epoch with the best validation SROCC is the one that is tested, once.
 
 import argparse
 import copy
-import hashlib
 import math
 import shlex
 import shutil
@@ -30,20 +29,30 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssl_iqa import baselines, calibration, distributed, learning, report, runs, sets, tables, views
-from ssl_iqa.cells import Cell, baseline, begin, parts_of, plan, save, write_tables
-from ssl_iqa.cli import Parser, add_flags, add_version, setting, settings_from
-from ssl_iqa.metrics import srocc
-from ssl_iqa.model import ARCHS, Encoder, Regressor, encoder_state, load_encoder
-from ssl_iqa.quality import TOO_FEW
-from ssl_iqa.results import measure
-from ssl_iqa.samplers import LabeledBatches
-from ssl_iqa.seen import contents, in_words, unseen
-from ssl_iqa.workers import make_loader, worker_end
+from ssl_iqa import baselines
+from ssl_iqa.data import sets
+from ssl_iqa.data.datasets import LabeledCrops, collate_crops, make_demo_pictures, name_skipped
+from ssl_iqa.data.labeled import LabeledSet
+from ssl_iqa.data.samplers import LabeledBatches
+from ssl_iqa.data.seen import in_words, unseen
+from ssl_iqa.engine import console, distributed, run_folder
+from ssl_iqa.engine.device import autocast, cpu_cores, use_device
+from ssl_iqa.engine.settings import Parser, add_flags, add_version, setting, settings_from
+from ssl_iqa.engine.signals import STOPPED, clear_stop, stop_signals
+from ssl_iqa.engine.weights import encoder_state, load_encoder
+from ssl_iqa.engine.workers import make_loader, worker_end
+from ssl_iqa.evaluation import calibration, tables
+from ssl_iqa.evaluation.cells import Cell, baseline, begin, parts_of, plan, save, write_tables
+from ssl_iqa.evaluation.features import Features, digest, encode_part, frozen_features
+from ssl_iqa.evaluation.learning_curve import SHARES, SPLITS, CurveSplit, curve_parts, curve_text
+from ssl_iqa.evaluation.metrics import srocc
+from ssl_iqa.evaluation.predictions import measure
+from ssl_iqa.evaluation.resampling import TOO_FEW
+from ssl_iqa.model import ARCHS, Encoder, Regressor
 
 MODES = {"lp": ("lp",), "ft": ("ft",), "lp-ft": ("lp", "ft")}
 SAVE_AFTER = 30.0  # seconds since the last save, at an epoch's end: LP's epochs take less than a save
-Pictures = tuple[sets.LabeledSet, dict[int, Tensor]]  # a set, and those that need not be read
+Pictures = tuple[LabeledSet, dict[int, Tensor]]  # a set, and those that need not be read
 
 
 @dataclass(frozen=True)
@@ -100,9 +109,9 @@ PRESETS = {
 class Task:
     """What a cell of Table 1 is measured on: a labeled set, its parts (indices of pictures), and how."""
 
-    labeled: sets.LabeledSet
+    labeled: LabeledSet
     parts: dict[str, list[int]]
-    made: dict[int, Tensor]  # pictures that need not be read, see views.make_demo_pictures
+    made: dict[int, Tensor]  # pictures that need not be read, see make_demo_pictures
     device: torch.device
     settings: Settings  # of the cell: one mode, one encoder, one set, its split's seed
     skipped: set[str]  # files that could not be read
@@ -129,14 +138,6 @@ class Best:
     residuals: Tensor = field(default_factory=lambda: torch.empty(0))  # |y_hat - y|, [M]
 
 
-@dataclass
-class Features:
-    """z of the test crops of all of a set's pictures by a frozen encoder, [M, crops, d]; which could be read, [M]."""
-
-    z: Tensor
-    readable: Tensor
-
-
 def train_epoch(
     trained: nn.Module, optimizer: torch.optim.Adam, batches: Iterable, amp: str, skipped: set[str]
 ) -> float:
@@ -149,9 +150,9 @@ def train_epoch(
     trained.train()
     losses = []
     for x, y, unreadable in batches:
-        views.name_skipped(unreadable, skipped)
+        name_skipped(unreadable, skipped)
         x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
-        with runs.autocast(device, amp):
+        with autocast(device, amp):
             y_hat = trained(x).to(y.dtype)  # [B], Eq. 6
         loss = nn.functional.mse_loss(y_hat, y)  # Eq. 7
         optimizer.zero_grad()
@@ -159,63 +160,6 @@ def train_epoch(
         optimizer.step()
         losses.append(loss.detach())
     return distributed.mean(torch.stack(losses).mean()).item()
-
-
-@torch.no_grad()
-def encode(encoder: Encoder, batches: Iterable, crop: Callable[[Tensor], Tensor], amp: str) -> tuple[list[int], Tensor]:
-    """z of the test crops of every picture that can be read: (their indices [M], z [M, crops, d])."""
-    device = next(encoder.parameters()).device
-    encoder.eval()
-    indices, z = [], []
-    for batch in batches:
-        readable = [(index, crop(picture / 255)) for index, picture in batch if picture is not None]
-        for _, group in groupby(readable, key=lambda item: item[1].shape):  # whole pictures may differ in size
-            group_indices, crops = zip(*group, strict=True)
-            x = torch.stack(crops).to(device)  # [m, crops, 3, h, w]
-            with runs.autocast(device, amp):
-                z.append(encoder(x.flatten(0, 1)).float().unflatten(0, x.shape[:2]))  # [m, crops, d]
-            indices += group_indices
-    return indices, torch.cat(z) if z else torch.empty(0)
-
-
-def encode_part(encoder: Encoder, task: Task, part: list[int]) -> tuple[list[int], Tensor]:
-    """`encode` for some pictures of the set: each process encodes its share, and all have all."""
-    process, processes = distributed.rank(), distributed.size()
-    batches = views.picture_batches(task.labeled, part[process::processes], task.made, task.workers)
-    crop = partial(views.test_crops, mode=task.settings.crops, size=task.settings.crop)
-    indices, z = encode(encoder, runs.bar(batches, "features"), crop, task.settings.amp)
-    shares = distributed.every((indices, z.cpu()))
-    indices = sum((share[0] for share in shares), [])
-    views.name_skipped((task.labeled.paths[i] for i in {*part} - {*indices}), task.skipped)
-    return indices, torch.cat([share[1].to(task.device) for share in shares if share[0]])
-
-
-def frozen_features(encoder: Encoder, task: Task, folder: Path | None) -> Features:
-    """What LP trains and is tested on: the encoder passes each picture once, and not in every epoch.
-
-    With a folder they are kept there, for other splits and modes, under a name that says what they were made of.
-    """
-    path = folder / f"{digest(encoder, task)}.pt" if folder else None
-    if path and distributed.every(path.is_file())[0]:
-        return Features(**{name: value.to(task.device) for name, value in runs.load(path).items()})
-    pictures = len(task.labeled.paths)
-    indices, z = encode_part(encoder, task, list(range(pictures)))
-    features = Features(z.new_zeros(pictures, *z.shape[1:]), torch.zeros(pictures, dtype=torch.bool, device=z.device))
-    features.z[indices], features.readable[indices] = z, True
-    if path and distributed.is_main():
-        path.parent.mkdir(exist_ok=True)
-        runs.save(vars(features), path)
-    return features
-
-
-def digest(encoder: Encoder, task: Task) -> str:
-    """Names features by all that they depend on: the encoder's weights, the images, and how these are cropped."""
-    settings, labeled = task.settings, task.labeled
-    known = hashlib.sha256(repr((encoder.arch, settings.crop, settings.crops, settings.amp, labeled.classes)).encode())
-    known.update(repr(contents(labeled)).encode())  # wherever they lie
-    for tensor in encoder.state_dict().values():
-        known.update(tensor.cpu().contiguous().numpy().tobytes())
-    return known.hexdigest()[:32]
 
 
 def probing_batches(features: Features, train: list[int], task: Task) -> Callable[[int], Iterable]:
@@ -236,9 +180,9 @@ def tuning_batches(task: Task) -> Callable[[int], Iterable]:
     """FT's batches in an epoch: random views of pictures [B, 3, s, s] and the scores [B]."""
     sampler = make_sampler(len(task.parts["train"]), task)
     loader = make_loader(
-        views.LabeledCrops(task.labeled, task.parts["train"], task.settings.crop, task.made),
+        LabeledCrops(task.labeled, task.parts["train"], task.settings.crop, task.made),
         task.workers,
-        views.collate_crops,
+        collate_crops,
         batch_sampler=sampler,
         persistent_workers=task.workers > 0,
         pin_memory=task.device.type == "cuda",
@@ -285,9 +229,9 @@ def fit(
     trained = distributed.parallel(trained, task.device)
     saved_at = time.monotonic()
     epochs = range(first, settings.epochs)
-    for epoch in epochs if task.verbose else runs.bar(epochs, f"{phase.upper()} epochs", settings.epochs, first):
+    for epoch in epochs if task.verbose else console.bar(epochs, f"{phase.upper()} epochs", settings.epochs, first):
         desc = f"{phase.upper()} epoch {epoch + 1}/{settings.epochs}"
-        loss = train_epoch(trained, optimizer, runs.bar(batches(epoch), desc), settings.amp, task.skipped)
+        loss = train_epoch(trained, optimizer, console.bar(batches(epoch), desc), settings.amp, task.skipped)
         indices, z = validate()
         y_hat = predict(regressor, z)
         if not math.isfinite(loss) or not y_hat.isfinite().all():
@@ -317,7 +261,7 @@ def save_epoch(
     state |= {"phase": phase, "epochs": epochs, "best": vars(best), "skipped": sorted(task.skipped)}
     state |= {"minutes": task.minutes(), "digest": task.saved["digest"], "parts": task.parts}
     task.last.parent.mkdir(parents=True, exist_ok=True)
-    runs.save(state, task.last)
+    run_folder.save(state, task.last)
 
 
 def read_epoch(last: Path, encoder: Encoder, task: Task) -> dict[str, Any]:
@@ -328,7 +272,7 @@ def read_epoch(last: Path, encoder: Encoder, task: Task) -> dict[str, Any]:
     now = digest(encoder, task)
     if not distributed.every(last.is_file())[0]:
         return {"digest": now}
-    saved = runs.load(last)
+    saved = run_folder.load(last)
     if (saved["digest"], saved["parts"]) != (now, task.parts):
         raise ValueError(f"{last}: the encoder, the images or their split have changed since; --overwrite starts again")
     return saved
@@ -379,18 +323,16 @@ def train_and_test(
     return best, regressor, test, predict(regressor, z).numpy()
 
 
-def learning_curve(
-    encoder: Encoder, features: Features, splits: list[learning.CurveSplit], task: Task
-) -> list[dict[str, Any]]:
+def learning_curve(encoder: Encoder, features: Features, splits: list[CurveSplit], task: Task) -> list[dict[str, Any]]:
     """SROCC of LP with a part of the labels, for each of several splits, in as many steps as with all: `learning`."""
-    rows: list[dict[str, Any]] = [{"labels": 0.0, "srocc": []} for _ in learning.SHARES]
-    for number, (parts, shares) in enumerate(runs.bar(splits, "learning curve")):
+    rows: list[dict[str, Any]] = [{"labels": 0.0, "srocc": []} for _ in SHARES]
+    for number, (parts, shares) in enumerate(console.bar(splits, "learning curve")):
         settings = replace(task.settings, seed=task.settings.seed + number)
         one = replace(task, parts=parts, settings=settings, verbose=False, last=None, saved={})
         for row, train in zip(rows, shares, strict=True):
             regressor = fresh_head(encoder, train, one)
             test = probe_linearly(encoder, regressor, features, train, Best(), one)
-            row["labels"] += len(train) / learning.SPLITS
+            row["labels"] += len(train) / SPLITS
             row["srocc"].append(srocc(predict(regressor, features.z[test]), np.array(task.labeled.scores)[test]))
     return rows
 
@@ -414,7 +356,7 @@ def run_cell(
     cell: Cell,
     made: dict[int, Tensor],
     others: dict[str, Pictures],
-    curve: list[learning.CurveSplit],
+    curve: list[CurveSplit],
     device: torch.device,
     out: Path,
 ) -> dict[str, Any]:
@@ -422,19 +364,19 @@ def run_cell(
     began, earlier = time.perf_counter(), 0.0
     settings, labeled, is_single = cell.settings, cell.labeled, cell.folder == out
     parts, best, how, elsewhere = parts_of(labeled, cell.split), Best(), {}, {}
-    last = cell.folder / runs.LAST
+    last = cell.folder / run_folder.LAST
     if cell.name in baselines.NAMES:
-        indices, predicted = baseline(cell, parts, out / runs.FEATURES)
+        indices, predicted = baseline(cell, parts, out / run_folder.FEATURES)
     else:
         encoder = load_encoder(settings.encoder, settings.arch, settings.seed)
         encoder = distributed.synchronize(encoder.to(device, memory_format=torch.channels_last), device)
         encoder.seen = cell.seen  # travels in model.pt
         task = Task(labeled, parts, made, device, settings, set(), verbose=is_single)
-        with runs.clear_errors():
+        with console.clear_errors():
             task.last, task.saved = last, read_epoch(last, encoder, task)
         task.skipped.update(task.saved.get("skipped", ()))
         earlier = task.saved.get("minutes", 0.0)
-        features = cache(partial(frozen_features, encoder, task, out / runs.FEATURES))
+        features = cache(partial(frozen_features, encoder, task, out / run_folder.FEATURES))
         if curve:
             how["learning_curve"] = learning_curve(encoder, features(), curve, task)
         best, regressor, indices, predicted = train_and_test(encoder, features, task)
@@ -451,7 +393,7 @@ def run_cell(
     if distributed.is_main():
         last.unlink(missing_ok=True)
         if is_single:  # of several cells others need the features, too
-            shutil.rmtree(out / runs.FEATURES, ignore_errors=True)
+            shutil.rmtree(out / run_folder.FEATURES, ignore_errors=True)
     return results
 
 
@@ -464,7 +406,7 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out from where it was saved")
     parser.add_argument("--learning-curve", action="store_true", help="also: would more labels help?")
     args = parser.parse_args(arguments)
-    with runs.clear_errors():
+    with console.clear_errors():
         settings = settings_from(args, PRESETS)
         if not settings.data:
             raise ValueError(f"--data: a labeled set is wanted: {sets.SPECS}")
@@ -481,33 +423,33 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
 def main(arguments: list[str] | None = None) -> None:
     settings, args = parse_arguments(arguments)
     out = args.out or Path("runs/finetune")
-    with runs.clear_errors():
+    with console.clear_errors():
         needs_no_workers = settings.data == ("demo",)
-        device = runs.use_device(settings.device, 0 if needs_no_workers else settings.workers, settings.amp)
+        device = use_device(settings.device, 0 if needs_no_workers else settings.workers, settings.amp)
     with (
-        runs.stop_signals() as stop,
+        stop_signals() as stop,
         distributed.processes(device),
-        report.one_voice(distributed.is_main()),
+        console.one_voice(distributed.is_main()),
         stop.anywhere(),
     ):
-        with runs.clear_stop("before training; nothing was saved"), runs.clear_errors(), distributed.together():
+        with clear_stop("before training; nothing was saved"), console.clear_errors(), distributed.together():
             cells = plan(settings, tuple(MODES), args.arch, out)
             if args.learning_curve and cells[0].folder != out:
                 raise ValueError("--learning-curve: of one encoder on one split of one set, in one mode")
-            curve = learning.curve_parts(cells[0]) if args.learning_curve else []
+            curve = curve_parts(cells[0]) if args.learning_curve else []
             if distributed.is_main():
                 is_default_demo = args.out is None and settings.data == ("demo",)
                 begin(settings, cells, out, args.resume, args.overwrite or is_default_demo)
         try:
             print_start(settings, cells)
-            left = [cell for cell in cells if not (cell.folder / runs.RESULTS).is_file()]
+            left = [cell for cell in cells if not (cell.folder / run_folder.RESULTS).is_file()]
             distributed.every(len(left))  # all have looked before the first cell is done
             measure_cells(left, cells, curve, device, out)
             if distributed.is_main() and cells[0].folder == out:
-                print_results(runs.read_json(out / runs.RESULTS), bool(cells[0].known), out)
+                print_results(run_folder.read_json(out / run_folder.RESULTS), bool(cells[0].known), out)
             elif distributed.is_main():
                 write_tables(cells, out)
-        except runs.NotWritten as error:
+        except run_folder.NotWritten as error:
             sys.exit(f"error: {error}; {what_is_kept(cells)}")
         except RuntimeError as error:
             if not worker_end(error):
@@ -515,13 +457,13 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit(f"error: {worker_end(error)}; {what_is_kept(cells)}")
         except KeyboardInterrupt:
             print(f"ended: {what_is_kept(cells)}")
-            sys.exit(runs.STOPPED)
+            sys.exit(STOPPED)
 
 
 def what_is_kept(cells: list[Cell]) -> str:
     """What a run that has ended early has left in its folders, and what --resume does with it."""
-    done = sum((cell.folder / runs.RESULTS).is_file() for cell in cells)
-    lasts = [cell.folder / runs.LAST for cell in cells if (cell.folder / runs.LAST).is_file()]
+    done = sum((cell.folder / run_folder.RESULTS).is_file() for cell in cells)
+    lasts = [cell.folder / run_folder.LAST for cell in cells if (cell.folder / run_folder.LAST).is_file()]
     kept = f"{done} of {len(cells)} results"
     if lasts:
         kept += f", and {lasts[0]}: an epoch of the next"
@@ -529,7 +471,7 @@ def what_is_kept(cells: list[Cell]) -> str:
 
 
 def measure_cells(
-    left: list[Cell], cells: list[Cell], curve: list[learning.CurveSplit], device: torch.device, out: Path
+    left: list[Cell], cells: list[Cell], curve: list[CurveSplit], device: torch.device, out: Path
 ) -> None:
     """One after the other; what is needed of a set is made when its first cell comes, and kept until its last."""
     done = len(cells) - len(left)
@@ -546,9 +488,9 @@ def measure_cells(
                 print(f"[{done}/{len(cells)}] {where}  {numbers}", flush=True)
 
 
-def pictures_of(labeled: sets.LabeledSet, settings: Settings) -> Pictures:
-    workers = settings.workers and runs.cpu_cores()
-    return labeled, views.make_demo_pictures(labeled, range(len(labeled.paths)), workers)
+def pictures_of(labeled: LabeledSet, settings: Settings) -> Pictures:
+    workers = settings.workers and cpu_cores()
+    return labeled, make_demo_pictures(labeled, range(len(labeled.paths)), workers)
 
 
 def print_start(settings: Settings, cells: list[Cell]) -> None:
@@ -589,9 +531,11 @@ def print_results(results: dict, has_seen: bool, out: Path) -> None:
         without = f" ({left_out} that were trained on are left out)" if left_out else ""
         print(f"  on {elsewhere['images']} pictures of {spec}{without}: SROCC {number(elsewhere['srocc'])}")
     if "learning_curve" in results:
-        print("\n" + learning.curve_text(results["learning_curve"], has_seen) + "\n")
-    print(f"{results['minutes']:.1f} minutes. All numbers: {out / runs.RESULTS}; networks: {out / runs.MODEL}")
-    print(f"Next: {shlex.join(['python', '-m', 'ssl_iqa.score', str(out / runs.MODEL)])} PATH ..")
+        print("\n" + curve_text(results["learning_curve"], has_seen) + "\n")
+    print(
+        f"{results['minutes']:.1f} minutes. All numbers: {out / run_folder.RESULTS}; networks: {out / run_folder.MODEL}"
+    )
+    print(f"Next: {shlex.join(['python', '-m', 'ssl_iqa.scoring.score', str(out / run_folder.MODEL)])} PATH ..")
 
 
 if __name__ == "__main__":

@@ -20,15 +20,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_iqa import checkpoint, data, distributed, duplicates, probe, protocol, report, runs, seen, sets, views
-from ssl_iqa.chunks import NetworksInChunks
-from ssl_iqa.cli import Parser, add_flags, add_version, flag, setting, settings_from
+from ssl_iqa.data import seen, sets
+from ssl_iqa.data.datasets import name_skipped
+from ssl_iqa.data.splits import part_indices
+from ssl_iqa.data.streams import Pictures, Streams, find_pictures, is_shards, make_streams
 from ssl_iqa.distortions import as_plain, load_distortions
+from ssl_iqa.engine import checkpoint, console, distributed, run_folder
+from ssl_iqa.engine.chunks import NetworksInChunks
+from ssl_iqa.engine.device import autocast, use_device
+from ssl_iqa.engine.settings import Parser, add_flags, add_version, flag, setting, settings_from
+from ssl_iqa.engine.signals import Stop, Stopped, clear_stop, stop_signals
+from ssl_iqa.engine.weights import encoder_from_state, load_encoder
+from ssl_iqa.evaluation import probe, protocol
+from ssl_iqa.evaluation.metrics import srocc
 from ssl_iqa.lars import LARS
 from ssl_iqa.losses import supervised_nt_xent
-from ssl_iqa.metrics import srocc
-from ssl_iqa.model import ARCHS, Networks, encoder_from_state, load_encoder
-from ssl_iqa.streams import Pictures, Streams, find_pictures
+from ssl_iqa.model import ARCHS, Networks
+from ssl_iqa.schedule import lr_factor
 
 
 @dataclass(frozen=True)
@@ -146,7 +154,7 @@ def joint_step(
     `scale` is what fp16 needs.
     """
     (x_d, classes), (x, y) = unlabeled, labeled or (None, None)
-    with runs.autocast(x_d.device, settings.amp):
+    with autocast(x_d.device, settings.amp):
         p, y_hat = nets(x_d, x)  # Eqs. 1-4: [n, 128], and Eq. 6: [N_L]
     loss, loss_cont, loss_r = joint_loss(p, classes, y_hat, y, settings)
     scale(loss).backward()
@@ -174,35 +182,28 @@ def make_optimizer(nets: Networks, settings: Settings) -> torch.optim.Optimizer:
     )
 
 
-def lr_factor(step: int, total_steps: int, plateaus: int, settings: Settings) -> float:
-    """What the learning rates are multiplied with at a step: a pure function of the run's progress."""
-    warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
-    if settings.schedule == "linear":
-        return warm * (1 - step / total_steps)
-    return warm * 0.1**plateaus  # Section 4.2: "a decay factor of 10^-1 whenever learning stagnates"
-
-
 def gradient_norm(nets: Networks) -> float:
     """The length of all gradients as one vector."""
     return torch.stack([w.grad.norm() for w in nets.parameters() if w.grad is not None]).norm().item()
 
 
 def train_epoch(
-    run: checkpoint.Run, nets: nn.Module, streams: Streams, settings: Settings, stop: runs.Stop
+    run: checkpoint.Run, nets: nn.Module, streams: Streams, settings: Settings, stop: Stop
 ) -> dict[str, float]:
     """One pass over the unlabeled pictures, the labeled ones going round beside them. Returns the epoch's means.
 
     Begins with the step that the run has come to. Raises FloatingPointError, before the weights change, when the loss
-    is not finite, and runs.Stopped, between two steps, when the run is to end.
+    is not finite, and Stopped, between two steps, when the run is to end.
     """
     nets.train()
     progress, optimizer, scaler = run.progress, run.optimizer, run.scaler
     epoch, steps = progress.epochs, len(streams)
-    clock = report.Clock(settings.batch_size + (settings.labeled_batch_size if streams.labeled else 0))
+    clock = console.Clock(settings.batch_size + (settings.labeled_batch_size if streams.labeled else 0))
     batches = clock.waiting(stop.waiting(streams.batches(epoch, progress.step)))
-    bar = runs.bar(batches, f"epoch {epoch + 1}/{settings.epochs}", steps, done=progress.step)
+    bar = console.bar(batches, f"epoch {epoch + 1}/{settings.epochs}", steps, done=progress.step)
     for unlabeled, labeled in bar:
-        factor = lr_factor(epoch * steps + progress.step, settings.epochs * steps, progress.plateaus, settings)
+        step, total_steps = epoch * steps + progress.step, settings.epochs * steps
+        factor = lr_factor(step, total_steps, progress.plateaus, settings.warmup, settings.schedule)
         for group, lr in zip(optimizer.param_groups, (settings.lr, settings.regressor_lr), strict=True):
             group["lr"] = lr * factor
         optimizer.zero_grad()
@@ -217,7 +218,7 @@ def train_epoch(
         scaler.step(optimizer)
         scaler.update()
         progress.add(values)
-        bar.set_postfix(report.shown(values | {"lr": settings.lr * factor} | clock.rates()), refresh=False)
+        bar.set_postfix(console.shown(values | {"lr": settings.lr * factor} | clock.rates()), refresh=False)
         if settings.save_every and progress.step % settings.save_every == 0:
             checkpoint.save_run(run)
         end_if_asked(stop, streams.device)
@@ -226,18 +227,18 @@ def train_epoch(
 
 
 @torch.no_grad()
-def validate(nets: Networks, streams: Streams, settings: Settings, stop: runs.Stop) -> dict[str, float]:
+def validate(nets: Networks, streams: Streams, settings: Settings, stop: Stop) -> dict[str, float]:
     """Eq. 8 on the validation images, whose distortions and crops are the same every time, and their SROCC.
 
     L_r and SROCC are over all labeled images, each once, however many unlabeled ones there are.
 
-    Raises FloatingPointError when the loss is not finite, runs.Stopped when the run is to end.
+    Raises FloatingPointError when the loss is not finite, Stopped when the run is to end.
     """
     nets.eval()
     y_hat, y = predict_all(nets, streams, settings, stop) if streams.labeled else (None, None)
     losses = []  # of each batch L, L_cont, L_r
-    for x_d, classes in runs.bar(stop.waiting(streams.unlabeled_batches()), "validation", len(streams)):
-        with runs.autocast(streams.device, settings.amp):
+    for x_d, classes in console.bar(stop.waiting(streams.unlabeled_batches()), "validation", len(streams)):
+        with autocast(streams.device, settings.amp):
             p = nets.project(x_d)
         losses.append(torch.stack(joint_loss(p, classes, y_hat, y, settings)))
         end_if_asked(stop, streams.device)
@@ -250,13 +251,13 @@ def validate(nets: Networks, streams: Streams, settings: Settings, stop: runs.St
     return values
 
 
-def predict_all(nets: Networks, streams: Streams, settings: Settings, stop: runs.Stop) -> tuple[Tensor, Tensor]:
+def predict_all(nets: Networks, streams: Streams, settings: Settings, stop: Stop) -> tuple[Tensor, Tensor]:
     """y_hat and y [M] of all labeled validation images, of all processes."""
     predicted, true = [], []
     batches = stop.waiting(streams.labeled_batches())
-    for _ in runs.bar(range(len(streams.labeled)), "validation, scores"):
+    for _ in console.bar(range(len(streams.labeled)), "validation, scores"):
         if batch := next(batches, None):  # None: of the last batch this process has no share
-            with runs.autocast(streams.device, settings.amp):
+            with autocast(streams.device, settings.amp):
                 predicted += nets.predict(batch[0]).tolist()
             true += batch[1].tolist()
         end_if_asked(stop, streams.device)
@@ -265,39 +266,10 @@ def predict_all(nets: Networks, streams: Streams, settings: Settings, stop: runs
     return y_hat, y
 
 
-def end_if_asked(stop: runs.Stop, device: torch.device) -> None:
-    """Raises runs.Stopped, in all processes, when one of them was told to end."""
+def end_if_asked(stop: Stop, device: torch.device) -> None:
+    """Raises Stopped, in all processes, when one of them was told to end."""
     if distributed.any_process(stop.asked, device):
-        raise runs.Stopped
-
-
-def make_streams(pictures: Pictures, device: torch.device, settings: Settings) -> tuple[Streams, Streams]:
-    """The batches to train and to validate with."""
-    streams = []
-    for part, unlabeled in (("train", pictures.train), ("val", pictures.val)):
-        crops, labeled = None, pictures.labeled
-        if labeled is not None and settings.alpha < 1:
-            indices = data.part_indices(labeled.references, pictures.splits["labeled"][part])
-            made = views.make_demo_pictures(labeled, indices, settings.workers and runs.cpu_cores())
-            crops = views.LabeledCrops(labeled, indices, settings.crop, made)
-        streams.append(
-            Streams(
-                unlabeled=unlabeled,
-                labeled=crops,
-                batch_size=settings.batch_size,
-                labeled_batch_size=settings.labeled_batch_size,
-                images_per_class=settings.images_per_class,
-                labeled_once=part == "val",
-                views=settings.views,
-                epoch_size=settings.epoch_size if part == "train" else settings.validation_size,
-                workers=settings.workers,
-                seed=settings.seed if part == "train" else settings.seed + 1,
-                device=device,
-                process=distributed.rank(),
-                processes=distributed.size(),
-            )
-        )
-    return streams[0], streams[1]
+        raise Stopped
 
 
 def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace]:
@@ -309,7 +281,7 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out from where it was saved")
     parser.add_argument("--tensorboard", action="store_true", help="write its log for TensorBoard, too")
     args = parser.parse_args(arguments)
-    with runs.clear_errors():
+    with console.clear_errors():
         # own pictures never go with the demo's scores unasked
         settings = settings_from(args, PRESETS, **({"labeled": ""} if args.unlabeled else {}))
         if not settings.unlabeled:
@@ -329,7 +301,7 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
         if 2 * settings.accumulate > settings.views * settings.batch_size // processes:
             raise ValueError(f"--accumulate {settings.accumulate}: at least two views in each part are wanted")
         if args.tensorboard:
-            report.summary_writer()
+            console.summary_writer()
     args.overwrite |= args.out is None and settings.unlabeled == "demo"  # the demo's default folder is replaced
     return settings, args
 
@@ -348,10 +320,11 @@ def set_up(
     """
     distortions = load_distortions(settings.distortions)
     plain_settings, plain_classes = asdict(settings), as_plain(distortions)
-    has_saved = args.resume or (is_restarted and (out / runs.LAST).exists())
-    saved = checkpoint.read_run(out, plain_settings, plain_classes) if has_saved else None
+    has_saved = args.resume or (is_restarted and (out / run_folder.LAST).exists())
+    of_shards = is_shards(settings.unlabeled)
+    saved = checkpoint.read_run(out, plain_settings, plain_classes, of_shards) if has_saved else None
     if saved:
-        encoder = encoder_from_state(saved["encoder"], str(out / runs.LAST))
+        encoder = encoder_from_state(saved["encoder"], str(out / run_folder.LAST))
     else:
         encoder = load_encoder(settings.init, settings.arch, settings.seed)
     is_removed = near and settings.near_duplicates == "remove"
@@ -374,7 +347,7 @@ def set_up(
     torch.manual_seed(settings.seed)  # of the heads
     mean_score = 5.5
     if pictures.labeled:  # of the training part: the test part must not have any influence
-        train = data.part_indices(pictures.labeled.references, pictures.splits["labeled"]["train"])
+        train = part_indices(pictures.labeled.references, pictures.splits["labeled"]["train"])
         mean_score = sum(pictures.labeled.scores[i] for i in train) / len(train)
     nets = Networks(encoder, mean_score)
     if settings.accumulate > 1:
@@ -390,10 +363,10 @@ def set_up(
         checkpoint.restore(run, saved)
     streams.skipped = val_streams.skipped = run.skipped
     if distributed.is_main():
-        runs.prepare_folder(out, keep=args.resume or is_restarted, replace=args.overwrite)
+        run_folder.prepare_folder(out, keep=args.resume or is_restarted, replace=args.overwrite)
         checkpoint.begin(run, pictures.splits)
         if near:
-            runs.write_json(near, out / runs.NEAR_DUPLICATES)
+            run_folder.write_json(near, out / run_folder.NEAR_DUPLICATES)
     return run, pictures, streams, val_streams
 
 
@@ -405,7 +378,7 @@ def finetune_command(settings: Settings, preset: str, out: Path) -> str:
     if preset != "demo":
         words += ["--preset", preset]
     if out != DEFAULT_OUT:
-        words += ["--encoder", str(out / runs.ENCODER)]
+        words += ["--encoder", str(out / run_folder.ENCODER)]
     if settings.labeled != PRESETS[preset].labeled or not settings.labeled:
         words += ["--data", settings.labeled or "SPEC"]
     if settings.crop != PRESETS[preset].crop:
@@ -414,31 +387,33 @@ def finetune_command(settings: Settings, preset: str, out: Path) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    from ssl_iqa.data import near_duplicates  # beside what a reader follows from here to the loss
+
     settings, args = parse_arguments(arguments)
     out = args.out or DEFAULT_OUT
-    with runs.clear_errors():
-        device = runs.use_device(settings.device, settings.workers, settings.amp)
-    with runs.stop_signals() as stop, distributed.processes(device), report.one_voice(distributed.is_main()):
-        is_restarted = distributed.every(runs.is_of_this_launch(out))[0]
-        left = f"{out / runs.LAST} is as it was" if args.resume or is_restarted else "nothing to resume"
-        with runs.clear_stop(f"before the first step; {left}"), stop.anywhere():
-            with runs.clear_errors():
+    with console.clear_errors():
+        device = use_device(settings.device, settings.workers, settings.amp)
+    with stop_signals() as stop, distributed.processes(device), console.one_voice(distributed.is_main()):
+        is_restarted = distributed.every(run_folder.is_of_this_launch(out))[0]
+        left = f"{out / run_folder.LAST} is as it was" if args.resume or is_restarted else "nothing to resume"
+        with clear_stop(f"before the first step; {left}"), stop.anywhere():
+            with console.clear_errors():
                 # told before the search for near-duplicates, which may take minutes
-                runs.run_in(out, keep=args.resume or is_restarted, replace=args.overwrite)
-                near = duplicates.search_for_training(
+                run_folder.run_in(out, keep=args.resume or is_restarted, replace=args.overwrite)
+                near = near_duplicates.search_for_training(
                     settings.near_duplicates,
                     settings.unlabeled,
                     settings.labeled,
                     settings.workers,
-                    recorded=out / runs.NEAR_DUPLICATES if args.resume or is_restarted else None,
+                    recorded=out / run_folder.NEAR_DUPLICATES if args.resume or is_restarted else None,
                 )
-            with runs.clear_errors(), distributed.together():
+            with console.clear_errors(), distributed.together():
                 run, pictures, streams, val_streams = set_up(settings, args, out, device, is_restarted, near)
         progress, nets = run.progress, distributed.parallel(run.nets, device)
-        write_scalars = report.tensorboard(run) if args.tensorboard and distributed.is_main() else None
+        write_scalars = console.tensorboard(run) if args.tensorboard and distributed.is_main() else None
         if near:
-            duplicates.print_report(near, settings.near_duplicates, out / runs.NEAR_DUPLICATES)
-        report.print_start(run, pictures.splits, len(streams), device)
+            near_duplicates.print_report(near, settings.near_duplicates, out / run_folder.NEAR_DUPLICATES)
+        console.print_start(run, pictures.splits, len(streams), device)
         if pictures.known and not run.saved:
             print(seen.in_words(pictures.splits["labeled"], pictures.known))
 
@@ -448,21 +423,21 @@ def main(arguments: list[str] | None = None) -> None:
                 record |= validate(run.nets, val_streams, settings, stop)
                 is_best = progress.update(record["val_L"], settings.patience)
                 skipped = set().union(*distributed.every(run.skipped))
-                views.name_skipped(skipped, run.skipped)
+                name_skipped(skipped, run.skipped)
                 record |= {"epoch": progress.epochs, "minutes": round(run.minutes(), 2), "skipped": len(skipped)}
                 checkpoint.save_run(run, record, is_best, settings.keep)
-                report.print_epoch(run, record, is_best)
+                console.print_epoch(run, record, is_best)
                 if write_scalars:
                     write_scalars(record)
 
         if distributed.is_main():
             encoders = {
-                "this encoder": load_encoder(out / runs.ENCODER),
+                "this encoder": load_encoder(out / run_folder.ENCODER),
                 "a random one": load_encoder("random", settings.arch, settings.seed),
             }
-            with runs.clear_stop(f"after the last epoch; {out} is complete"), stop.anywhere():
+            with clear_stop(f"after the last epoch; {out} is complete"), stop.anywhere():
                 accuracies = probe.probe_types(encoders, pictures.train, pictures.val, settings.seed)
-            report.print_end(accuracies, run, finetune_command(settings, args.preset, out))
+            console.print_end(accuracies, run, finetune_command(settings, args.preset, out), sets.SPECS)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ More: README.md, "Scoring pictures".
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ssl_iqa.quality import QualityModel, load
+    from ssl_iqa.scoring.quality import QualityModel, load
 
 __all__ = ["QualityModel", "__version__", "load"]
 __version__ = "0.1.0"  # setup.py reads this line
@@ -20,6 +20,6 @@ def __getattr__(name: str) -> Any:
     """`load` and `QualityModel`, imported when they are asked for: a part of the package alone needs less."""
     if name not in ("QualityModel", "load"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ssl_iqa import quality
+    from ssl_iqa.scoring import quality
 
     return getattr(quality, name)

@@ -1,15 +1,65 @@
-"""`ssl-iqa MODEL PATH ..` and `ssl-iqa report MODEL FOLDER`, as `python -m ssl_iqa`, too."""
+"""The command `ssl-iqa`; `python -m ssl_iqa` is the same."""
 
+import argparse
+import difflib
 import sys
+from importlib import import_module
+from pathlib import Path
 
-from ssl_iqa import score, show
+from ssl_iqa import __version__
+
+# Each module has `add_arguments(parser)` and `run(args)`; its docstring is what --help shows. It is imported when it is
+# asked for, so that `ssl-iqa --help` does not wait for torch.
+COMMANDS = {
+    "score": ("ssl_iqa.scoring.score", "scores of images, 1 (worst) to 10 (best); `ssl-iqa MODEL PATH..` is the same"),
+    "explain": ("ssl_iqa.scoring.explain", "what is wrong with images, and where"),
+    "report": ("ssl_iqa.scoring.page", "a page of scored images, for any browser"),
+    "card": ("ssl_iqa.scoring.card", "what a model's scores mean, and how good it was on images it had not seen"),
+    "export": ("ssl_iqa.scoring.export", "a model for other programs: .onnx, .safetensors"),
+    "learn-names": ("ssl_iqa.scoring.naming", "teach a model to name distortions, for explain and report"),
+    "figure": ("ssl_iqa.figures.command", "the paper's figures, of your own runs"),
+    "probe": ("ssl_iqa.evaluation.probe", "which distortions an encoder tells apart"),
+    "tables": ("ssl_iqa.evaluation.tables", "Tables 1 and 2, of finished runs of finetune.py"),
+    "near-duplicates": ("ssl_iqa.data.near_duplicates", "images that two sets share"),
+}
 
 
-def main() -> None:
-    if sys.argv[1:2] == ["report"]:  # a model of that name is ./report
-        show.main(sys.argv[2:])
+def overview() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:<{width}}{text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(["usage: ssl-iqa COMMAND ..", "", *lines, "", "ssl-iqa COMMAND --help says more of one."])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    given = sys.argv[1:] if arguments is None else arguments
+    name = given[0] if given else "--help"
+    if name in ("-h", "--help"):
+        print(overview())
+    elif name == "--version":
+        print(f"ssl_iqa {__version__}")
+    elif name in COMMANDS:
+        run(name, given[1:])
+    elif Path(name).exists():  # a model's file
+        run("score", given)
     else:
-        score.main(sys.argv[1:])
+        nearest = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f", the nearest is {nearest[0]}" if nearest else ""
+        print(f"error: {name}: no such command or file{hint}; see ssl-iqa --help", file=sys.stderr)
+        sys.exit(2)
+
+
+def run(name: str, arguments: list[str]) -> None:
+    from ssl_iqa.engine.settings import Parser
+
+    module = import_module(COMMANDS[name][0])
+    if not hasattr(module, "add_arguments"):  # until every room brings its own
+        module.main(arguments)
+        return
+    parser = Parser(
+        prog=f"ssl-iqa {name}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.add_arguments(parser)
+    module.run(parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ssl_iqa import quality
-from ssl_iqa.model import Encoder, Regressor, encoder_state
+from ssl_iqa.engine.weights import encoder_state
+from ssl_iqa.model import Encoder, Regressor
+from ssl_iqa.scoring import quality
 
 SETTINGS = {
     "data": "csv:own.csv",

@@ -61,7 +61,7 @@ def commands(lines: list[str]) -> list[list[str]]:
 
 
 def is_module(command: list[str]) -> bool:
-    return command[1] == "-m" and command[2:3] != [] and command[2].split(".")[0] == "ssl_iqa"
+    return command[1] == "-m" and command[2:3] != [] and command[2].split(".")[0] in ("ssl_iqa", "benchmarks")
 
 
 @cache
@@ -95,7 +95,7 @@ def check(command: list[str]) -> None:
     first = takewhile(lambda word: not word.startswith("-"), command[3:4])  # may be a subcommand
     known = help_of("-m", command[2], *first)
     flags = [word.partition("=")[0] for word in command[3:] if word.startswith("-")]
-    if command[2:4] == ["ssl_iqa.bench", "step"]:  # gives other flags on
+    if command[2:4] == ["benchmarks.bench", "step"]:  # gives other flags on
         known += help_of("train_joint.py")
     unknown = [flag for flag in flags if not re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", known)]
     if unknown:

@@ -10,8 +10,10 @@ import torch
 
 import finetune
 import train_joint
-from ssl_iqa import data, probe, runs
-from ssl_iqa.model import encoder_state, load_encoder
+from ssl_iqa.data.splits import split_references
+from ssl_iqa.engine import run_folder
+from ssl_iqa.engine.weights import encoder_state, load_encoder
+from ssl_iqa.evaluation import probe
 
 Arguments = Callable[..., list[str]]
 MAINS = {"train_joint": train_joint.main, "finetune": finetune.main, "probe": probe.main}
@@ -172,7 +174,7 @@ def test_a_part_none_of_whose_pictures_can_be_read(
     finetune_arguments: Arguments, error_of: Callable, own_set: Path, tmp_path: Path, part: str
 ) -> None:
     references = {row["reference"] for row in csv.DictReader(own_set.open())}
-    split = data.split_references(sorted(references), 0)
+    split = split_references(sorted(references), 0)
     damage(own_set, lambda reference: reference in split[part])
     error = error_of("finetune", finetune_arguments(data=f"csv:{own_set}", out=tmp_path / "run"))
     assert names(error, own_set.parent, "not a usable picture") and not (tmp_path / "run").exists()
@@ -190,7 +192,7 @@ def test_a_part_of_one_picture_has_no_srocc(
 def test_some_unreadable_scored_pictures_are_named_counted_and_left_out(
     finetune_arguments: Arguments, own_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    split = data.split_references([f"reference {i}" for i in range(10)], 0)
+    split = split_references([f"reference {i}" for i in range(10)], 0)
     firsts = {split[part][0] for part in split}  # one of each part
     rows = list(csv.DictReader(own_set.open()))
     named = [next(row["image"] for row in rows if row["reference"] == reference) for reference in sorted(firsts)]
@@ -200,7 +202,7 @@ def test_some_unreadable_scored_pictures_are_named_counted_and_left_out(
     shown = capsys.readouterr()
     warnings = sorted(line for line in shown.err.splitlines() if line.startswith("warning"))
     assert warnings == [f"warning: {own_set.parent / name}: cannot be read, skipped" for name in sorted(named)]
-    results = runs.read_json(tmp_path / "run" / "results.json")
+    results = run_folder.read_json(tmp_path / "run" / "results.json")
     assert (results["images"], results["unreadable"]) == (7, 1) and "(1 could not be read)" in shown.out
 
 
@@ -320,8 +322,8 @@ def test_the_probe_wants_an_encoder_of_the_demo(error_of: Callable, tmp_path: Pa
     assert names(error_of("probe", [str(path)]), path, "no such file")
     save(encoder_state(load_encoder("random", "dct-mlp")), path)
     assert names(error_of("probe", [str(path)]), tmp_path / "config.json")
-    runs.write_json({"seed": 0, "crop": 32}, tmp_path / "config.json")
-    runs.write_json({"labeled": {"spec": "csv:own.csv"}}, tmp_path / "splits.json")
+    run_folder.write_json({"seed": 0, "crop": 32}, tmp_path / "config.json")
+    run_folder.write_json({"labeled": {"spec": "csv:own.csv"}}, tmp_path / "splits.json")
     assert names(error_of("probe", [str(path)]), path, "demo")
     (tmp_path / "splits.json").write_text("{")
     assert names(error_of("probe", [str(path)]), tmp_path / "splits.json", "not a JSON file")

@@ -24,10 +24,17 @@ from torch import Tensor, nn
 import finetune
 import ssl_iqa
 import train_joint
-from ssl_iqa import calibration, cells, data, resampling, runs, sets, views
-from ssl_iqa.model import Encoder, Regressor, encoder_from_state, encoder_state, load_encoder
-from ssl_iqa.protocol import known_to_all, records_of, split_of
-from ssl_iqa.seen import fingerprint, with_record
+from ssl_iqa.data import sets, views
+from ssl_iqa.data.datasets import LabeledCrops, read_labeled
+from ssl_iqa.data.labeled import LabeledSet
+from ssl_iqa.data.samplers import Draw
+from ssl_iqa.data.seen import fingerprint, with_record
+from ssl_iqa.data.splits import part_indices, split_references
+from ssl_iqa.engine import run_folder
+from ssl_iqa.engine.weights import encoder_from_state, encoder_state, load_encoder
+from ssl_iqa.evaluation import calibration, cells, features, resampling
+from ssl_iqa.evaluation.protocol import known_to_all, records_of, split_of
+from ssl_iqa.model import Encoder, Regressor
 
 ARCH = "dct-mlp"
 Arguments = Callable[..., list[str]]
@@ -38,7 +45,7 @@ def encoder_file(tmp_path: Path) -> Path:
     """An encoder that is not the random one of seed 0, its BatchNorm statistics away from the start."""
     encoder = load_encoder("random", ARCH, seed=77)
     encoder(torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
-    runs.save(encoder_state(encoder) | {"seen": None}, tmp_path / "own.pt")  # of an earlier version
+    run_folder.save(encoder_state(encoder) | {"seen": None}, tmp_path / "own.pt")  # of an earlier version
     return tmp_path / "own.pt"
 
 
@@ -185,7 +192,7 @@ def test_adam_takes_the_learning_rate_and_mse_is_reported(
     assert moved.abs().max().item() == pytest.approx(3e-4, rel=1e-2) and moved.abs().median().item() > 2.9e-4
     # the fresh head predicts about the mean of the scores, so that MSE is about their variance
     labeled = sets.load_labeled(f"csv:{scored}")
-    train = data.part_indices(labeled.references, data.split_references(labeled.references, 0)["train"])
+    train = part_indices(labeled.references, split_references(labeled.references, 0)["train"])
     loss = float(capsys.readouterr().out.split("L_r ")[1].split()[0])
     assert loss == pytest.approx(np.var([labeled.scores[i] for i in train]), rel=0.2)
 
@@ -228,9 +235,9 @@ def test_training_reads_training_pictures_and_the_test_part_is_encoded_once_at_t
 ) -> None:
     drawn: set[int] = set()
     encoded: list[list[int]] = []
-    real_getitem, real_encode = views.LabeledCrops.__getitem__, finetune.encode
+    real_getitem, real_encode = LabeledCrops.__getitem__, features.encode
 
-    def getitem(self: views.LabeledCrops, draw: views.Draw) -> Any:
+    def getitem(self: LabeledCrops, draw: Draw) -> Any:
         drawn.add(self.indices[draw.index])
         return real_getitem(self, draw)
 
@@ -238,14 +245,14 @@ def test_training_reads_training_pictures_and_the_test_part_is_encoded_once_at_t
         encoded.append(real_encode(*args)[0])
         return real_encode(*args)
 
-    monkeypatch.setattr(views.LabeledCrops, "__getitem__", getitem)
-    monkeypatch.setattr(finetune, "encode", encode)
+    monkeypatch.setattr(LabeledCrops, "__getitem__", getitem)
+    monkeypatch.setattr(features, "encode", encode)
     finetune.main(finetune_arguments(out=tmp_path, mode="lp-ft", epochs=2))
 
     labeled = sets.load_labeled(f"csv:{scored}")
     split = results_of(tmp_path)["split"]
-    assert split == data.split_references(labeled.references, 0)
-    train, val, test = (data.part_indices(labeled.references, split[part]) for part in ("train", "val", "test"))
+    assert split == split_references(labeled.references, 0)
+    train, val, test = (part_indices(labeled.references, split[part]) for part in ("train", "val", "test"))
     assert drawn == set(train) and (len(train), len(val), len(test)) == (24, 8, 8)
     # the frozen encoder passes every picture once; in FT the validation part each epoch, and at last the test part
     assert encoded == [list(range(40)), val, val, test]
@@ -255,13 +262,13 @@ def test_every_training_picture_comes_in_every_round(
     finetune_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts: dict[int, int] = {}
-    real = views.LabeledCrops.__getitem__
+    real = LabeledCrops.__getitem__
 
-    def getitem(self: views.LabeledCrops, draw: views.Draw) -> Any:
+    def getitem(self: LabeledCrops, draw: Draw) -> Any:
         counts[draw.index] = counts.get(draw.index, 0) + 1
         return real(self, draw)
 
-    monkeypatch.setattr(views.LabeledCrops, "__getitem__", getitem)
+    monkeypatch.setattr(LabeledCrops, "__getitem__", getitem)
     finetune.main(finetune_arguments(out=tmp_path, mode="ft", epochs=3, batch_size=8))  # 24 pictures: three steps
     assert counts == dict.fromkeys(range(24), 3)
 
@@ -295,7 +302,7 @@ def test_pictures_of_several_sizes_are_encoded_each_as_it_is() -> None:
     sizes = [(40, 50), (40, 50), (60, 40), (40, 50)]
     pictures = [torch.randint(256, (3, *size), generator=generator, dtype=torch.uint8) for size in sizes]
     batch = [(7, pictures[0]), (3, pictures[1]), (9, None), (5, pictures[2]), (1, pictures[3])]
-    indices, z = finetune.encode(encoder, [batch], lambda image: views.test_crops(image, "full", 32), "off")
+    indices, z = features.encode(encoder, [batch], lambda image: views.test_crops(image, "full", 32), "off")
     with torch.no_grad():
         expected = torch.stack([encoder.eval()(picture[None] / 255) for picture in pictures])
     assert indices == [7, 3, 5, 1]
@@ -309,8 +316,8 @@ def test_the_split_of_the_encoders_run_is_used(
     finetune_arguments: Arguments, encoder_file: Path, scored: Path, tmp_path: Path
 ) -> None:
     spec = f"csv:{scored}"
-    split = data.split_references(sets.load_labeled(spec).references, seed=9)
-    runs.write_json({"labeled": {"spec": spec, **split}}, tmp_path / "splits.json")
+    split = split_references(sets.load_labeled(spec).references, seed=9)
+    run_folder.write_json({"labeled": {"spec": spec, **split}}, tmp_path / "splits.json")
     finetune.main(finetune_arguments(out=tmp_path / "run", encoder=encoder_file, seed=0))
     assert results_of(tmp_path / "run")["split"] == split
 
@@ -318,7 +325,7 @@ def test_the_split_of_the_encoders_run_is_used(
 OTHER_SPLIT = {"labeled": {"spec": "demo", "train": ["a"], "val": ["b"], "test": ["c"]}}
 
 
-def split_with(file: str, labeled: sets.LabeledSet, seed: int) -> dict[str, list[str]]:
+def split_with(file: str, labeled: LabeledSet, seed: int) -> dict[str, list[str]]:
     records = records_of(file, load_encoder(file, ARCH))
     return split_of(labeled, known_to_all({file: records}, labeled), seed)
 
@@ -329,15 +336,17 @@ def test_without_one_of_the_same_set_the_split_is_the_seeds(
 ) -> None:
     labeled = sets.load_labeled(f"csv:{scored}")
     if splits is not None:
-        runs.write_json(splits, encoder_file.parent / "splits.json")
-    assert split_with(str(encoder_file), labeled, 5) == data.split_references(labeled.references, 5)
+        run_folder.write_json(splits, encoder_file.parent / "splits.json")
+    assert split_with(str(encoder_file), labeled, 5) == split_references(labeled.references, 5)
 
 
 def test_the_same_pictures_under_another_name_keep_the_split(encoder_file: Path, scored: Path) -> None:
     """A path written in another way would otherwise bring pictures of the joint run's training to the test part."""
     labeled = sets.load_labeled(f"csv:{scored}")
-    split = data.split_references(labeled.references, 9)
-    runs.write_json({"labeled": {"spec": "csv:../scored/scores.csv", **split}}, encoder_file.parent / "splits.json")
+    split = split_references(labeled.references, 9)
+    run_folder.write_json(
+        {"labeled": {"spec": "csv:../scored/scores.csv", **split}}, encoder_file.parent / "splits.json"
+    )
     assert split_with(str(encoder_file), labeled, 0) == split
 
 
@@ -346,9 +355,9 @@ def test_named_encoders_take_no_split_from_the_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     labeled = sets.load_labeled(f"csv:{scored}")
-    split = data.split_references(labeled.references, 9)
-    runs.write_json({"labeled": {"spec": labeled.name, **split}}, tmp_path / "splits.json")
-    assert split_with("random", labeled, 0) == data.split_references(labeled.references, 0) != split
+    split = split_references(labeled.references, 9)
+    run_folder.write_json({"labeled": {"spec": labeled.name, **split}}, tmp_path / "splits.json")
+    assert split_with("random", labeled, 0) == split_references(labeled.references, 0) != split
 
 
 # --- results ---
@@ -365,7 +374,7 @@ def test_the_numbers_are_those_of_scipy_on_the_saved_networks_predictions(
     regressor.load_state_dict(model["regressor"])
 
     labeled = sets.load_labeled(f"csv:{scored}")
-    indices = data.part_indices(labeled.references, data.split_references(labeled.references, 4)["test"])
+    indices = part_indices(labeled.references, split_references(labeled.references, 4)["test"])
     predicted = []
     for i in indices:
         pixels = np.asarray(Image.open(labeled.paths[i])).transpose(2, 0, 1) / np.float32(255)  # [3, 48, 64]
@@ -409,7 +418,7 @@ def test_the_model_scores_pictures_as_it_was_tested_with_intervals_from_the_vali
     labeled = sets.load_labeled(f"csv:{scored}")
     off = {}
     for part in ("val", "test"):
-        indices = data.part_indices(labeled.references, results["split"][part])
+        indices = part_indices(labeled.references, results["split"][part])
         predicted = np.array(model.score([labeled.paths[i] for i in indices]))
         off[part] = sorted(abs(predicted - [labeled.scores[i] for i in indices]))
     assert model.residuals.tolist() == pytest.approx(off["val"], abs=1e-4)
@@ -526,7 +535,7 @@ def test_joint_training_and_finetuning_end_to_end(
         finetune_arguments(mode="lp-ft", encoder=None, arch=None, epochs=6, lr=3e-3, ft_lr=1e-3, crops="five")
     )
     shown = capsys.readouterr().out
-    assert shown.endswith("\nNext: python -m ssl_iqa.score runs/finetune/model.pt PATH ..\n")
+    assert shown.endswith("\nNext: python -m ssl_iqa.scoring.score runs/finetune/model.pt PATH ..\n")
     joint, results = json.loads(Path("runs/joint/splits.json").read_text()), results_of(Path("runs/finetune"))
     assert results["encoder"] == "runs/joint/encoder.pt"
     assert {"spec": results["data"], **results["split"]} == joint["labeled"]
@@ -629,7 +638,7 @@ def test_a_run_is_not_gone_on_with_from_another_encoder(
     arguments = finetune_arguments(out=tmp_path / "run", encoder=encoder_file, mode="ft")
     ends_at(monkeypatch, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert is_ended(arguments) == 75
-    runs.save(encoder_state(load_encoder("random", ARCH, seed=78)), encoder_file)
+    run_folder.save(encoder_state(load_encoder("random", ARCH, seed=78)), encoder_file)
     capsys.readouterr()
     assert is_ended([*arguments, "--resume"]) == 2
     assert "last.pt: the encoder, the images or their split have changed since" in capsys.readouterr().err
@@ -648,8 +657,8 @@ def joint_run(folder: Path, spec: str, seed: int) -> Path:
     folder.mkdir()
     encoder = load_encoder("random", ARCH, seed + 50)
     labeled = sets.load_labeled(spec)
-    encoder.seen = with_record([], labeled, data.split_references(labeled.references, seed), seed, "joint training")
-    runs.save(encoder_state(encoder), folder / "encoder.pt")
+    encoder.seen = with_record([], labeled, split_references(labeled.references, seed), seed, "joint training")
+    run_folder.save(encoder_state(encoder), folder / "encoder.pt")
     return folder
 
 
@@ -764,14 +773,14 @@ def test_features_of_a_frozen_encoder_are_computed_once(
     finetune_arguments: Arguments, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder_file: Path
 ) -> None:
     counts: list[int] = []
-    real = finetune.encode
+    real = features.encode
 
     def encode(*args: Any) -> tuple[list[int], Tensor]:
         indices, z = real(*args)
         counts.append(len(indices))
         return indices, z
 
-    monkeypatch.setattr(finetune, "encode", encode)
+    monkeypatch.setattr(features, "encode", encode)
     table = {"encoder": None, "encoders": f"own={encoder_file}", "arch": None, "mode": "lp", "splits": 3, "epochs": 1}
     finetune.main(finetune_arguments(out=tmp_path / "run", **table))
     assert counts == [40]  # all pictures, for three splits
@@ -814,9 +823,9 @@ def test_another_set_is_tested_by_rank(finetune_arguments: Arguments, scored: Pa
     regressor = Regressor(encoder.dim)
     regressor.load_state_dict(model["regressor"])
     labeled = sets.load_labeled(tests)
-    test = data.part_indices(labeled.references, data.split_references(labeled.references, 2)["test"])
+    test = part_indices(labeled.references, split_references(labeled.references, 2)["test"])
     with torch.no_grad():
-        pictures = torch.stack([views.test_crops(views.read_labeled(labeled, i), "center", 32)[0] for i in test])
+        pictures = torch.stack([views.test_crops(read_labeled(labeled, i), "center", 32)[0] for i in test])
         predicted = regressor(encoder(pictures))
     true = [labeled.scores[i] for i in test]
     assert found["srocc"] == pytest.approx(spearmanr(predicted, true).statistic, abs=1e-6)
@@ -830,7 +839,7 @@ def test_the_interval_is_of_the_references_of_the_test_part(
     assert results_of(tmp_path / "few")["srocc_interval"] == [None, None]
     assert "SROCC over references: none, fewer than 8 test references\n" in capsys.readouterr().out
     assert "(no interval: fewer than 8 test references)" in ssl_iqa.load(tmp_path / "few" / "model.pt").card()
-    monkeypatch.setattr("ssl_iqa.resampling.LEAST_REFERENCES", 2)
+    monkeypatch.setattr("ssl_iqa.evaluation.resampling.LEAST_REFERENCES", 2)
     finetune.main(finetune_arguments(out=tmp_path, epochs=1))
     with open(tmp_path / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -874,14 +883,14 @@ def test_an_official_split_is_taken_where_a_set_has_one(
     names = sorted(set(sets.load_labeled(f"csv:{scored}").references))
     official = {"train": names[:4], "val": names[4:6], "test": names[6:]}
 
-    def load_labeled(spec: str) -> sets.LabeledSet:
+    def load_labeled(spec: str) -> LabeledSet:
         return replace(sets.load_labeled(spec), official_split=official if "published" in spec else None)
 
     monkeypatch.setattr(cells, "load_labeled", load_labeled)
     arguments = finetune_arguments(data=f"csv:{other}", split="official", out=tmp_path)
     settings, args = finetune.parse_arguments([*arguments, "--data", f"csv:{scored}"])
     found = cells.plan(settings, ("lp",), args.arch, tmp_path)
-    assert [cell.split for cell in found] == [official, data.split_references(names, 0)]
+    assert [cell.split for cell in found] == [official, split_references(names, 0)]
     assert [cell.folder for cell in found] == [
         tmp_path / "cells" / f"{name}/encoder/lp/split-0" for name in ("csv", "csv-2")
     ]

@@ -17,15 +17,25 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 import train_joint
-from ssl_iqa import data, distributed, probe, report, runs, sets, views
-from ssl_iqa.checkpoint import Progress, Run
-from ssl_iqa.chunks import NetworksInChunks
+from ssl_iqa.data import datasets, sets
+from ssl_iqa.data.datasets import finish_views, read_labeled
+from ssl_iqa.data.demo import demo_sources
+from ssl_iqa.data.labeled import LabeledSet
+from ssl_iqa.data.seen import known_parts
+from ssl_iqa.data.splits import split_references
+from ssl_iqa.data.streams import Pictures, Streams, find_pictures, make_streams
 from ssl_iqa.distortions import load_distortions
-from ssl_iqa.model import Networks, load_encoder
-from ssl_iqa.seen import known_parts
-from ssl_iqa.streams import Pictures, Streams, find_pictures
+from ssl_iqa.engine import console, distributed
+from ssl_iqa.engine.checkpoint import Run
+from ssl_iqa.engine.chunks import NetworksInChunks
+from ssl_iqa.engine.device import autocast
+from ssl_iqa.engine.signals import Stop
+from ssl_iqa.engine.weights import load_encoder
+from ssl_iqa.evaluation import probe
+from ssl_iqa.model import Networks
+from ssl_iqa.schedule import Progress, lr_factor
 from tests.conftest import load, log, same, timeless
-from train_joint import joint_step, lr_factor, make_optimizer
+from train_joint import joint_step, make_optimizer
 
 ARCH = "dct-mlp"
 SETTINGS = replace(train_joint.PRESETS["paper"], arch=ARCH, init="random", batch_size=3, crop=32, alpha=0.7)
@@ -134,7 +144,7 @@ def train_epoch(
 ) -> dict[str, float]:
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     run = Run(Path(), {}, [], nets, optimizer, scaler, Progress(epochs=epoch))
-    return train_joint.train_epoch(run, nets, streams, settings, runs.Stop())
+    return train_joint.train_epoch(run, nets, streams, settings, Stop())
 
 
 def test_both_batches_pass_one_encoder_before_one_optimizer_step(nets: Networks) -> None:
@@ -221,8 +231,7 @@ def test_both_losses_fall_on_a_batch_seen_often(nets: Networks) -> None:
     ],
 )
 def test_learning_rates_at_a_step(step: int, plateaus: int, schedule: str, warmup: int, factor: float) -> None:
-    settings = replace(SETTINGS, schedule=schedule, warmup=warmup)
-    assert lr_factor(step, 100, plateaus, settings) == pytest.approx(factor)
+    assert lr_factor(step, 100, plateaus, warmup, schedule) == pytest.approx(factor)
 
 
 def test_an_epoch_goes_on_where_the_last_one_ended(nets: Networks) -> None:
@@ -330,20 +339,20 @@ def pictures_of(settings: train_joint.Settings) -> Pictures:
     return find_pictures(settings.unlabeled, settings.labeled, settings.crop, classes, False, settings.seed, 0)
 
 
-def streams_of(arguments: list[str]) -> tuple[train_joint.Settings, Streams, Streams, sets.LabeledSet]:
+def streams_of(arguments: list[str]) -> tuple[train_joint.Settings, Streams, Streams, LabeledSet]:
     settings, _ = train_joint.parse_arguments(arguments)
     pictures = pictures_of(settings)
-    both = train_joint.make_streams(pictures, torch.device("cpu"), settings)
+    both = make_streams(pictures, torch.device("cpu"), settings)
     return settings, *both, pictures.labeled
 
 
 def test_validation_is_the_same_every_time_and_changes_nothing(joint_arguments: Arguments, nets: Networks) -> None:
     settings, streams, val_streams, _ = streams_of(joint_arguments(validation_size=8))
     before = copy.deepcopy(nets.state_dict())
-    first = train_joint.validate(nets, val_streams, settings, runs.Stop())
+    first = train_joint.validate(nets, val_streams, settings, Stop())
     list(streams.batches(0))
     torch.rand(3), np.random.rand(3)
-    assert train_joint.validate(nets, val_streams, settings, runs.Stop()) == first
+    assert train_joint.validate(nets, val_streams, settings, Stop()) == first
     assert same(nets.state_dict(), before)
     assert first["val_L"] == pytest.approx(0.9 * first["val_L_cont"] + 0.1 * first["val_L_r"])
 
@@ -356,13 +365,13 @@ def test_validation_is_eq_8_of_all_labeled_images_and_their_srocc(
     """12 unlabeled images are three batches, and the 8 labeled ones, in other batches than there, come once each."""
     arguments = joint_arguments(validation_size=12, labeled_batch_size=3, workers=workers)
     settings, _, val_streams, labeled = streams_of(arguments)
-    result = train_joint.validate(nets, val_streams, settings, runs.Stop())
+    result = train_joint.validate(nets, val_streams, settings, Stop())
     nets.eval()
     indices = val_streams.labeled.dataset.indices
     x, y = (torch.cat(parts) for parts in zip(*val_streams.labeled_batches(), strict=True))
     assert len(indices) == 8 and y.tolist() == pytest.approx([labeled.scores[i] for i in indices])
     for crop, index in zip(x, indices, strict=True):  # each image's own: its colors are all there
-        image = views.read_labeled(labeled, index).flatten(1)
+        image = read_labeled(labeled, index).flatten(1)
         assert (crop.flatten(1)[:, :, None] == image[:, None]).all(0).any(1).all()
     pairs = list(val_streams.unlabeled_batches())
     nets.double()
@@ -379,25 +388,25 @@ def test_processes_with_unequal_shares_validate_as_one(
 ) -> None:
     settings, _ = train_joint.parse_arguments(joint_arguments(labeled_batch_size=labeled_batch_size))
     pictures = pictures_of(settings)
-    monkeypatch.setattr(data, "part_indices", lambda *_: range(13))
+    monkeypatch.setattr("ssl_iqa.data.streams.part_indices", lambda *_: range(13))
 
     def streams(process: int, processes: int) -> Streams:
         with monkeypatch.context() as patch:
             patch.setattr(distributed, "rank", lambda: process)
             patch.setattr(distributed, "size", lambda: processes)
-            return train_joint.make_streams(pictures, torch.device("cpu"), settings)[1]
+            return make_streams(pictures, torch.device("cpu"), settings)[1]
 
-    expected = train_joint.validate(nets, streams(0, 1), settings, runs.Stop())
+    expected = train_joint.validate(nets, streams(0, 1), settings, Stop())
     asked, told = [], []  # by each process: for the end; and what it tells the others
     monkeypatch.setattr(distributed, "any_process", lambda flag, device: asked.append(flag) or flag)
     monkeypatch.setattr(distributed, "every", lambda value: told.append(value) or [value])
     counts = []
     for process in range(3):
-        train_joint.validate(nets, streams(process, 3), settings, runs.Stop())
+        train_joint.validate(nets, streams(process, 3), settings, Stop())
         counts.append(len(asked))
     assert [counts[1] - counts[0], counts[2] - counts[1]] == [counts[0]] * 2  # none waits for another in vain
     monkeypatch.setattr(distributed, "every", lambda value: told)
-    result = train_joint.validate(nets, streams(0, 3), settings, runs.Stop())
+    result = train_joint.validate(nets, streams(0, 3), settings, Stop())
     for name in ("val_L_r", "val_SROCC"):
         assert result[name] == pytest.approx(expected[name], rel=1e-6)
 
@@ -405,9 +414,9 @@ def test_processes_with_unequal_shares_validate_as_one(
 def test_one_labeled_image_to_validate_with_has_no_srocc(
     joint_arguments: Arguments, nets: Networks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "part_indices", lambda *_: [5])
+    monkeypatch.setattr("ssl_iqa.data.streams.part_indices", lambda *_: [5])
     settings, _, val_streams, _ = streams_of(joint_arguments())
-    result = train_joint.validate(nets, val_streams, settings, runs.Stop())
+    result = train_joint.validate(nets, val_streams, settings, Stop())
     assert math.isnan(result["val_SROCC"]) and result["val_L_r"] > 0
 
 
@@ -434,7 +443,7 @@ def test_a_run_leaves_its_files(joint_arguments: Arguments, tmp_path: Path, caps
 
     splits = json.loads((tmp_path / "splits.json").read_text())
     labeled = sets.load_labeled(settings.labeled)
-    assert splits["labeled"] == {"spec": settings.labeled, **data.split_references(labeled.references, 3)}
+    assert splits["labeled"] == {"spec": settings.labeled, **split_references(labeled.references, 3)}
     assert splits["unlabeled"]["train"] == 8 and len(splits["unlabeled"]["val"]) == 2
 
     records = log(tmp_path)
@@ -482,7 +491,7 @@ def test_the_same_seed_gives_the_same_weights_with_any_workers(joint_arguments: 
 def test_alpha_1_needs_no_labels_and_leaves_the_regressor(
     joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(views, "read_labeled", lambda *_: pytest.fail("a labeled picture was read"))
+    monkeypatch.setattr(datasets, "read_labeled", lambda *_: pytest.fail("a labeled picture was read"))
     started: list[dict] = []
     real = train_joint.make_optimizer
 
@@ -507,8 +516,8 @@ def test_no_picture_of_a_test_reference_is_ever_read(
     joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: set[int] = set()
-    real = views.read_labeled
-    monkeypatch.setattr(views, "read_labeled", lambda labeled, i: read.add(i) or real(labeled, i))
+    real = read_labeled
+    monkeypatch.setattr(datasets, "read_labeled", lambda labeled, i: read.add(i) or real(labeled, i))
     train_joint.main(joint_arguments(out=tmp_path, epochs=8))
     split = json.loads((tmp_path / "splits.json").read_text())["labeled"]
     labeled = sets.load_labeled(split["spec"])
@@ -519,7 +528,7 @@ def test_no_picture_of_a_test_reference_is_ever_read(
 def test_no_photograph_of_a_test_source_is_in_the_demos_unlabeled_stream() -> None:
     settings = replace(SETTINGS, unlabeled="demo", labeled="demo")
     splits, train, val, labeled, seen, _ = pictures_of(settings)
-    sources = sets.demo_sources()
+    sources = demo_sources()
     parts = {name: set(splits["labeled"][name]) for name in ("train", "val", "test")}
     assert {sources[path] for path in train.paths} == parts["train"]
     assert {sources[path] for path in val.paths} == parts["val"]
@@ -533,7 +542,7 @@ def test_the_demos_photographs_are_seen_without_their_labels_too(scored: Path) -
         pictures = pictures_of(replace(SETTINGS, unlabeled="demo", labeled=labeled, alpha=1.0))
         record = pictures.seen[0]
         known = known_parts(sets.load_labeled("demo"), pictures.seen)
-        sources = sets.demo_sources()
+        sources = demo_sources()
         assert record["data"] == "demo" and {known[sources[path]] for path in pictures.train.paths} == {"train"}
         assert len(pictures.seen) == 1 + bool(labeled)
 
@@ -768,11 +777,11 @@ def test_a_step_whose_gradient_fp16_cannot_hold_is_left_out(nets: Networks, monk
     optimizer.register_step_post_hook(lambda *_: weights.append(True))
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     run = Run(Path(), {}, [], nets, optimizer, scaler)
-    train_joint.train_epoch(run, nets, Fixed([batches()]), SETTINGS, runs.Stop())
+    train_joint.train_epoch(run, nets, Fixed([batches()]), SETTINGS, Stop())
     assert weights == [] and torch.equal(nets.projector[0].weight, before["projector.0.weight"])
     assert scaler.get_scale() == 2.0 and run.progress.step == 1
     run.progress = Progress()
-    train_joint.train_epoch(run, nets, Fixed([batches()]), SETTINGS, runs.Stop())
+    train_joint.train_epoch(run, nets, Fixed([batches()]), SETTINGS, Stop())
     assert weights == [True]
 
 
@@ -791,7 +800,7 @@ def test_a_gradient_that_is_not_finite_ends_the_run(
     scaler = torch.amp.GradScaler("cpu", enabled=scale is not None, init_scale=scale or 1.0)
     run = Run(Path(), {}, [], nets, make_optimizer(nets, SETTINGS), scaler)
     with pytest.raises(FloatingPointError, match="the loss or its gradient is not finite at step 1"):
-        train_joint.train_epoch(run, nets, Fixed([batches()]), SETTINGS, runs.Stop())
+        train_joint.train_epoch(run, nets, Fixed([batches()]), SETTINGS, Stop())
 
 
 def test_the_norm_in_the_log_is_without_fp16s_scale(nets: Networks) -> None:
@@ -800,7 +809,7 @@ def test_the_norm_in_the_log_is_without_fp16s_scale(nets: Networks) -> None:
     for networks, scaler in ((nets, torch.amp.GradScaler("cpu", init_scale=256.0)), (copied, None)):
         scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
         run = Run(Path(), {}, [], networks, make_optimizer(networks, SETTINGS), scaler)
-        norms.append(train_joint.train_epoch(run, networks, Fixed([batches()]), SETTINGS, runs.Stop())["grad_norm"])
+        norms.append(train_joint.train_epoch(run, networks, Fixed([batches()]), SETTINGS, Stop())["grad_norm"])
     assert norms[0] == pytest.approx(norms[1], rel=1e-3)
 
 
@@ -823,7 +832,7 @@ def test_in_half_precision_layers_are_bfloat16_and_losses_float32(nets: Networks
     assert dtypes == half | {"statistics": torch.float32}
     assert all(gradient.dtype == torch.float32 for gradient in gradients(nets))
     (x_d, views_classes), (x, y) = unlabeled, labeled
-    with runs.autocast(x.device, "bf16"):
+    with autocast(x.device, "bf16"):
         p, y_hat = nets(x_d, x)
     losses = train_joint.joint_loss(p, views_classes, y_hat, y, settings)
     assert all(loss.dtype == torch.float32 for loss in losses)
@@ -886,13 +895,13 @@ def test_batches_that_do_not_divide_are_an_error(
 def test_waiting_for_data_is_measured_and_warned_of_once(
     joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = views.finish_views
+    real = finish_views
 
     def slow(*args: Any) -> tuple[Tensor, Tensor]:
         time.sleep(0.3)
         return real(*args)
 
-    monkeypatch.setattr("ssl_iqa.streams.finish_views", slow)
+    monkeypatch.setattr("ssl_iqa.data.streams.finish_views", slow)
     train_joint.main(joint_arguments(out=tmp_path))
     assert all(0.5 < record["data_wait"] < 1 for record in log(tmp_path))
     assert all(record["pictures_per_second"] < 16 / 0.6 for record in log(tmp_path))
@@ -902,11 +911,11 @@ def test_waiting_for_data_is_measured_and_warned_of_once(
 
 def test_what_helps_against_waiting_depends_on_what_is_left_to_change() -> None:
     settings = {"workers": 2, "distort_on": "worker"}
-    assert report.advice(0.49, settings, 8) == "" and "more --workers (now 2, of 8 cores)" in report.advice(
+    assert console.advice(0.49, settings, 8) == "" and "more --workers (now 2, of 8 cores)" in console.advice(
         0.5, settings, 8
     )
-    assert "--distort-on device" in report.advice(0.5, settings, 2)
-    assert "smaller pictures, or more cores" in report.advice(0.9, settings | {"distort_on": "device"}, 2)
+    assert "--distort-on device" in console.advice(0.5, settings, 2)
+    assert "smaller pictures, or more cores" in console.advice(0.9, settings | {"distort_on": "device"}, 2)
 
 
 def test_tensorboard_has_what_the_log_has(joint_arguments: Arguments, tmp_path: Path) -> None:

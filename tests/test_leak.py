@@ -17,7 +17,12 @@ from torch import Tensor
 
 import finetune
 import train_joint
-from ssl_iqa import data, probe, sets
+from ssl_iqa.data import demo, images, sets
+from ssl_iqa.data.demo import DEMO_FOLDER
+from ssl_iqa.data.images import decode_image
+from ssl_iqa.data.labeled import LabeledSet
+from ssl_iqa.data.splits import part_indices
+from ssl_iqa.evaluation import probe
 from tests import layouts
 from tests.conftest import flags, load, photograph, same, smallest_finetune, smallest_joint, write
 
@@ -50,7 +55,7 @@ def small_demo(folder: Path) -> None:
     for i in TENS:
         photograph(3000 + i).save(folder / f"{i}.png")
     write(folder / "CREDITS.csv", "\n".join(["image,source", *(f"{i}.png,source {i}" for i in TENS)]))
-    means = (sets.DEMO_FOLDER / "kadid_class_means.csv").read_text().splitlines()
+    means = (DEMO_FOLDER / "kadid_class_means.csv").read_text().splitlines()
     write(folder / "kadid_class_means.csv", "\n".join(means[:4]))
 
 
@@ -62,7 +67,7 @@ def first(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "demo":
             small_demo(folder)
-            patch.setattr(sets, "DEMO_FOLDER", folder)
+            patch.setattr(demo, "DEMO_FOLDER", folder)
         shares = {"linear": 0.5, "neighbor": 0.5}  # the probe comes after training, takes long and trains nothing
         patch.setattr(probe, "probe_types", lambda encoders, *others: dict.fromkeys(encoders, shares))
         torch.set_num_threads(1)  # so that sums are added up in one order
@@ -102,13 +107,13 @@ class Changed:
 
     def __init__(self, spec: str, names: list[str], patch: pytest.MonkeyPatch) -> None:
         self.names, self.read = set(names), set()
-        self.load, self.decode = sets.load_labeled, data.decode_image
+        self.load, self.decode = sets.load_labeled, decode_image
         labeled = sets.load_labeled(spec)
-        self.paths = {labeled.paths[i] for i in data.part_indices(labeled.references, names)}
+        self.paths = {labeled.paths[i] for i in part_indices(labeled.references, names)}
         patch.setattr(sets, "load_labeled", self.load_others)
-        patch.setattr(data, "decode_image", self.decode_and_note)
+        patch.setattr(images, "decode_image", self.decode_and_note)
 
-    def load_others(self, spec: str) -> sets.LabeledSet:
+    def load_others(self, spec: str) -> LabeledSet:
         labeled = self.load(spec)
         of = zip(labeled.scores, labeled.references, strict=True)
         return replace(labeled, scores=[6 - score / 2 if name in self.names else score for score, name in of])

@@ -12,16 +12,8 @@ import torchvision
 from scipy.fft import dctn
 from torch import nn
 
-from ssl_iqa import model
-from ssl_iqa.model import (
-    ARCHS,
-    Encoder,
-    ProjectionHead,
-    Regressor,
-    encoder_from_state,
-    encoder_state,
-    load_encoder,
-)
+from ssl_iqa.engine.weights import encoder_from_state, encoder_state, load_encoder
+from ssl_iqa.model import ARCHS, Encoder, ProjectionHead, Regressor
 
 IMAGES = torch.rand(2, 3, 40, 50, generator=torch.Generator().manual_seed(0))
 
@@ -403,7 +395,7 @@ def test_state_that_does_not_fit_is_named(encoder: Encoder, damage: Callable[[di
 
 
 def test_wrong_state_builds_nothing(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model, "Encoder", None)  # would raise a TypeError
+    monkeypatch.setattr("ssl_iqa.engine.weights.Encoder", None)  # would raise a TypeError
     with pytest.raises(ValueError, match="version"):
         encoder_from_state(encoder_state(encoder) | {"version": 2}, "file")
 

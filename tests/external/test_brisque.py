@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink
 
-from ssl_iqa import data, sets
-from ssl_iqa.brisque import brisque_features, half_size, to_gray
+from ssl_iqa.baselines.brisque import brisque_features, half_size, to_gray
+from ssl_iqa.data.demo import DEMO_FOLDER
+from ssl_iqa.data.images import read_image
 
 piq = pytest.importorskip("piq.brisque")
 
-PATHS = [sets.DEMO_FOLDER / name for name in ("drop_1.jpg", "sunset_2.jpg", "chelsea.jpg", "kleiber_2.jpg")]
+PATHS = [DEMO_FOLDER / name for name in ("drop_1.jpg", "sunset_2.jpg", "chelsea.jpg", "kleiber_2.jpg")]
 
 
 def statistics(gray: Tensor, half: Tensor) -> Tensor:
@@ -35,7 +36,7 @@ def piq_half(gray: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_features_of_photographs(path: Path) -> None:
-    photograph = data.read_image(path)
+    photograph = read_image(path)
     noise = torch.randint(-5, 6, photograph.shape[1:], generator=torch.Generator().manual_seed(0))
     noisy = (photograph.int().clamp(5, 250) + noise) / 255
     features, gray = brisque_features(noisy), to_gray(noisy[None])
@@ -54,7 +55,7 @@ def test_features_of_images_with_a_flat_border(
     level: float, least: float, most: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sixth of the image is one gray level: black is as above, others differ by some 0.04 of 0.2, for one reason."""
-    photograph = data.read_image(PATHS[0])
+    photograph = read_image(PATHS[0])
     noise = torch.randint(-5, 6, photograph.shape[1:], generator=torch.Generator().manual_seed(0))
     image = (photograph.int().clamp(5, 250) + noise) / 255
     image[:, :24] = image[:, -24:] = level

@@ -17,7 +17,7 @@ from scipy.fft import dctn, idctn
 from scipy.interpolate import make_interp_spline
 from torch import Tensor
 
-from ssl_iqa import distortions
+from ssl_iqa.data.demo import DEMO_FOLDER
 from ssl_iqa.distortions import DISTORTIONS, distort
 from ssl_iqa.distortions.blur import disk_kernel
 from ssl_iqa.distortions.color import edge_mask, minimum_variance_palette
@@ -38,7 +38,7 @@ each_level = pytest.mark.parametrize("level", EACH_LEVEL)
 
 def photograph(name: str, height: int = 121, width: int = 135) -> np.ndarray:
     """The middle of a demo photograph: uint8 [height, width, 3]."""
-    pixels = np.array(Image.open(Path(distortions.__file__).parents[1] / "demo_photos" / f"{name}.jpg"))
+    pixels = np.array(Image.open(DEMO_FOLDER / f"{name}.jpg"))
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
     return pixels[top : top + height, left : left + width].copy()
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from ssl_iqa import data, sets
-from ssl_iqa.duplicates import phash
+from ssl_iqa.data.demo import demo_sources
+from ssl_iqa.data.images import read_image
+from ssl_iqa.data.near_duplicates import phash
 
-PHOTOGRAPHS = [*sets.demo_sources()][::8]
+PHOTOGRAPHS = [*demo_sources()][::8]
 
 
 def hashed(path: str | Path) -> np.ndarray:
@@ -30,4 +31,4 @@ def test_bits_are_imagehashs(tmp_path: Path, scale: float) -> None:
         with Image.open(path) as image:
             size = round(image.width * scale), round(image.height * scale * 1.1)
             image.resize(size, Image.Resampling.BICUBIC).save(tmp_path / "picture.png")
-        assert np.array_equal(phash(data.read_image(tmp_path / "picture.png")), hashed(tmp_path / "picture.png"))
+        assert np.array_equal(phash(read_image(tmp_path / "picture.png")), hashed(tmp_path / "picture.png"))

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from ssl_iqa import distortions
+from ssl_iqa.data.demo import DEMO_FOLDER
 from ssl_iqa.distortions import (
     KADIS,
     DistortionClass,
@@ -57,7 +57,7 @@ def augmented(image: Tensor, name: str, level: int, seed: int = 0) -> Tensor:
 
 def photograph(name: str, height: int = 121, width: int = 135) -> Tensor:
     """The middle of a demo photograph: float64 [3, height, width], in steps of 1/255."""
-    pixels = np.array(Image.open(Path(distortions.__file__).parents[1] / "demo_photos" / f"{name}.jpg")) / 255
+    pixels = np.array(Image.open(DEMO_FOLDER / f"{name}.jpg")) / 255
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
     return torch.from_numpy(pixels[top : top + height, left : left + width]).permute(2, 0, 1).contiguous()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from ssl_iqa.metrics import plcc, srocc
+from ssl_iqa.evaluation.metrics import plcc, srocc
 
 
 @pytest.mark.parametrize("n", [3, 50, 2000])

@@ -5,7 +5,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from ssl_iqa import naming
+from ssl_iqa.scoring import naming
 
 
 def test_softmax_regression_is_scikit_learns() -> None:

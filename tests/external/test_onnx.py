@@ -10,10 +10,11 @@ import pytest
 import torch
 
 import ssl_iqa
-from ssl_iqa import export
-from ssl_iqa.model import Encoder, Regressor, encoder_state
+from ssl_iqa.engine.weights import encoder_state
+from ssl_iqa.model import Encoder, Regressor
+from ssl_iqa.scoring import export
 from tests.models import by_hand, save_model
-from tests.test_export import SIZES, pictures
+from tests.scoring.test_export import SIZES, pictures
 
 Exported = tuple[ssl_iqa.QualityModel, onnxruntime.InferenceSession, Path]
 

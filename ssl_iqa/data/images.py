@@ -1,0 +1,278 @@
+"""What is on disk: reading pictures, listing folders of them, and Section 4.1's splits, of scored sets by reference."""
+
+import codecs
+import io
+import os
+import stat
+import struct
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageFile, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, features
+
+try:
+    import pillow_heif
+except ImportError:
+    HAS_HEIF = False
+else:
+    HAS_HEIF = True
+    pillow_heif.register_heif_opener()
+
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")
+GET_HEIF = "pip install 'ssl_iqa[heif]'"
+PICTURE_SUFFIXES = (  # of the still images that this installation of Pillow reads
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"),
+    *(".tga", ".ppm", ".pgm", ".pbm", ".pnm"),
+    *((".jp2", ".j2k", ".jpf", ".jpx") if features.check("jpg_2000") else ()),
+    *((".avif",) if "avif" in features.modules and features.check("avif") else ()),  # Pillow 11.3 is the first with it
+    *(HEIF_SUFFIXES if HAS_HEIF else ()),
+)
+SUFFIXES_NAMED = 8  # of the files that are no images here, the most frequent ones
+
+# What brings a picture with this EXIF orientation upright (EXIF 2.32, tag 0x0112; 1 is upright).
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+# The ancillary chunks of a PNG that say how its pixels are meant, and the texts that may hold an EXIF orientation.
+PNG_CHUNKS = (b"tRNS", b"eXIf")
+PNG_TEXTS = (b"exif\0", b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
+
+_lock = threading.Lock()
+_decoding = 0  # threads that decode, see _whole_files_only
+_was_lenient = False
+
+
+class UnreadableImage(ValueError):
+    """A file that is no picture, or a damaged one; the message is one line that names it."""
+
+
+def read_image(path: str | os.PathLike[str]) -> torch.Tensor:
+    """The picture in a file as 8-bit RGB, `uint8 [3, H, W]`, upright and with its first frame only.
+
+    Gray, palette, CMYK and 1-bit pictures become RGB, alpha is composited over white, 16-bit gray is divided by 257.
+    Color profiles are not applied. EXIF that cannot be parsed is taken to state no orientation.
+    A truncated file is never decoded in part. A pipe, socket or device is not opened: reading it might never end.
+
+    Raises OSError for a file that cannot be opened, UnreadableImage for one that holds no readable picture.
+    """
+    refuse_special_file(path)
+    with open(path, "rb") as file:
+        return decode_image(file, path)
+
+
+def refuse_special_file(path: str | os.PathLike[str]) -> None:
+    """Raises UnreadableImage for a pipe, a socket or a device, OSError for a file that is not there."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder is an error that says so
+        kind = "a FIFO" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+        raise UnreadableImage(f"{path}: must be a regular file, got {kind}")
+
+
+def decode_image(file: BinaryIO, name: str | os.PathLike[str]) -> torch.Tensor:
+    """The picture in an open file, as `read_image` gives it; an UnreadableImage is called by `name`."""
+    try:
+        with _whole_files_only(), Image.open(_without_png_metadata(file)) as image:
+            image.load()
+            return from_pil(image)
+    except UnidentifiedImageError as error:
+        raise UnreadableImage(f"{name}: {_why_unidentified(file, name)}") from error
+    except Image.DecompressionBombError as error:
+        limit = f"{2 * Image.MAX_IMAGE_PIXELS / 1e6:.4g} megapixels"  # what PIL raises at
+        where = "PIL.Image.MAX_IMAGE_PIXELS sets the limit, --max-megapixels that of ssl_iqa.scoring.score"
+        raise UnreadableImage(f"{name}: over {limit}; {where}") from error
+    except Exception as error:  # on damaged files PIL's decoders raise nearly every type there is
+        raise UnreadableImage(f"{name}: not a readable picture ({error!r})") from error
+
+
+@contextmanager
+def _whole_files_only() -> Iterator[None]:
+    """While it lasts, PIL refuses files that are cut short, even if another library has told it not to.
+
+    PIL's switch is one for the whole process, so the first thread to decode turns it off and the last one back on.
+    """
+    global _decoding, _was_lenient
+    with _lock:
+        if not _decoding:
+            _was_lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+        _decoding += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _decoding -= 1
+            if not _decoding and _was_lenient:
+                ImageFile.LOAD_TRUNCATED_IMAGES = True
+
+
+def _without_png_metadata(file: BinaryIO) -> BinaryIO:
+    """A PNG with only the chunks that its pixels and orientation need; any other file as it is.
+
+    PIL refuses a PNG for texts or a color profile over a size, and nothing here uses them. Of an animated PNG the
+    default image stays, its first frame. A chunk that is cut short stays, too, for PIL to see it.
+    """
+    start = file.read(8)
+    file.seek(0)
+    if start != b"\x89PNG\r\n\x1a\n":
+        return file
+    png = memoryview(file.read())
+    kept, place = [png[:8]], 8
+    while place < len(png):
+        length, kind = int.from_bytes(png[place : place + 4], "big"), bytes(png[place + 4 : place + 8])
+        end = place + length + 12  # with length, kind and checksum
+        is_critical = kind[:1].isupper()
+        if is_critical or end > len(png) or kind in PNG_CHUNKS or _tells_orientation(kind, png[place + 8 : end - 4]):
+            kept.append(png[place:end])
+        if kind == b"IEND":
+            break
+        place = end
+    return io.BytesIO(b"".join(kept))
+
+
+def _tells_orientation(kind: bytes, body: memoryview) -> bool:
+    """Whether a chunk is a text that may hold EXIF's orientation, and one that PIL accepts."""
+    if kind not in (b"tEXt", b"zTXt", b"iTXt") or not bytes(body[:32]).startswith(PNG_TEXTS):
+        return False
+    try:
+        PngImagePlugin.PngStream(io.BytesIO(body)).call(kind, 0, len(body))
+    except Exception:  # as in decode_image
+        return False
+    return True
+
+
+def _why_unidentified(file: BinaryIO, name: str | os.PathLike[str]) -> str:
+    if os.fspath(name).lower().endswith(HEIF_SUFFIXES) and not HAS_HEIF:
+        return f"HEIC images need the pillow-heif library: {GET_HEIF}"
+    try:
+        file.seek(0)
+        head = file.read(8)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(head + file.read(8 if 43 in head[2:4] else 0))  # 43: BigTIFF
+        file.seek(tags.next)
+        tags.load(file)
+        bits, photometric = tags[TiffImagePlugin.BITSPERSAMPLE], tags[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION]
+    except Exception:  # no TIFF, or a damaged one
+        return "not a picture of a known format"
+    if 3 in tags.get(TiffImagePlugin.SAMPLEFORMAT, ()):
+        return f"a TIFF with {len(bits)} floating-point samples a pixel, which have no fixed range"
+    return (
+        f"a TIFF of a kind that Pillow does not read ({bits} bits a sample, photometric interpretation {photometric})"
+    )
+
+
+def from_pil(image: Image.Image) -> torch.Tensor:
+    """A PIL image as `read_image` gives it. Raises ValueError for samples without a fixed range."""
+    rgb = _to_rgb(image)
+    try:  # not ImageOps.exif_transpose: it writes the EXIF block anew, which fails on many that can be read
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except (SyntaxError, struct.error, KeyError, TypeError, ValueError):  # those PIL itself expects of a broken block
+        orientation = None
+    if orientation in UPRIGHT:
+        rgb = rgb.transpose(UPRIGHT[orientation])
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()  # [H, W, 3] -> [3, H, W]
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("floating-point samples have no fixed range")
+    if image.mode.startswith("I"):  # 16-bit gray, or 32-bit that holds it; PIL's own conversion clips at 255
+        gray = np.asarray(image)
+        tags = getattr(image, "tag_v2", {})  # a TIFF's
+        white = 2 ** tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0] - 1 if image.mode.startswith("I;16") else 65535
+        if gray.min() < 0 or gray.max() > white:
+            raise ValueError(f"gray samples must be 0 to {white}, got {gray.min()} to {gray.max()}")
+        if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:  # WhiteIsZero, which PIL turns up to 8 bits only
+            gray = white - gray
+        image = Image.fromarray(np.round(gray / (white / 255)).astype(np.uint8))
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def list_pictures(folder: str | os.PathLike[str], passed: Counter[str] | None = None) -> list[str]:
+    """Sorted paths of all pictures in a folder and those below it, told by their suffix (PICTURE_SUFFIXES, any case).
+
+    Hidden files and folders are skipped, links to folders are not followed; `passed` counts what is passed over, as in
+    `walk_pictures`. A folder laid out as KADIS-700k (Section 4.1), with `ref_imgs/` in it, in any case, gives the
+    pictures in that one only: what its generator may have put beside it in `dist_imgs/` is distorted already.
+
+    Raises FileNotFoundError or NotADirectoryError where there is no such folder, ValueError where it has no pictures.
+    """
+    if not os.path.exists(folder):
+        raise FileNotFoundError(f"{folder}: no such folder; a folder of pictures is wanted")
+    if not os.path.isdir(folder):
+        raise NotADirectoryError(f"{folder}: not a folder; a folder of pictures is wanted")
+    references = in_any_case(Path(folder), "ref_imgs")
+    root = os.path.join(folder, references.name) if references.is_dir() else os.fspath(folder)
+
+    passed = Counter() if passed is None else passed
+    pictures = sorted(walk_pictures(root, _stop, passed))
+    if not pictures:
+        raise ValueError(f"{root}: {no_pictures(passed)}")
+    return pictures
+
+
+def walk_pictures(
+    folder: str | os.PathLike[str], unlistable: Callable[[OSError], object], passed: Counter[str]
+) -> Iterator[str]:
+    """Paths of all pictures in a folder and those below it, as in `list_pictures`, folder by folder, sorted in each.
+
+    A folder that cannot be listed is passed over after a call of `unlistable`. `passed` counts the files that are no
+    pictures by their suffix in lower case, hidden ones left out.
+    """
+    for parent, folders, names in os.walk(folder, onerror=unlistable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(name for name in names if not name.startswith(".")):
+            if name.lower().endswith(PICTURE_SUFFIXES):
+                yield os.path.join(parent, name)
+            else:
+                passed[os.path.splitext(name)[1].lower()] += 1
+
+
+def passed_over(passed: Counter[str]) -> str:
+    """What `walk_pictures` has counted: "passed over: 12 .heic (pip install 'ssl_iqa[heif]'), 3 .txt"."""
+    named = [suffix for suffix, _ in passed.most_common() if suffix[1:].isalnum() and len(suffix) < 10]
+    named = named[:SUFFIXES_NAMED]
+    hint = "" if HAS_HEIF else f" ({GET_HEIF})"
+    counts = [f"{passed[suffix]} {suffix}{hint if suffix in HEIF_SUFFIXES else ''}" for suffix in named]
+    others = passed.total() - sum(passed[suffix] for suffix in named)
+    return f"passed over: {', '.join([*counts, *([f'{others} other'] if others else [])])}"
+
+
+def no_pictures(passed: Counter[str]) -> str:
+    """What an error says of a folder without pictures."""
+    over = f"; {passed_over(passed)}" if passed else ""
+    return f"no pictures in this folder; wanted are files ending in {' '.join(PICTURE_SUFFIXES)}{over}"
+
+
+def in_any_case(folder: Path, name: str) -> Path:
+    """Where a folder has a file or folder of that name, or, if it has not, of that name in another case."""
+    if not (folder / name).exists() and folder.is_dir():
+        return next((path for path in sorted(folder.iterdir()) if path.name.lower() == name.lower()), folder / name)
+    return folder / name
+
+
+def in_utf8(text: bytes) -> bytes:
+    """A text as Windows' programs write it, UTF-16 or with a byte-order mark, as UTF-8 without one.
+
+    Raises UnicodeDecodeError, a ValueError, for damaged UTF-16.
+    """
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return text.decode("utf-16").encode()
+    return text.removeprefix(codecs.BOM_UTF8)
+
+
+def _stop(error: OSError) -> NoReturn:
+    raise error  # os.walk would pass over a folder that cannot be listed

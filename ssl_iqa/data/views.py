@@ -1,0 +1,92 @@
+"""Section 3.1's two views of a distorted picture, and the labeled pictures' crops.
+
+Every draw (class, distortion, crops, flips) comes from a seed that the sampler hands out with the sample, so that a
+batch does not depend on who makes it: any number of workers gives the same views. On a CPU it does not give the same
+sums, since the encoder's threads are those that the workers leave (`use_device`).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LEAST = 32  # pixels a side of a whole picture that passes the encoder
+PLACES = {  # of test crops: how far down and across, in halves of the room that a crop leaves
+    "five": ((1, 1), (0, 0), (0, 2), (2, 0), (2, 2)),
+    "center": ((1, 1),),
+}
+
+
+def view_places(height: int, width: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """V of Section 3.1 as the rows [size] and columns [size] of a picture that a random view takes.
+
+    A random size x size crop, flipped left-right and upside down with probability 1/2 each, and nothing resized, since
+    that would change the quality. A picture smaller than the crop is continued by reflection.
+    """
+    rows, columns = reflected(height, size), reflected(width, size)
+    top, left = (int(torch.randint(len(side) - size + 1, (), generator=generator)) for side in (rows, columns))
+    upside_down, mirrored = (torch.rand(2, generator=generator) < 0.5).tolist()
+    rows, columns = rows[top : top + size], columns[left : left + size]
+    return rows.flip(0) if upside_down else rows, columns.flip(0) if mirrored else columns
+
+
+def random_view(image: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """One random view, see `view_places`: [C, H, W] -> [C, size, size]."""
+    rows, columns = view_places(*image.shape[1:], size, generator)
+    return image.index_select(1, rows).index_select(2, columns)
+
+
+def test_crops(image: Tensor, mode: str, size: int) -> Tensor:
+    """What a picture's score is the mean over, [C, H, W] -> [crops, C, h, w].
+
+    `five`: size x size, the corners and the center; `center`; or `full`, the whole picture.
+    """
+    if mode == "full":
+        return pad_to(image, LEAST)[None]
+    image = pad_to(image, size)
+    bottom, right = (side - size for side in image.shape[-2:])
+    places = [(bottom * down // 2, right * across // 2) for down, across in PLACES[mode]]
+    return torch.stack([image[:, top : top + size, left : left + size] for top, left in places])
+
+
+def pad_to(image: Tensor, size: int) -> Tensor:
+    """Reflect a picture at its right and lower border up to at least `size` a side: [C, H, W] -> [C, H', W']."""
+    for dim in (1, 2):
+        if image.shape[dim] < size:  # a picture that is large enough is not copied
+            image = image.index_select(dim, reflected(image.shape[dim], size))
+    return image
+
+
+def reflected(side: int, size: int) -> Tensor:
+    """Places 0 .. side - 1 along a side, and on to at least `size`, there and back: 0 1 2 3 2 1 0 1 .. for 4."""
+    return turned_back(torch.arange(max(side, size)), side)
+
+
+def turned_back(places: Tensor, side: int) -> Tensor:
+    """Places, some of them beyond the end of a side, as those that reflection puts there.
+
+    In tensors, since `export` traces it for a side that is not known.
+    """
+    last = torch.scalar_tensor(side - 1, dtype=torch.int64)
+    there_and_back = places % (2 * last).clamp_min(1)
+    return torch.minimum(there_and_back, 2 * last - there_and_back)
+
+
+def to_float(picture: Tensor, reduce: int = 1) -> Tensor:
+    """Bytes [.., 3, H, W] as the encoder takes them: float32, RGB in [0, 1], averaged over reduce x reduce pixels.
+
+    Floating point is taken to be in [0, 1] already. Averages are rounded to 8 bits, as a file of that size holds them:
+    means of bytes, halves to even ones, so that every device and runtime rounds alike.
+    """
+    if picture.is_floating_point() and reduce == 1:
+        return picture
+    levels = (picture * 255).round() if picture.is_floating_point() else picture.float()
+    return (F.avg_pool2d(levels, reduce).round() if reduce > 1 else levels) / 255
+
+
+def in_8_bits(image: Tensor) -> Tensor:
+    """An image in [0, 1] as a file holds it, every sample a whole 255th.
+
+    What is trained on is rounded so before it is cropped: a network can read an image's smoothness below one level,
+    which no file that it will ever score has.
+    """
+    return (image * 255).round_().div_(255)

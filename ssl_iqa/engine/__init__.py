@@ -1,0 +1,1 @@
+"""What a run stands on: settings, device, signals, folder, checkpoints, weights, processes, console."""

@@ -1,0 +1,222 @@
+"""The checkpoints of joint training: what a run leaves, and how it goes on bit for bit after it was ended.
+
+No random state is saved, since none is used while training: every draw comes from the seed and its place in the run
+(`ssl_iqa/data/samplers.py`), so that `Progress` says all. Equal bits take sums in the same order: as many
+processes as before, and on a CPU as many threads, which `--workers` changes (`use_device`).
+"""
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ssl_iqa.engine import distributed, run_folder
+from ssl_iqa.engine.settings import is_same
+from ssl_iqa.engine.signals import STOPPED, Stopped
+from ssl_iqa.engine.weights import encoder_state
+from ssl_iqa.engine.workers import worker_end
+from ssl_iqa.model import Networks
+from ssl_iqa.schedule import Progress
+
+# Where and how fast a run computes, what it keeps and reports; of `distortions` the classes are compared, not the name,
+# of `near_duplicates` whether they are removed, and of both streams the images (`check_splits`), not where they lie.
+MAY_DIFFER = (
+    "unlabeled",
+    "labeled",
+    "workers",
+    "device",
+    "distort_on",
+    "distortions",
+    "amp",
+    "compile",
+    "save_every",
+    "keep",
+    "near_duplicates",
+)
+
+
+@dataclass
+class Run:
+    """What joint training changes from step to step, and what its checkpoints say of it."""
+
+    out: Path
+    settings: dict[str, Any]
+    distortions: list[list]  # the classes, as plain values
+    nets: Networks
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    progress: Progress = field(default_factory=Progress)
+    skipped: set[str] = field(default_factory=set)  # files that could not be read
+    earlier_minutes: float = 0.0  # of training, before this start of the program
+    began: float = field(default_factory=time.perf_counter)
+    saved: str = ""  # the progress that the last checkpoint holds, in words
+    is_warned: bool = False  # of waiting for data, once
+
+    def minutes(self) -> float:
+        return self.earlier_minutes + (time.perf_counter() - self.began) / 60
+
+
+def save_run(run: Run, record: dict[str, Any] | None = None, is_best: bool = False, keep: int = 0) -> None:
+    """The checkpoint of a run; at an epoch's end its line of the log, too, and where it is the best, it as best.pt.
+
+    With `keep` that many numbered checkpoints of whole epochs stay, too, and older ones are removed. Of several
+    processes the first one writes, and the others wait for it. Raises run_folder.NotWritten, on all of them.
+    """
+    error = ""
+    if distributed.is_main():
+        try:
+            _write(run, record, is_best, keep)
+        except run_folder.NotWritten as caught:
+            error = str(caught)
+    error = distributed.every(error)[0]
+    if error:
+        raise run_folder.NotWritten(error)
+    run.saved = str(run.progress)
+
+
+def _write(run: Run, record: dict[str, Any] | None, is_best: bool, keep: int) -> None:
+    state = {
+        "settings": run.settings,
+        "distortions": run.distortions,
+        "progress": asdict(run.progress),
+        "encoder": encoder_state(run.nets.encoder) | {"distortions": run.distortions},
+        "projector": run.nets.projector.state_dict(),
+        "regressor": run.nets.regressor.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "scaler": run.scaler.state_dict(),
+        "skipped": sorted(run.skipped),
+        "minutes": run.minutes(),
+        "processes": distributed.size(),
+    }
+    last = run.out / run_folder.LAST
+    if record is not None:
+        run_folder.append_json(record, run.out / run_folder.LOG)
+    if is_best:
+        run_folder.save(state["encoder"], run.out / run_folder.ENCODER)
+        run_folder.save(state, run.out / run_folder.BEST)
+    run_folder.save(state, last)
+    if keep:
+        numbered = run.out / run_folder.NUMBERED.replace("*", f"{run.progress.epochs:05}")
+        with open(last, "rb") as source:
+            run_folder.write_atomic(numbered, lambda file: shutil.copyfileobj(source, file))
+        for old in sorted(run.out.glob(run_folder.NUMBERED))[:-keep]:
+            old.unlink()
+
+
+@contextmanager
+def clear_end(run: Run) -> Iterator[None]:
+    """What ends a run early ends it with one line: a signal, after a checkpoint, with exit code STOPPED.
+
+    A loss that is not finite, a disk that is full and a worker that has ended, with code 1, leave the checkpoint that
+    was there before.
+    """
+    try:
+        try:
+            yield
+        except Stopped:
+            save_run(run)
+            last = run.out / run_folder.LAST
+            print(f"ended after {run.progress}, all of which {last} holds; --resume goes on from there")
+            sys.exit(STOPPED)
+    except (FloatingPointError, run_folder.NotWritten, RuntimeError) as error:
+        is_known = isinstance(error, FloatingPointError | run_folder.NotWritten)
+        message = str(error) if is_known else worker_end(error)
+        if not message:
+            raise
+        left = f"{run.out / run_folder.LAST} holds {run.saved}" if run.saved else "nothing was saved before"
+        sys.exit(f"error: {message}; {left}" if distributed.is_main() or not is_known else 1)
+
+
+def read_run(out: Path, settings: dict[str, Any], distortions: list[list], of_shards: bool) -> dict[str, Any]:
+    """The last checkpoint in a run's folder; `of_shards`: its unlabeled images are read from shards.
+
+    Raises FileNotFoundError where there is none, ValueError for another file or a run of other settings.
+    """
+    path = out / run_folder.LAST
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; --resume wants the folder of a run that has been saved")
+    state = run_folder.load(path)
+    wanted = ("settings", "distortions", "progress", "encoder", "projector", "regressor", "optimizer")
+    if not isinstance(state, dict) or not {*wanted} <= {*state}:
+        raise ValueError(f"{path}: not a checkpoint of train_joint.py; wanted is one with {', '.join(wanted)}")
+    # where no rate of a step depends on it, a run may be longer than was thought
+    may_differ = (*MAY_DIFFER, "epochs") if settings["schedule"] == "plateau" else MAY_DIFFER
+    differing = [
+        f"--{name.replace('_', '-')} was {was!r}, is {settings.get(name)!r}"
+        for name, was in state["settings"].items()
+        if name not in may_differ and not is_same(was, settings.get(name))
+    ]
+    if any(name.startswith("--epochs ") for name in differing):
+        differing.append("with --schedule linear the learning rates of all steps depend on --epochs")
+    near = [state["settings"].get("near_duplicates", "ignore"), settings["near_duplicates"]]
+    if "remove" in near and near[0] != near[1]:
+        differing.append(f"--near-duplicates was {near[0]}, is {near[1]}")
+    if state["progress"].get("step") and of_shards:  # who reads what depends on their numbers
+        workers, processes = state["settings"]["workers"], state["processes"]
+        if (workers, processes) != (settings["workers"], distributed.size()):
+            were = f"--workers {workers} and {processes} processes"
+            differing.append(f"amid an epoch, shards are read on with {were}, as they were begun")
+    for was, now in zip_longest(state["distortions"], distortions):
+        if was != now:
+            differing.append(f"--distortions had the class {was}, has {now}")
+            break
+    if differing:
+        raise ValueError(f"{path}: a run of other settings: {'; '.join(differing)}")
+    return state
+
+
+def check_splits(out: Path, splits: dict[str, Any]) -> None:
+    """Raises ValueError where the pictures of a run, or their split, are no longer those of its splits.json."""
+    path = out / run_folder.SPLITS
+    was = run_folder.read_json(path)
+    digests = was.pop("sha256", {})
+    differing = [f"there were {stream} images" for stream in was if stream not in splits]
+    differing += [f"there were no {stream} images" for stream in splits if stream not in was and stream != "sha256"]
+    for stream, parts in was.items():
+        for part, before in parts.items():
+            if part == "spec":  # where the images lie
+                continue
+            after = splits.get(stream, {}).get(part)
+            if before != after:
+                words = [f"{len(value)} names" if isinstance(value, list) else value for value in (before, after)]
+                are_as_many = words[0] == words[1]
+                name = f"{stream} {part}"
+                differing.append(f"the {name} are others" if are_as_many else f"{name} was {words[0]}, is {words[1]}")
+    if not differing:  # what was counted is the same: is it the same pictures?
+        now = splits["sha256"]
+        words = {"unlabeled": "unlabeled names", "labeled": "labeled names or scores"}
+        differing = [f"the {words.get(name, name)} are others" for name in digests if digests[name] != now.get(name)]
+    if differing:
+        raise ValueError(f"{path}: the pictures have changed since: {'; '.join(differing)}")
+
+
+def restore(run: Run, state: dict[str, Any]) -> None:
+    """Puts everything back as it was when `state` was saved."""
+    run.nets.encoder.load_state_dict(state["encoder"]["weights"])
+    run.nets.projector.load_state_dict(state["projector"])
+    run.nets.regressor.load_state_dict(state["regressor"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    if state.get("scaler"):  # of fp16 only
+        run.scaler.load_state_dict(state["scaler"])
+    run.progress = Progress(**state["progress"])
+    run.skipped.update(state.get("skipped", ()))
+    run.earlier_minutes = state.get("minutes", 0.0)
+    run.saved = str(run.progress)
+
+
+def begin(run: Run, splits: dict[str, Any]) -> None:
+    """Writes what a run's folder has from the start, and takes out of its log what will be done again."""
+    log = run.out / run_folder.LOG
+    kept = log.read_bytes().splitlines(keepends=True)[: run.progress.epochs] if log.exists() else []
+    run_folder.write_atomic(log, lambda file: file.writelines(kept))
+    run_folder.write_json(run.settings, run.out / run_folder.CONFIG)
+    run_folder.write_json(splits, run.out / run_folder.SPLITS)
+    if launch := distributed.launch():
+        run_folder.write_atomic(run.out / run_folder.LAUNCH, lambda file: file.write(launch.encode()))

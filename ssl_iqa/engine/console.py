@@ -1,0 +1,209 @@
+"""What the commands say: progress bars and errors, and of train_joint.py its settings, a line an epoch, its end."""
+
+import io
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, TypeVar
+
+import torch
+from tqdm import tqdm
+
+from ssl_iqa.engine import distributed, run_folder
+from ssl_iqa.engine.checkpoint import Run
+from ssl_iqa.engine.device import cpu_cores
+from ssl_iqa.engine.workers import worker_end
+
+Batch = TypeVar("Batch")
+Item = TypeVar("Item")
+
+
+class Clock:
+    """How long an epoch takes, and how much of it is spent waiting for its batches."""
+
+    def __init__(self, pictures: int) -> None:
+        self.pictures = pictures  # in a batch
+        self.began = time.perf_counter()
+        self.waited = 0.0
+        self.batches = 0
+
+    def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches, the time until each of them counted as waiting."""
+        iterator = iter(batches)
+        while True:
+            asked = time.perf_counter()
+            batch = next(iterator, None)
+            self.waited += time.perf_counter() - asked
+            if batch is None:
+                return
+            self.batches += 1
+            yield batch
+
+    def rates(self) -> dict[str, float]:
+        """Pictures a second, and the share of the time that was spent waiting; nothing before the first batch."""
+        if not self.batches:
+            return {}
+        taken = time.perf_counter() - self.began
+        return {
+            "pictures_per_second": round(self.batches * self.pictures / taken, 1),
+            "data_wait": round(self.waited / taken, 3),
+        }
+
+
+def shown(values: dict[str, float]) -> dict[str, str]:
+    """A step's values for the bar."""
+    named = {"pictures_per_second": "pictures/s", "data_wait": "wait"}
+    return {named.get(name, name): f"{value:.3g}" for name, value in values.items()}
+
+
+@contextmanager
+def one_voice(is_main: bool) -> Iterator[None]:
+    """Of several processes only the main one prints to the standard output."""
+    if is_main:
+        yield
+        return
+    with redirect_stdout(None):
+        yield
+
+
+def advice(data_wait: float, settings: dict[str, Any], cores: int) -> str:
+    """What to change where half of an epoch or more goes into waiting for pictures; otherwise nothing."""
+    if data_wait < 0.5:
+        return ""
+    if settings["workers"] < cores:
+        change = f"more --workers (now {settings['workers']}, of {cores} cores)"
+    elif settings["distort_on"] == "worker":
+        change = "--distort-on device, where that is a GPU"
+    else:
+        change = "smaller pictures, or more cores"
+    return f"{data_wait:.0%} of this epoch was spent waiting for pictures; what helps is {change}"
+
+
+def summary_writer() -> type:
+    """TensorBoard's. Raises ValueError where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError("--tensorboard: it is not installed; pip install 'ssl_iqa[tensorboard]'") from error
+    return SummaryWriter
+
+
+def tensorboard(run: Run) -> Callable[[dict[str, Any]], None]:
+    """Writes lines of log.jsonl for TensorBoard, too; those after the run's last epoch anew."""
+    writer = summary_writer()(str(run.out / run_folder.TENSORBOARD), purge_step=run.progress.epochs + 1)
+
+    def write(record: dict[str, Any]) -> None:
+        for name, value in record.items():
+            if name != "epoch":
+                writer.add_scalar(name, value, record["epoch"])
+        writer.flush()
+
+    return write
+
+
+def print_start(run: Run, splits: dict, steps: int, device: torch.device) -> None:
+    settings = run.settings
+    for name, value in sorted(settings.items()):
+        print(f"  {name:<20} {value}")
+    if "demo" in (settings["unlabeled"], settings["labeled"]):
+        print("The demo's setting: a small encoder and small pictures for two CPU cores. The paper's: --preset paper.")
+    if settings["labeled"] == "demo":
+        print("Its scores are the mean opinions of KADID-10k's 125 classes, not opinions of these very pictures.")
+    train, val = (splits["unlabeled"][part] for part in ("train", "val_pictures"))
+    types = len({name for name, *_ in run.distortions})
+    print(f"unlabeled: {train} photographs to train, {val} to validate; {types} distortion types,", end=" ")
+    print(f"{len(run.distortions)} classes")
+    if "labeled" in splits:
+        counts = ", ".join(f"{len(splits['labeled'][part])} {part}" for part in ("train", "val", "test"))
+        print(f"labeled: {settings['labeled']}, by reference image: {counts}")
+    chance = math.log(settings["views"] * settings["batch_size"] - 1)
+    places = f"{device.type}, {distributed.size()} processes" if distributed.size() > 1 else str(device)
+    print(f"{steps} steps an epoch on {places}; L_cont is about {chance:.2f} where features say nothing")
+    going_on = f", going on after {run.progress}" if run.saved else ""
+    print(f"run folder: {run.out}{going_on}", flush=True)
+
+
+def print_epoch(run: Run, record: dict[str, Any], is_best: bool) -> None:
+    """A line of log.jsonl, for people; * marks the best epoch so far."""
+    labeled = "L_r" in record
+    print(
+        f"epoch {record['epoch']:>3}/{run.settings['epochs']}  L_cont {record['L_cont']:.3f}"
+        + (f"  L_r {record['L_r']:.3f}" if labeled else "")
+        + f" | validation: L {record['val_L']:.3f}  L_cont {record['val_L_cont']:.3f}"
+        + (f"  L_r {record['val_L_r']:.3f}  SROCC {record['val_SROCC']:.3f}" if labeled else "")
+        + (
+            f" | {record['pictures_per_second']:.0f} pictures/s, {record['data_wait']:.0%} waiting"
+            if "data_wait" in record
+            else ""
+        )
+        + f" | {record['minutes']:.1f} min"
+        + (" *" if is_best else ""),
+        flush=True,
+    )
+    cores = cpu_cores() // distributed.on_this_machine()[1]
+    warning = advice(record.get("data_wait", 0.0), run.settings, cores)
+    if warning and distributed.is_main() and not run.is_warned:
+        print(f"warning: {warning}", file=sys.stderr)
+        run.is_warned = True
+
+
+def print_end(accuracies: dict[str, dict[str, float]], run: Run, next_command: str, specs: str) -> None:
+    """What the best encoder has learned (`probe.probe_types`, by name), and what to do with it: `specs` are SPEC's."""
+    if run.skipped:
+        print(f"{len(run.skipped)} files could not be read and were skipped")
+    types = len({name for name, *_ in run.distortions})
+    print(f"Which of the {types} types has a validation photograph? (chance {1 / types:.0%})")
+    for name, shares in accuracies.items():
+        print(f"  {name}: a linear probe names {shares['linear']:.0%}, the nearest neighbor {shares['neighbor']:.0%}")
+    print(f"{run.minutes():.1f} minutes. The encoder of the best epoch (*) is {run.out / run_folder.ENCODER}")
+    print(f"Next: {next_command}")
+    if not run.settings["labeled"]:
+        print(f"with a labeled set as SPEC: {specs}")
+
+
+class LineAMinute(tqdm):
+    """A progress bar where there is no terminal: a line a minute, and none for what takes less than one."""
+
+    def __init__(self, items: Iterable[Item] | None, title: str, total: int | None, done: int) -> None:
+        # tqdm's own output, with its carriage returns, goes nowhere
+        settings = {"initial": done, "leave": False, "delay": 60, "mininterval": 60, "miniters": 1}
+        super().__init__(items, title, total, file=io.StringIO(), **settings)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        if msg is not None:  # the last one, which clears the bar
+            return
+        state = self.format_dict
+        text = f"{self.desc}: {self.n} done"
+        if self.total and self.n > self.initial:
+            minutes = math.ceil(state["elapsed"] / (self.n - self.initial) * (self.total - self.n) / 60)
+            text = f"{self.desc}: {self.n / self.total:.0%} done, {minutes} minutes left"
+        print(text + (f"; {self.postfix}" if self.postfix else ""), file=sys.stderr, flush=True)
+
+
+def bar(items: Iterable[Item], title: str, total: int | None = None, done: int = 0) -> tqdm:
+    """The items, `done` of `total` having come before, with a progress bar of the main process on standard error."""
+    if not distributed.is_main():
+        return tqdm(items, disable=True)
+    if sys.stderr.isatty():
+        return tqdm(items, title, total, initial=done, leave=False)
+    return LineAMinute(items, title, total, done)
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Bad input (a ValueError or an OSError from reading it) ends the program with its one line and exit code 2.
+
+    Of several processes on a machine one says it.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if distributed.on_this_machine()[0] == 0:
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RuntimeError as error:
+        if not worker_end(error):
+            raise
+        sys.exit(f"error: {worker_end(error)}")

@@ -1,0 +1,130 @@
+"""A run's folder: what is written there, so that a kill at any moment leaves what was there before, whole."""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from ssl_iqa.engine import distributed
+
+CONFIG, SPLITS, LOG, RESULTS, LAUNCH = "config.json", "splits.json", "log.jsonl", "results.json", "launch.txt"
+TENSORBOARD, CELLS, FEATURES = "tensorboard", "cells", "features"  # folders
+LAST, BEST, ENCODER, MODEL = "last.pt", "best.pt", "encoder.pt", "model.pt"
+PREDICTIONS, TABLES = "predictions.csv", ("tables.md", "tables.csv", "tables.json")
+NEAR_DUPLICATES = "near_duplicates.json"
+FILES = (CONFIG, SPLITS, LOG, RESULTS, PREDICTIONS, *TABLES, LAUNCH, LAST, BEST, ENCODER, MODEL, NEAR_DUPLICATES)
+FOLDERS = (TENSORBOARD, CELLS, FEATURES)
+NUMBERED = "epoch-*.pt"  # the checkpoints that --keep keeps
+
+
+class NotWritten(OSError):
+    """A file that could not be written: a full disk, for one. What was there before is still there."""
+
+
+def run_in(folder: Path, keep: bool, replace: bool) -> list[str]:
+    """What a folder holds of a run: names of files.
+
+    Raises FileExistsError for a run that is neither to be kept nor replaced, NotADirectoryError for a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"--out {folder}: not a folder")
+    patterns = (NUMBERED, "*.pt.part", "*.json.part")  # and what a kill amid a write has left
+    there = [name for name in FILES if (folder / name).exists()]
+    there += [path.name for pattern in patterns for path in folder.glob(pattern)]
+    if there and not keep and not replace:
+        raise FileExistsError(f"--out {folder}: holds a run ({there[0]}); choose another folder, or give --overwrite")
+    return there
+
+
+def prepare_folder(folder: Path, keep: bool, replace: bool) -> None:
+    """Make a run's folder, or, where it holds a run, keep it (`keep`), empty it of that run (`replace`) or refuse.
+
+    Raises what `run_in` raises, and OSError for a folder that cannot be made or written.
+    """
+    there = run_in(folder, keep, replace)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"--out {folder}: this folder cannot be written")
+    if there and not keep:
+        print(f"{folder}: the run that was here is replaced")
+        for name in there:
+            (folder / name).unlink()
+        for name in FOLDERS:
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def is_of_this_launch(folder: Path) -> bool:
+    """Whether the torchrun that has started this process has begun the run in a folder: it goes on after a restart."""
+    path, launch = folder / LAUNCH, distributed.launch()
+    return bool(launch) and path.is_file() and path.read_text() == launch
+
+
+def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write a file beside its place, make sure that it is on the disk, and move it there in one step.
+
+    A symbolic link stays one: what it points to is written. When that fails, what was there before stays, and nothing
+    beside it. Raises NotWritten for a disk that is full or fails.
+    """
+    place = Path(os.path.realpath(path))
+    beside = place.with_name(place.name + ".part")
+    try:
+        with open(beside, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, place)
+    except BaseException as error:
+        beside.unlink(missing_ok=True)
+        for reason in (error, error.__context__):  # torch.save raises a RuntimeError while it handles an OSError
+            if isinstance(reason, OSError):
+                raise NotWritten(f"{path}: could not be written ({reason})") from error
+        raise
+
+
+def save(state: dict[str, Any], path: Path) -> None:
+    """Tensors and plain values, for `torch.load(weights_only=True)`."""
+    write_atomic(path, lambda file: torch.save(state, file))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """What `save` wrote. Raises ValueError for a file that is damaged."""
+    with open(path, "rb") as file:
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # on damaged files torch raises almost anything, an OSError without the name too
+            raise ValueError(f"{path}: damaged, or no checkpoint ({type(error).__name__})") from error
+
+
+def write_json(content: Any, path: Path) -> None:
+    write_atomic(path, lambda file: file.write((json.dumps(without_nan(content), indent=2) + "\n").encode()))
+
+
+def without_nan(content: Any) -> Any:
+    """JSON has no NaN and no infinity: null in their place."""
+    if isinstance(content, dict):
+        return {name: without_nan(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def read_json(path: Path) -> Any:
+    """Raises ValueError for a file that is no JSON."""
+    try:
+        return json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a JSON file ({error})") from error
+
+
+def append_json(content: dict[str, Any], path: Path) -> None:
+    """One more line of a JSON-lines file. Raises NotWritten."""
+    try:
+        with open(path, "a") as file:
+            file.write(json.dumps(without_nan(content)) + "\n")
+    except OSError as error:
+        raise NotWritten(f"{path}: could not be written ({error})") from error

@@ -1,0 +1,143 @@
+"""The commands' flags: their parser, and the scripts' settings, a frozen dataclass whose fields say their flag's group,
+help and range.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import math
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from ssl_iqa import __version__
+from ssl_iqa.engine import distributed
+
+TYPE_NAMES = {int: "a whole number", float: "a number"}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, but a wrong flag or value gives one line, `error: --epochs must be .., got ..; see --help`, and exit
+    code 2, without the usage; of several processes on a machine one says it.
+    """
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.refuse(parsed, unknown)
+        return parsed
+
+    def refuse(self, parsed: argparse.Namespace, unknown: Sequence[str]) -> NoReturn:
+        """The error for the first argument that this parser does not know, with the flag that it may have meant."""
+        if not unknown[0].startswith("-"):
+            self.error(f"unexpected argument {unknown[0]!r}")
+        name = unknown[0].partition("=")[0]
+        commands = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        parser = commands[0].choices[getattr(parsed, commands[0].dest)] if commands else self
+        nearest = difflib.get_close_matches(name, parser._option_string_actions, n=1)
+        self.error(f"no such flag: {name}" + (f", the nearest is {nearest[0]}" if nearest else ""))
+
+    def error(self, message: str) -> NoReturn:
+        message = message.removeprefix("argument ")
+        name, _, problem = message.partition(": ")
+        if problem.startswith("must be "):
+            message = f"{name} {problem}"
+        if distributed.on_this_machine()[0] == 0:
+            print(f"error: {message}; see --help", file=sys.stderr)
+        sys.exit(2)
+
+    # argparse offers no public way to word these two
+
+    def _get_value(self, action: argparse.Action, text: str) -> Any:
+        try:
+            return super()._get_value(action, text)
+        except argparse.ArgumentError as error:
+            if action.type not in TYPE_NAMES:
+                raise
+            raise argparse.ArgumentError(action, f"must be {TYPE_NAMES[action.type]}, got {text!r}") from error
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, f"must be one of {', '.join(action.choices)}, got {value!r}")
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--version", action="version", version=f"ssl_iqa {__version__}")
+
+
+def setting(
+    default: Any,
+    group: str,
+    text: str,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: Sequence[str] | None = None,
+) -> Any:
+    """A field of a settings dataclass: low <= value <= high, value > above, or one of `choices`.
+
+    One whose default is a tuple takes its flag several times.
+    """
+    metadata = {"group": group, "help": text, "low": low, "high": high, "above": above, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def add_flags(parser: argparse.ArgumentParser, presets: dict[str, Any]) -> None:
+    """`--preset` and a flag for each setting; a flag that is not given is None."""
+    parser.add_argument("--preset", choices=tuple(presets), default="demo", help="what the settings below start from")
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for field in dataclasses.fields(presets["demo"]):
+        title = field.metadata["group"]
+        group = groups[title] if title in groups else groups.setdefault(title, parser.add_argument_group(title))
+        defaults = ", ".join(f"{name} {getattr(preset, field.name)!r}" for name, preset in presets.items())
+        choices = field.metadata["choices"]
+        text = f"{field.metadata['help']} ({defaults})".replace("%", "%%")
+        if field.type is bool:
+            group.add_argument(flag(field.name), action="store_true", default=None, help=text)
+        elif isinstance(field.default, tuple):
+            group.add_argument(flag(field.name), action="append", metavar=field.name.upper(), help=text)
+        else:
+            metavar = "|".join(choices) if choices else field.name.upper()
+            group.add_argument(flag(field.name), type=field.type, choices=choices, metavar=metavar, help=text)
+
+
+def settings_from(args: argparse.Namespace, presets: dict[str, Any], **forced: Any) -> Any:
+    """The preset with what was given in its place. Raises ValueError, naming the flag, for a value out of range."""
+    preset = presets[args.preset]
+    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(preset)}
+    given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items() if v is not None}
+    settings = dataclasses.replace(preset, **forced | given)
+    for field in dataclasses.fields(settings):
+        value, limits = getattr(settings, field.name), field.metadata
+        if isinstance(value, float) and math.isinf(value):
+            raise ValueError(f"{flag(field.name)} {value}: a finite number is wanted")
+        if limits["low"] is not None and not value >= limits["low"]:
+            raise ValueError(f"{flag(field.name)} {value}: {limits['low']} or more is wanted")
+        if limits["high"] is not None and not value <= limits["high"]:
+            raise ValueError(f"{flag(field.name)} {value}: {limits['high']} or less is wanted")
+        if limits["above"] is not None and not value > limits["above"]:
+            raise ValueError(f"{flag(field.name)} {value}: more than {limits['above']} is wanted")
+    return settings
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def is_same(was: Any, now: Any) -> bool:
+    """Whether two values of a setting mean the same: a file or folder may be written in several ways."""
+    return was == now or _resolved(was) == _resolved(now)
+
+
+def _resolved(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_resolved(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    places = []
+    for part in value.split(","):  # imagenet,cl=RUN or csv:FILE
+        start = max(part.rfind("="), part.rfind(":")) + 1
+        path = os.path.expanduser(part[start:])
+        places.append(part[:start] + (os.path.realpath(path) if os.path.exists(path) else path))
+    return places

@@ -1,0 +1,1 @@
+"""Section 4: metrics, splits that respect what was seen, the cells and tables, probes, the learning curve."""

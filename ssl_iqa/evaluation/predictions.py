@@ -1,0 +1,115 @@
+"""What a finetuned encoder gives on a test part: Table 1's numbers and Table 2's, and every picture's prediction."""
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ssl_iqa.data.labeled import LabeledSet
+from ssl_iqa.engine import run_folder
+from ssl_iqa.evaluation.metrics import plcc, plcc_logistic, plcc_logistic5, srocc, srocc_by_type
+from ssl_iqa.evaluation.resampling import Evaluated, interval, resampled
+
+
+def measure(predicted: np.ndarray, labeled: LabeledSet, indices: list[int]) -> dict[str, Any]:
+    """Table 1's numbers, with their 95 % intervals over references, nan for few (`resampling.has_interval`), and Table
+    2's where distortions have names.
+    """
+    true = np.array([labeled.scores[i] for i in indices])
+    tested = [Evaluated(predicted, true, [labeled.references[i] for i in indices])]
+    by_type = None
+    if labeled.distortions:
+        types = [labeled.distortions[i] for i in indices]  # "" where a CSV file leaves the cell empty
+        by_type = {name: value for name, value in srocc_by_type(predicted, true, types).items() if name}
+    return {
+        "srocc": srocc(predicted, true),
+        "srocc_interval": interval(resampled(tested, srocc, seed=0)),
+        "plcc": plcc(predicted, true),
+        "plcc_interval": interval(resampled(tested, plcc, seed=0)),
+        "plcc_logistic": plcc_logistic(predicted, true),
+        "plcc_logistic5": plcc_logistic5(predicted, true),
+        "srocc_by_type": by_type,
+        "images": len(indices),
+    }
+
+
+HEADER = ["image", "reference", "distortion", "level", "score", "predicted"]  # of predictions.csv
+
+
+class Predictions(NamedTuple):
+    """A test part, an entry a picture."""
+
+    scores: np.ndarray  # [M], true, in [1, 10]
+    predicted: np.ndarray  # [M]
+    references: list[str]
+    distortions: list[str]  # "" where unknown
+
+
+def predictions_csv(predicted: np.ndarray, labeled: LabeledSet, indices: list[int]) -> str:
+    """Every test picture's true and predicted score, on the scale of 1 to 10."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(HEADER)
+    for index, y_hat in zip(indices, predicted.tolist(), strict=True):
+        known = [labeled.paths[index], labeled.references[index]]
+        known += [column[index] if column else "" for column in (labeled.distortions, labeled.levels)]
+        writer.writerow([*known, labeled.scores[index], y_hat])
+    return file.getvalue()
+
+
+def read_predictions(folder: Path) -> Predictions:
+    """The predictions.csv of a run. Raises FileNotFoundError without it, ValueError for another file."""
+    path = folder / run_folder.PREDICTIONS
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; the folder of a finished finetune.py run is wanted")
+    rows = []
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.reader(file)
+        try:
+            if next(reader, []) != HEADER:
+                raise ValueError(f"{path}, line 1: the header {','.join(HEADER)} is wanted")
+            for cells in reader:
+                rows.append(_parse_row(cells, f"{path}, line {reader.line_num}"))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{path}: not a CSV file in UTF-8 ({error})") from error
+    if len(rows) < 2:
+        raise ValueError(f"{path}: {len(rows)} pictures; two or more are wanted")
+    scores, predicted, references, distortions = zip(*rows, strict=True)
+    return Predictions(np.array(scores), np.array(predicted), list(references), list(distortions))
+
+
+def _parse_row(cells: list[str], place: str) -> tuple[float, float, str, str]:
+    """A picture's true and predicted score, reference and type. Raises ValueError, which names the place."""
+    if len(cells) != len(HEADER):
+        raise ValueError(f"{place}: {len(cells)} cells, wanted are {len(HEADER)}")
+    row = dict(zip(HEADER, cells, strict=True))
+    try:
+        score, predicted = float(row["score"]), float(row["predicted"])
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}; numbers are wanted") from error
+    if not (math.isfinite(score) and math.isfinite(predicted)):
+        raise ValueError(f"{place}: {row['score']} and {row['predicted']}; finite numbers are wanted")
+    return score, predicted, row["reference"], row["distortion"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measurement: an encoder, by a mode, on one split of a labeled set."""
+
+    encoder: str  # its name in the tables
+    mode: str
+    data: str  # the set's spec
+    seed: int  # of the split
+    results: dict[str, Any]  # results.json
+    tested: Evaluated
+
+
+def read_measured(folder: Path) -> Measured:
+    """What finetune.py wrote into a folder."""
+    results, found = run_folder.read_json(folder / run_folder.RESULTS), read_predictions(folder)
+    tested = Evaluated(found.predicted, found.scores, found.references)
+    return Measured(results["name"], results["mode"], results["data"], results["seed"], results, tested)

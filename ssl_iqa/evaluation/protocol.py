@@ -1,0 +1,104 @@
+"""Which encoders are compared, and on which splits: no picture that is tested was met before (Sections 4.1 to 4.3)."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ssl_iqa.data.labeled import LabeledSet
+from ssl_iqa.data.seen import Record, Split, divide, known_parts
+from ssl_iqa.engine import distributed, run_folder
+from ssl_iqa.model import Encoder
+
+SEED = "{seed}"  # in an encoder's path: the split's seed, for a run of joint training a split
+
+
+def parse_encoders(text: str, named: Sequence[str]) -> dict[str, str]:
+    """`imagenet,cl=runs/cl,ssl=runs/ssl-{seed}` by name: {"imagenet": "imagenet", "cl": "runs/cl", ..}.
+
+    Raises ValueError for an entry that is neither one of `named` nor NAME=PATH, and for a name that comes twice.
+    """
+    found: dict[str, str] = {}
+    for entry in text.split(","):
+        name, equals, place = entry.strip().partition("=")
+        if (not equals and name not in named) or (equals and not (name and place)) or "/" in name:
+            raise ValueError(f"--encoders {entry.strip()!r}: wanted is {', '.join(named)} or NAME=RUN, as ssl=runs/ssl")
+        if name in found:
+            raise ValueError(f"--encoders {text}: {name} comes twice; give the second another name, as {name}2=RUN")
+        found[name] = place or name
+    return found
+
+
+def encoder_file(spec: str, seed: int) -> str:
+    """The file of an encoder: that of a joint run's folder, of the run for this split; a name stays as it is."""
+    path = Path(spec.replace(SEED, str(seed))).expanduser()  # a shell leaves the ~ in ssl=~/runs/ssl as it is
+    return str(path / run_folder.ENCODER) if path.is_dir() else str(path)
+
+
+def records_of(file: str, encoder: Encoder) -> list[Record]:
+    """What an encoder from a file was trained on. A file of an earlier version has the splits.json beside it, if any.
+
+    Says so where neither tells it. Weights of others, such as ImageNet's, have no records.
+    """
+    if encoder.seen is not None or not Path(file).is_file():
+        return encoder.seen or []
+    path = Path(file).parent / run_folder.SPLITS
+    if not path.is_file():
+        if distributed.is_main():
+            print(
+                f"warning: {file} does not say what it was trained on, nor is there {path}: of a set that it was"
+                " trained on, images that it has seen may be tested",
+                file=sys.stderr,
+            )
+        return []
+    parts = dict(run_folder.read_json(path).get("labeled", {}))
+    spec = parts.pop("spec", "")
+    return [{"data": spec, "seed": None, "by": "joint training", "references": parts, "images": {}}] if parts else []
+
+
+def known_to_all(records: Mapping[str, Sequence[Record]], labeled: LabeledSet) -> dict[str, str]:
+    """The part of each reference that an encoder has seen, by `seen.known_parts`; `records` by the encoder's file.
+
+    Raises ValueError for encoders that were trained by different splits.
+    """
+    known: dict[str, str] = {}
+    whose: dict[str, str] = {}
+    for file, of_file in records.items():
+        for name, part in known_parts(labeled, of_file).items():
+            if known.setdefault(name, part) != part:
+                raise ValueError(_another_split(file, labeled, whose[name]))
+            whose.setdefault(name, file)
+    return known
+
+
+def _another_split(file: str, labeled: LabeledSet, than: str) -> str:
+    return (
+        f"{file}: was trained by another split of {labeled.name} than {than}, so that its training images"
+        f" would be tested; joint runs of one split are wanted, {SEED} in a run's name being the split's seed"
+    )
+
+
+def split_of(labeled: LabeledSet, known: Mapping[str, str], seed: int, kind: str = "seeded") -> Split:
+    """What encoders are compared on: `official`, the set's published split, or `seeded`, one by `seed`.
+
+    Either way what the encoders have seen keeps its part (`known`), so that the test part is new to all of them.
+
+    Raises ValueError for `official` where the set publishes none or where it has other parts than are known, and as
+    `seen.divide` does.
+    """
+    if kind != "official":
+        return divide(labeled, known, seed)
+    if labeled.official_split is None:
+        raise ValueError(f"--split official: {labeled.name} has none; KonIQ-10k's is koniq10k_distributions_sets.csv")
+    for part, names in labeled.official_split.items():
+        if any(known.get(name, part) != part for name in names):
+            raise ValueError(_another_split("an encoder", labeled, "the official one"))
+    return labeled.official_split
+
+
+def check_runs(place: str, labeled: LabeledSet, known: Mapping[str, str]) -> None:
+    """Raises ValueError for an encoder whose training has fixed the split, where several are wanted."""
+    if SEED not in place and known:
+        raise ValueError(
+            f"--splits: {place} was trained by one split of {labeled.name}; a run for each split is wanted, named"
+            f" with its seed, as {place}-{SEED}"
+        )

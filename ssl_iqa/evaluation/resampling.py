@@ -1,0 +1,84 @@
+"""How sure a correlation is: bootstrap over reference images, for one encoder and for the difference of two.
+
+Pictures of one reference are not independent, so that references are drawn and not pictures. What it covers is the
+choice of the test pictures; that of the training pictures, and what chance does in training, show in the spread over
+splits.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+RESAMPLES = 1000
+LEVEL = 0.95  # of the intervals
+LEAST_REFERENCES = 8  # see `has_interval`
+TOO_FEW = f"fewer than {LEAST_REFERENCES} test references"
+
+
+class Evaluated(NamedTuple):
+    """What one split's test part gave: predicted and true scores [M], and the pictures' references [M]."""
+
+    predicted: np.ndarray
+    true: np.ndarray
+    references: Sequence[str]
+
+
+def has_interval(references: Iterable[str]) -> bool:
+    """Whether so many references can tell how sure an SROCC is: LEAST_REFERENCES different ones or more.
+
+    Of few references most resamples are much alike: two images, or two references in the right order, give 1.000 to
+    1.000. In simulations with a true SROCC of 0.7 to 0.97 and 1, 5 or 25 images a reference, what is called a 95 %
+    interval held the truth in 0 to 55 % of cases with 2 references, 45 to 87 % with 4, 74 to 95 % with 6, 78 to 99 %
+    with 8 and 85 to 98 % with 16. The references count: with more images of each it does not hold more often.
+    """
+    return len({*references}) >= LEAST_REFERENCES
+
+
+def resampled(
+    splits: Sequence[Evaluated],
+    statistic: Callable[[np.ndarray, np.ndarray], float],
+    seed: int,
+    resamples: int | None = None,
+) -> np.ndarray:
+    """The mean over splits of `statistic(predicted, true)` for each resample, [resamples], by default RESAMPLES.
+
+    A resample draws as many references as the splits have together, with replacement; a picture of a reference that was
+    drawn c times comes c times, in every split whose test part has it. Two encoders on the same splits, with the same
+    seed, meet the same draws. nan where a split's resample has no correlation, and all of them for too few references,
+    see `has_interval`.
+    """
+    names = sorted(set().union(*(split.references for split in splits)))
+    if not has_interval(names):
+        return np.full(resamples or RESAMPLES, np.nan)
+    number = {name: i for i, name in enumerate(names)}
+    of_pictures = [np.array([number[name] for name in split.references]) for split in splits]
+    rng = np.random.default_rng(seed)
+    found = np.full((resamples or RESAMPLES, len(splits)), np.nan)
+    for row in found:
+        counts = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))  # [references]
+        for i, (split, references) in enumerate(zip(splits, of_pictures, strict=True)):
+            drawn = np.repeat(np.arange(len(references)), counts[references])
+            if len(drawn) > 1:
+                row[i] = statistic(split.predicted[drawn], split.true[drawn])
+    return found.mean(axis=1)
+
+
+def interval(values: np.ndarray) -> list[float]:
+    """[low, high] between which LEVEL of the resamples lie (the percentile interval); nan where none is a number."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return [float("nan")] * 2
+    return np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+
+
+def p_value(differences: np.ndarray) -> float:
+    """Two-sided, of the hypothesis that two encoders are equal, from their resampled differences [resamples].
+
+    Twice the share of resamples on the other side of 0, one resample added so that it is never 0; nan without any.
+    """
+    values = differences[np.isfinite(differences)]
+    if not len(values):
+        return float("nan")
+    smaller = min((values <= 0).sum(), (values >= 0).sum())
+    return min(1.0, 2 * (smaller + 1) / (len(values) + 1))

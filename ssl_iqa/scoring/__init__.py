@@ -1,0 +1,1 @@
+"""A finetuned model in use: scores, explanations, the page, export."""

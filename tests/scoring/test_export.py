@@ -1,0 +1,211 @@
+"""Exported models: the graph against scores worked out crop by crop, .pt2 and .safetensors files, what goes wrong."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ssl_iqa
+from ssl_iqa.scoring import export
+from tests.conftest import same
+from tests.models import by_hand, save_model
+
+SIZES = [(1, 64, 64), (3, 65, 79), (2, 128, 33), (1, 20, 100), (3, 1, 1), (1, 1, 300), (2, 40, 2)]
+
+
+def pictures(count: int, height: int, width: int) -> torch.Tensor:
+    """Noise that gets stronger to the lower right, so that no two crops are alike: [B, 3, H, W]."""
+    noise = torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(height * width))
+    return 0.5 + (noise - 0.5) * torch.linspace(0.1, 1, height)[:, None] * torch.linspace(0.1, 1, width)
+
+
+@pytest.fixture
+def failed(capsys: pytest.CaptureFixture[str], one_thread: None) -> Callable[..., tuple[str, int]]:
+    """failed(words) runs the command: its one line of an error, its exit code."""
+
+    def run(*words: object) -> tuple[str, int]:
+        with pytest.raises(SystemExit) as caught:
+            export.main([*map(str, words)])
+        out, err = capsys.readouterr()
+        if isinstance(caught.value.code, str):  # of sys.exit(text), which prints it and makes it 1
+            return caught.value.code, 1
+        assert out == "" and err.count("\n") == 1
+        return err, caught.value.code
+
+    return run
+
+
+# --- the graph ---
+
+
+@pytest.mark.parametrize("data", ["csv:own.csv", "demo"])
+@pytest.mark.parametrize("mode", ["five", "center", "full"])
+def test_the_graph_gives_the_models_scores(tmp_path: Path, mode: str, data: str) -> None:
+    model = ssl_iqa.load(save_model(tmp_path / "model.pt", crops=mode, data=data))
+    least = {"five": 1, "center": 1, "full": 33 * model.reduce}[mode]
+    assert export.least_side(model) == least
+    for count, height, width in SIZES:
+        x = pictures(count, max(height, least), max(width, least))
+        with torch.no_grad():
+            found = export.Scores(model)(x)
+        assert found.shape == (count,)
+        assert found.tolist() == pytest.approx(model.score([*x]), abs=1e-5)
+
+
+@pytest.mark.parametrize(("bias", "end"), [(-50.0, 1.0), (50.0, 10.0)])
+def test_the_graph_clips_scores_to_the_ends_of_the_scale(tmp_path: Path, bias: float, end: float) -> None:
+    model = ssl_iqa.load(save_model(tmp_path / "model.pt"))
+    torch.nn.init.constant_(model.regressor[-1].bias, bias)
+    x = pictures(2, 40, 40)
+    with torch.no_grad():
+        assert export.Scores(model)(x).tolist() == model.score([*x]) == [end, end]
+
+
+@pytest.mark.parametrize(("data", "reduce"), [("csv:own.csv", 1), ("demo", 2)])
+def test_the_graph_takes_the_mean_over_five_crops(tmp_path: Path, data: str, reduce: int) -> None:
+    model = ssl_iqa.load(save_model(tmp_path / "model.pt", data=data))
+    x = pictures(3, 79, 101)
+    with torch.no_grad():
+        found = export.Scores(model)(x).tolist()
+    assert found == pytest.approx(
+        [by_hand(model, one.permute(1, 2, 0).double().numpy(), reduce) for one in x], abs=1e-4
+    )
+    assert np.ptp(found) > 1e-3
+
+
+# --- files ---
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with model.pt, of center crops at half size, and what the command has made of it, model.pt2."""
+    folder = tmp_path_factory.mktemp("program")
+    save_model(folder / "model.pt", crops="center", data="demo", encoder="caf\udce9.pt")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "set_num_threads", lambda threads: None)
+        export.main([str(folder / "model.pt"), str(folder / "model.pt2")])
+    return folder
+
+
+def test_a_torch_export_program_gives_the_models_scores(program: Path) -> None:
+    model = ssl_iqa.load(program / "model.pt")
+    loaded = torch.export.load(program / "model.pt2").module()
+    for size in SIZES:
+        x = pictures(*size)
+        assert loaded(x).tolist() == pytest.approx(model.score([*x]), abs=1e-5)
+    assert [path.name for path in sorted(program.iterdir())] == ["model.pt", "model.pt2"]
+
+
+def test_what_the_scores_mean_travels_in_the_file(program: Path) -> None:
+    names = ("card", "scores", "direction", "crops", "crop", "reduce", "least_side")
+    found = {f"{name}.txt": "" for name in names}  # and what else there is, torch adds
+    torch.export.load(program / "model.pt2", extra_files=found)
+    card = ssl_iqa.load(program / "model.pt").card()
+    assert found.pop("card.txt") == card.replace("\udce9", "\\udce9")
+    assert [found[f"{name}.txt"] for name in names[1:]] == [
+        "float32 [B], 1 (worst) to 10 (best)",
+        "higher is better",
+        "center",
+        "32",
+        "2",
+        "1",
+    ]
+
+
+def test_safetensors_hold_the_model(tmp_path: Path, one_thread: None, capsys: pytest.CaptureFixture[str]) -> None:
+    save_model(tmp_path / "model.pt")
+    out = tmp_path / "a.safetensors"
+    out.write_text("what was there")
+    export.main([str(tmp_path / "model.pt"), str(out)])
+    a, b = ssl_iqa.load(tmp_path / "model.pt"), ssl_iqa.load(out)
+    for name in ("encoder", "regressor"):
+        assert same(dict(getattr(a, name).state_dict()), dict(getattr(b, name).state_dict()))
+    assert a.card() == b.card() and torch.equal(a.residuals, b.residuals)
+    assert capsys.readouterr().out == f"{out}: {out.stat().st_size / 1e6:.1f} MB; its scores are PyTorch's to 0\n"
+    export.main([str(out), str(tmp_path / "b.safetensors")])
+    assert ssl_iqa.load(tmp_path / "b.safetensors").card() == a.card()
+    assert not [*tmp_path.glob("*.part")]
+
+
+# --- what goes wrong ---
+
+
+@pytest.mark.parametrize("off", [2e-4, -2e-4, float("nan")])
+def test_a_file_whose_scores_differ_is_not_written(
+    tmp_path: Path, failed: Callable, monkeypatch: pytest.MonkeyPatch, off: float
+) -> None:
+    model = ssl_iqa.load(save_model(tmp_path / "model.pt"))
+    one_is_off = iter([0.0, off, 0.0, 0.0])
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(model.score([*x])) + next(one_is_off)
+
+    monkeypatch.setitem(export.MAKERS, ".pt2", lambda _: (b"file", run))
+    (tmp_path / "old.pt2").write_text("what was there")
+    for name in ("old.pt2", "new.pt2"):
+        one_is_off = iter([0.0, off, 0.0, 0.0])
+        message, code = failed(tmp_path / "model.pt", tmp_path / name)
+        assert message.startswith(f"error: {tmp_path / name}: not written, since its scores differ by") and code == 1
+    assert (tmp_path / "old.pt2").read_text() == "what was there"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.pt", "old.pt2"]
+
+
+def test_pictures_of_the_check_are_of_several_sizes_and_no_two_alike(tmp_path: Path) -> None:
+    for mode, least in (("five", 1), ("full", 66)):
+        model = ssl_iqa.load(save_model(tmp_path / "model.pt", crops=mode, data="demo"))
+        batches = [*export.check_pictures(model)]
+        assert {len(x) for x in batches} == {1, 2, 3} and len({x.shape for x in batches}) >= 3
+        sides = {side for x in batches for side in x.shape[2:]}
+        assert {side % 2 for side in sides} == {0, 1} and max(sides) > 64
+        assert min(sides) == 66 if least == 66 else min(sides) < 64  # smaller than a crop
+        parts = [part.numpy().tobytes() for x in batches for part in x]
+        assert len({*parts}) >= 6 and all(x.min() >= 0 and x.max() <= 1 for x in batches)
+
+
+def test_what_torch_cannot_export_is_said_in_a_line(
+    tmp_path: Path, failed: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("cannot trace\nthis and that")
+
+    monkeypatch.setattr(torch.export, "export", fail)
+    message, code = failed(save_model(tmp_path / "model.pt"), tmp_path / "model.pt2")
+    assert message.endswith(f"torch {torch.__version__} cannot export it (RuntimeError: cannot trace)") and code == 1
+    assert not (tmp_path / "model.pt2").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["model.pt", "model.tflite"], "model.tflite: a name that ends in .onnx, .pt2, .safetensors is wanted"),
+        (["model.pt", "model"], "model: a name that ends in"),
+        (["model.pt", "none/model.onnx"], "none/model.onnx: there is no folder none"),
+        (["model.pt", "folder.pt2"], "folder.pt2: a folder"),
+        (["none.pt", "model.pt2"], "none.pt: no such file"),
+        (["text.pt", "model.pt2"], "text.pt: damaged"),
+    ],
+)
+def test_bad_input_is_one_line(
+    tmp_path: Path, failed: Callable, monkeypatch: pytest.MonkeyPatch, words: list[str], wanted: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_model(Path("model.pt"))
+    Path("text.pt").write_text("no model")
+    Path("folder.pt2").mkdir()
+    error, code = failed(*words)
+    assert error.startswith(f"error: {wanted}") and code == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.pt2", "model.pt", "text.pt"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "library"), [(".onnx", "onnx"), (".onnx", "onnxscript"), (".safetensors", "safetensors")]
+)
+def test_a_library_that_is_not_there_is_named_with_its_extra(
+    tmp_path: Path, failed: Callable, monkeypatch: pytest.MonkeyPatch, suffix: str, library: str
+) -> None:
+    find_spec = export.importlib.util.find_spec
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None if name == library else find_spec(name))
+    error, code = failed(save_model(tmp_path / "model.pt"), tmp_path / f"model{suffix}")
+    assert error.endswith(f"takes {library}: pip install 'ssl_iqa[export]'\n") and code == 2

@@ -1,0 +1,101 @@
+"""Learning to name distortions: the classes, the photographs that are held out, the file that it is written to."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ssl_iqa.data.demo import demo_sources
+from ssl_iqa.distortions.table import NAMES
+from ssl_iqa.evaluation import probe
+from ssl_iqa.scoring import explain, naming, quality
+from tests.models import save_model
+
+
+def test_the_classes_are_those_that_change_a_picture_and_pristine() -> None:
+    found = {tuple(one) for one in naming.all_classes()}
+    every = {(name, level) for name in NAMES for level in range(1, 6)}
+    assert len(found) == len(naming.all_classes()) == 122 and found - every == {("pristine", 0)}
+    same = {("gaussian_blur", 1), ("motion_blur", 1), ("color_saturation_2", 1), ("mean_shift", 3)}
+    assert every - found == same  # docs/distortions.md
+
+
+@pytest.fixture
+def drawn_from(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """The sources of the photographs that are learned from, and of those that are tested with; one crop a class."""
+    found, real, sources = [], probe.draw_crops, demo_sources()
+
+    def watched(dataset: Any, per_class: int, seed: int) -> Any:
+        found.append({sources[path] for path in dataset.paths})
+        return real(dataset, per_class, seed)
+
+    monkeypatch.setattr(probe, "draw_crops", watched)
+    monkeypatch.setattr(naming, "PER_CLASS", 2)
+    monkeypatch.setattr(naming, "PER_CLASS_TEST", 1)
+    return found
+
+
+def test_a_model_learns_to_name_and_says_how_often_it_is_right(
+    tmp_path: Path, drawn_from: list[set[str]], one_thread: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held_out = sorted(set(demo_sources().values()))[3:8]
+    results = quality.load(save_model(tmp_path / "with.pt")).results
+    split = {"train": ["a"], "val": ["b"], "test": [*held_out, "of another set"]}
+    path = save_model(tmp_path / "model.pt", {"results": {**results, "split": split}}, data="demo")
+    before = torch.load(path, weights_only=True)
+    naming.main([str(path)])
+
+    train, test = drawn_from
+    assert test == {*held_out} and train == {*demo_sources().values()} - test
+    after = torch.load(path, weights_only=True)
+    classifier = after.pop("naming")
+    assert after.keys() == before.keys() and torch.equal(after["residuals"], before["residuals"])
+    model = quality.load(path)
+    right = model.naming["right"]
+    assert right["photographs"] == sum(source in held_out for source in demo_sources().values())
+    assert 0.06 < right["type"] < 1  # chance is 0.04, with features of random weights more
+    line = model.card().splitlines()[-1]
+    assert line == f"distortions {quality.naming_text(right)}" and f"{right['type']:.0%} of types right" in line
+    assert capsys.readouterr().out == f"{path} names distortions now: {quality.naming_text(right)}\n"
+
+    # again by hand, from the crops that were drawn for the test
+    z, classes = naming._features(model, [p for p, s in demo_sources().items() if s in held_out], 1, 1)
+    logits = z @ classifier["weight"].double().T + classifier["bias"].double()
+    probabilities = logits.softmax(dim=1)
+    names = [name for name, _ in classifier["classes"]]
+    types = list(dict.fromkeys(names))
+    onto = torch.tensor([[float(name == kind) for kind in types] for name in names], dtype=torch.float64)
+    said = (probabilities @ onto).argmax(dim=1)
+    true = torch.tensor([types.index(names[i]) for i in classes])
+    assert right["type"] == pytest.approx((said == true).double().mean().item(), abs=0.02)
+
+
+def test_without_the_demos_photographs_among_those_held_out_a_fifth_is_drawn(
+    tmp_path: Path, drawn_from: list[set[str]], one_thread: None
+) -> None:
+    naming.main([str(save_model(tmp_path / "model.pt"))])
+    train, test = drawn_from
+    assert len(test) == 8 and len(train) == 32 and not train & test
+
+
+def test_softmax_regression_finds_what_separates() -> None:
+    z = torch.randn(200, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * torch.tensor(
+        [1, 50, 1e-3]
+    )
+    classes = (z[:, 1] > 20).long() + (z[:, 1] > -20).long()
+    found = naming.fit_softmax(z, classes)
+    assert {name: value.dtype for name, value in found.items()} == {"weight": torch.float32, "bias": torch.float32}
+    said = [
+        explain.name_distortion({**found, "classes": [["a", 1], ["b", 1], ["c", 1]]}, one[None]) for one in z.float()
+    ]
+    assert sum("abc".index(one.distortion) == kind for one, kind in zip(said, classes.tolist(), strict=True)) >= 190
+
+
+def test_no_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        naming.main([str(tmp_path / "none.pt")])
+    err = capsys.readouterr().err
+    assert (
+        caught.value.code == 2 and err.startswith(f"error: {tmp_path}/none.pt: no such file") and err.count("\n") == 1
+    )

@@ -1,0 +1,260 @@
+"""Scores from Python: against the mean over crops worked out one by one, for every kind of picture; the card."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ssl_iqa
+from ssl_iqa.data import images
+from ssl_iqa.data.demo import demo_sources
+from ssl_iqa.data.images import UnreadableImage
+from ssl_iqa.scoring import quality
+from tests.models import RESIDUALS, SETTINGS, by_hand, save_model
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> quality.QualityModel:
+    return quality.load(save_model(tmp_path / "run" / "model.pt"))
+
+
+def test_a_score_is_the_mean_over_five_crops(model: quality.QualityModel, photographs: Path) -> None:
+    paths = sorted(photographs.iterdir())
+    found = model.score(paths)
+    assert found == pytest.approx([by_hand(model, path) for path in paths], abs=1e-4)
+    assert isinstance(found, list) and len(found) == 10 and np.ptp(found) > 0.01
+    alone = model.score(str(paths[3]))
+    assert isinstance(alone, float) and alone == pytest.approx(found[3], abs=1e-5)
+    assert model.score([]) == []
+
+
+def test_every_kind_of_picture_has_the_same_score(model: quality.QualityModel, photographs: Path) -> None:
+    path = photographs / "0.png"
+    image = Image.open(path).convert("RGB")
+    array = np.asarray(image)
+    tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
+    same: list[Any] = [path, str(path), image, array, array / 255, (array / 255).astype(np.float32), tensor]
+    same += [tensor / 255, tensor.double() / 255, array[:, ::-1][:, ::-1]]
+    assert model.score(same) == pytest.approx([by_hand(model, path)] * len(same), abs=1e-3)
+
+
+def test_gray_pictures_are_gray_in_all_channels(model: quality.QualityModel, photographs: Path) -> None:
+    gray = np.asarray(Image.open(photographs / "0.png").convert("L"))
+    wanted = by_hand(model, np.repeat(gray[..., None] / 255, 3, axis=2))
+    same = [gray, gray[..., None], gray / 255, torch.from_numpy(gray.copy())[None], Image.fromarray(gray)]
+    assert model.score(same) == pytest.approx([wanted] * len(same), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("picture", "wanted"),
+    [
+        (np.zeros((40, 40, 4)), "shape [40, 40, 4]"),
+        (np.zeros((40, 40, 3, 1)), "shape [40, 40, 3, 1]"),
+        (torch.zeros(40, 40, 3), "shape [40, 40, 3]"),
+        (torch.zeros(2, 3, 40, 40), "shape [2, 3, 40, 40]"),
+        (np.zeros((0, 40, 3)), "shape [0, 40, 3]"),
+        (np.zeros((40, 40, 3), dtype=np.int64), "torch.int64"),
+        (np.full((40, 40, 3), 255.0), "samples from 255 to 255"),
+        (np.full((40, 40, 3), np.nan), "samples from nan to nan"),
+        (np.full((40, 40, 3), -0.1), "samples from -0.1 to -0.1"),
+        (7, "not int"),
+        (None, "not NoneType"),
+    ],
+)
+def test_what_is_no_picture_is_refused_in_a_line(model: quality.QualityModel, picture: Any, wanted: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        model.score(picture)
+    assert wanted in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_model_of_the_demo_sees_pictures_at_half_size(tmp_path: Path) -> None:
+    model = quality.load(save_model(tmp_path / "model.pt", data="demo"))
+    path = Path(next(iter(demo_sources())))
+    array = np.asarray(Image.open(path).convert("RGB"))
+    wanted = by_hand(model, path, reduce=2)
+    assert model.score([path, array, array / 255]) == pytest.approx([wanted] * 3, abs=1e-3)
+    assert abs(wanted - by_hand(model, path)) > 0.01
+    assert np.isfinite(model.score(np.zeros((1, 1, 3), dtype=np.uint8)))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 8, 9])
+def test_a_picture_is_halved_in_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    model = quality.load(save_model(tmp_path / "model.pt", data="demo"))
+    monkeypatch.setattr(quality, "BAND", 2)  # of the half
+    picture = torch.randint(256, (3, rows, 7), generator=torch.Generator().manual_seed(0)).byte()
+    padded = np.concatenate([picture.numpy()] * 2, axis=1)[:, : max(rows, 2)]  # of one row the next is the same
+    means = padded[:, : max(rows, 2) // 2 * 2, :6].reshape(3, -1, 2, 3, 2).mean(axis=(2, 4))
+    for one in (picture, picture / 255):
+        np.testing.assert_allclose(quality.at_its_size(model, one).numpy(), means.round() / 255, atol=1e-6)
+
+
+def test_the_crops_are_those_that_the_model_was_tested_with(tmp_path: Path, photographs: Path) -> None:
+    path = photographs / "0.png"  # 64 x 48
+    x = torch.from_numpy(np.asarray(Image.open(path)) / 255).permute(2, 0, 1).float()[None]
+    padded = torch.cat([x, x.flip(2)[:, :, 1:]], dim=2)[:, :, :48]
+    for mode, crop in (("center", x[:, :, 8:40, 16:48]), ("full", padded)):
+        model = quality.load(save_model(tmp_path / "model.pt", crops=mode))
+        with torch.no_grad():
+            assert model.score(path) == pytest.approx(model.regressor(model.encoder(crop)).item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["five", "center", "full"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (7, 5), (33, 31)])
+def test_small_pictures_have_scores(tmp_path: Path, mode: str, size: tuple[int, int]) -> None:
+    model = quality.load(save_model(tmp_path / "model.pt", crops=mode))
+    assert np.isfinite(model.score(np.zeros((*size, 3), dtype=np.uint8)))
+
+
+def test_pictures_of_several_sizes_keep_their_places(
+    tmp_path: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = quality.load(save_model(tmp_path / "model.pt", crops="full"))
+    image = Image.open(photographs / "0.png")
+    pictures = [image.resize(size) for size in ((40, 50), (64, 48), (40, 50), (50, 40), (64, 48), (64, 48)) * 4]
+    alone = [model.score(picture) for picture in pictures]
+    assert model.score(pictures) == pytest.approx(alone, abs=1e-4)
+    monkeypatch.setattr(quality, "AT_ONCE_PIXELS", 1)  # each passes the encoder alone
+    assert model.score(pictures) == pytest.approx(alone, abs=1e-4)
+
+
+def test_features_are_those_of_the_pictures_own_crops(model: quality.QualityModel, photographs: Path) -> None:
+    crops = [quality.crops_of(model, images.read_image(path)) for path in sorted(photographs.iterdir())[:3]]
+    for seen, own in zip(quality.look(model, crops), crops, strict=True):
+        with torch.no_grad():
+            torch.testing.assert_close(seen.z, model.encoder(own), atol=1e-4, rtol=0)
+
+
+# --- files, decoded ahead ---
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 16, 40])
+def test_files_come_back_in_order_with_their_scores(
+    model: quality.QualityModel, photographs: Path, damaged: list[str], threads: int, count: int
+) -> None:
+    good = [str(photographs / f"{i}.png") for i in range(10)]
+    paths = [(good + damaged)[(7 * i) % 16] for i in range(count)]
+    found = list(quality.score_files(model, paths, threads))
+    assert [path for path, _ in found] == paths
+    for path, seen in found:
+        score = seen if isinstance(seen, Exception) else seen.score
+        if path in good:
+            assert score == pytest.approx(by_hand(model, Path(path)), abs=1e-4)
+        else:
+            try:
+                wanted = model.score(path)
+            except (OSError, UnreadableImage) as error:
+                assert type(score) is type(error) and str(score) == str(error)
+            else:
+                assert score == pytest.approx(wanted, abs=1e-4)
+
+
+def test_no_more_than_a_few_pictures_are_in_memory(
+    model: quality.QualityModel, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, read, most, scored = threading.Lock(), 0, 0, 0
+    read_image = images.read_image
+
+    def count(path: str) -> torch.Tensor:
+        nonlocal read, most
+        with lock:
+            read += 1
+            most = max(most, read - scored)
+        return read_image(path)
+
+    monkeypatch.setattr(quality, "read_image", count)
+    for _ in quality.score_files(model, [str(photographs / "0.png")] * 100, 2):
+        scored += 1
+    assert read == scored == 100 and 8 < most <= 3 * quality.A_FEW
+
+
+# --- the file ---
+
+
+def test_the_card_says_what_the_score_means(model: quality.QualityModel) -> None:
+    lines = model.card().splitlines()
+    assert lines == [
+        "score       1 (worst) to 10 (best); on the labels' scale 0 and 100",
+        "trained on  csv:own.csv",
+        "by          LP-FT of runs/joint/encoder.pt (dct-mlp)",
+        "looks at    five crops of 32x32 pixels, in the corners and the center",
+        "references  6 to train, 1 to choose the epoch",
+        "tested on   30 pictures of 2 other references",
+        "SROCC       0.810 (95 % interval 0.700 to 0.900)",
+        "PLCC        0.800",
+        "interval    score +- 1.80 for 90 %; held for 87% of the test pictures",
+    ]
+    assert model.score_range == (0.0, 100.0) and model.settings == SETTINGS
+    assert not model.encoder.training and not model.regressor.training
+
+
+def test_the_margin_is_of_the_validation_parts_residuals(model: quality.QualityModel) -> None:
+    assert model.margin() == pytest.approx(1.8) and model.margin(0.5) == pytest.approx(float(RESIDUALS[9]))
+
+
+def test_a_file_without_residuals_loads_and_says_what_it_lacks(tmp_path: Path, photographs: Path) -> None:
+    lacks = ("format", "version", "results", "residuals")
+    old = quality.load(save_model(tmp_path / "old.pt", dict.fromkeys(lacks)))
+    new = quality.load(save_model(tmp_path / "new.pt"))
+    path = photographs / "0.png"
+    assert old.score(path) == new.score(path)
+    assert old.card() == "\n".join(new.card().splitlines()[:4])
+    with pytest.raises(ValueError, match="older version"):
+        old.margin()
+
+
+class Evil:
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("done",)
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (None, "no such file"),
+        (b"text", "damaged, or no checkpoint"),
+        (b"", "damaged, or no checkpoint"),
+        ({"a": 1}, "no model of finetune.py"),
+        ([1], "no model of finetune.py"),
+        (Evil(), "damaged, or no checkpoint"),
+        ("cut", "damaged, or no checkpoint"),
+    ],
+)
+def test_a_file_that_is_no_model_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Any, wanted: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("model.pt")
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content == "cut":
+        whole = save_model(path).read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises((ValueError, FileNotFoundError), match=wanted) as caught:
+        ssl_iqa.load("model.pt")
+    assert str(caught.value).startswith("model.pt: ") and "\n" not in str(caught.value)
+    assert not Path("done").exists()  # no code of the file has run
+
+
+def test_torch_hub_finds_it(tmp_path: Path, photographs: Path) -> None:
+    path = save_model(tmp_path / "model.pt")
+    code = (
+        "import sys, torch; "
+        "model = torch.hub.load(sys.argv[1], 'quality_model', sys.argv[2], source='local'); "
+        "print(model.score(sys.argv[3]))"
+    )
+    picture = photographs / "0.png"
+    words = [sys.executable, "-c", code, str(ROOT), str(path), str(picture)]
+    out = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert float(out) == pytest.approx(ssl_iqa.load(path).score(picture), abs=1e-5)

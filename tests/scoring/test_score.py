@@ -1,0 +1,451 @@
+"""The command that prints scores: its formats, its order, every kind of path, what cannot be read, exit codes."""
+
+import codecs
+import csv
+import fcntl
+import io
+import json
+import os
+import pty
+import shutil
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ssl_iqa.data.images import read_image, walk_pictures
+from ssl_iqa.engine import run_folder
+from ssl_iqa.scoring import export, quality, score
+from tests.models import by_hand, make_networks, save_model
+
+ROOT = Path(__file__).parents[2]
+MARGIN = 1.8  # of tests.models.RESIDUALS, 90 %
+
+
+@pytest.fixture
+def model_file(tmp_path: Path, one_thread: None) -> str:
+    return str(save_model(tmp_path / "run" / "model.pt"))
+
+
+@pytest.fixture
+def wanted(model_file: str, photographs: Path) -> dict[str, float]:
+    """The ten photographs' paths and scores."""
+    model = quality.load(model_file)
+    return {str(path): by_hand(model, path) for path in sorted(photographs.iterdir())}
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str, int]]:
+    """printed(words) runs the command: what it prints, its warnings and errors, its exit code."""
+
+    def run(*words: object) -> tuple[str, str, int]:
+        capsys.readouterr()
+        code = 0
+        try:
+            score.main([*map(str, words)])
+        except SystemExit as end:
+            code = end.code
+        return *capsys.readouterr(), code
+
+    return run
+
+
+Printed = Callable[..., tuple[str, str, int]]
+
+
+def interval(y_hat: float, margin: float) -> tuple[float, float]:
+    """In 1 to 10: all that a true score can be."""
+    inside = min(max(y_hat, 1), 10)
+    return max(inside - margin, 1), min(inside + margin, 10)
+
+
+def test_a_table_has_a_line_a_picture_in_the_order_of_their_names(
+    model_file: str, photographs: Path, wanted: dict[str, float], printed: Printed
+) -> None:
+    out, err, code = printed(model_file, photographs)
+    head, *lines = out.splitlines()
+    assert head.split() == ["score", "low", "high", "picture"] and code == 0 and err == ""
+    assert [line.split()[3] for line in lines] == [*wanted]
+    for line, y_hat in zip(lines, wanted.values(), strict=True):
+        numbers = [float(word) for word in line.split()[:3]]
+        assert numbers == pytest.approx([y_hat, *interval(y_hat, MARGIN)], abs=0.006)
+        assert len(line) - len(line.split()[3]) == len(head) - len("picture")  # under its heading
+
+
+def test_csv_and_json_hold_the_same(
+    model_file: str, photographs: Path, wanted: dict[str, float], printed: Printed
+) -> None:
+    rows = list(csv.DictReader(io.StringIO(printed(model_file, photographs, "--csv")[0])))
+    objects = [json.loads(line) for line in printed(model_file, photographs, "--json")[0].splitlines()]
+    for found in ({**row} for row in (*rows, *objects)):
+        path = found.pop("picture")
+        numbers = {name: float(value) for name, value in found.items()}
+        low, high = interval(wanted[path], MARGIN)
+        assert numbers == pytest.approx({"score": wanted[path], "low": low, "high": high}, abs=2e-4)
+    assert len(rows) == len(objects) == 10
+
+
+def test_sorted_from_best_to_worst(
+    model_file: str, photographs: Path, wanted: dict[str, float], printed: Printed
+) -> None:
+    out, _, _ = printed(model_file, photographs, "--sort", "--json")
+    assert [json.loads(line)["picture"] for line in out.splitlines()] == sorted(wanted, key=lambda path: -wanted[path])
+
+
+def test_the_coverage_is_that_of_the_interval(model_file: str, photographs: Path, printed: Printed) -> None:
+    rows = [json.loads(printed(model_file, photographs / "0.png", "--json", "--coverage", c)[0]) for c in (0.5, 0.99)]
+    margin = quality.load(model_file).margin(0.5)
+    assert [rows[0]["low"], rows[0]["high"]] == pytest.approx(interval(rows[0]["score"], margin), abs=2e-4)
+    assert [rows[1]["low"], rows[1]["high"]] == [1, 10]  # 19 pictures do not tell
+
+
+def test_a_score_beyond_the_scale_is_shown_at_its_end_and_sorted_by_what_it_was(
+    photographs: Path, wanted: dict[str, float], printed: Printed, tmp_path: Path
+) -> None:
+    middle = float(np.median([*wanted.values()]))
+    for end, sign in ((1.0, -1), (10.0, 1)):
+        weights = make_networks()[1].state_dict()
+        name = [*weights][-1]  # the bias of the output
+        weights[name] += end - middle
+        changed = str(save_model(tmp_path / f"{end}" / "model.pt", {"regressor": weights}))
+        rows = [json.loads(line) for line in printed(changed, photographs, "--sort", "--json")[0].splitlines()]
+        assert [row["picture"] for row in rows] == sorted(wanted, key=lambda path: -wanted[path])
+        expected = [min(max(wanted[row["picture"]] + end - middle, 1), 10) for row in rows]
+        assert [row["score"] for row in rows] == pytest.approx(expected, abs=2e-4)
+        assert sum(row["score"] == end for row in rows) == 5
+        assert all(row["low"] <= row["score"] <= row["high"] for row in rows)
+        model = quality.load(changed)
+        assert model.score([row["picture"] for row in rows]) == pytest.approx(expected, abs=2e-4)
+        x = read_image(rows[0 if sign > 0 else -1]["picture"])[None] / 255
+        assert export.Scores(model)(x).item() == end  # the graph that other programs get
+
+
+def test_a_model_of_an_older_version_has_scores_without_intervals(
+    tmp_path: Path, photographs: Path, printed: Printed
+) -> None:
+    old = save_model(tmp_path / "old.pt", {"results": None, "residuals": None})
+    row = json.loads(printed(old, photographs / "0.png", "--json")[0])
+    assert row["low"] is None and row["high"] is None and np.isfinite(row["score"])
+    assert printed(old, photographs / "0.png")[0].splitlines()[1].split()[1:3] == ["-", "-"]
+    assert printed(old, photographs / "0.png", "--csv")[0].splitlines()[1].endswith(",,")
+
+
+NAMES = ["a b.png", "line\nbreak.png", 'tab\t,comma".png', "Straße 写真 🙂.png", "-dash.png", "back\\slash.PNG"]
+
+
+def test_any_name_is_a_name(
+    model_file: str, photographs: Path, tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "new\nfolder"
+    folder.mkdir()
+    for i, name in enumerate(NAMES):
+        shutil.copy(photographs / f"{i}.png", folder / name)
+    paths = sorted(str(folder / name) for name in NAMES)
+    for form, read in (
+        ("--csv", lambda out: [row["picture"] for row in csv.DictReader(io.StringIO(out, newline=""))]),
+        ("--json", lambda out: [json.loads(line)["picture"] for line in out.splitlines()]),
+    ):
+        out, err, code = printed(model_file, folder, form)
+        assert read(out) == paths and (err, code) == ("", 0)
+    lines = printed(model_file, folder)[0].splitlines()[1:]
+    assert len(lines) == len(NAMES)
+    assert any(line.endswith("new\\nfolder/line\\nbreak.png") for line in lines)
+    assert any(line.endswith("Straße 写真 🙂.png") for line in lines)
+
+
+def test_a_name_that_is_no_utf8_goes_out_as_it_came(model_file: str, photographs: Path, tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    shutil.copy(photographs / "0.png", name)
+    command = [sys.executable, "-m", "ssl_iqa.scoring.score", model_file, name]
+    environment = os.environ | {"PYTHONUTF8": "1"}
+    run = subprocess.run([*command, "--csv"], cwd=ROOT, capture_output=True, check=True, env=environment)
+    assert run.stdout.splitlines()[1].startswith(name + b",")
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, env=environment)
+    assert run.stdout.splitlines()[1].endswith(b"caf\\udce9.png")
+
+
+@pytest.mark.parametrize(
+    ("mark", "end", "names"),
+    [
+        (b"", b"\n", ["a b.png", "c.png"]),
+        (b"", b"\0", ["line\nbreak.png", "return.png\r", "\ufeffmark.png"]),
+        (b"", b"\r\n", ["a b.png", "c.png"]),
+        (codecs.BOM_UTF8, b"\r\n", ["a b.png", "c.png"]),
+    ],
+)
+def test_a_list_of_paths_comes_from_standard_input(
+    model_file: str,
+    photographs: Path,
+    tmp_path: Path,
+    printed: Printed,
+    monkeypatch: pytest.MonkeyPatch,
+    mark: bytes,
+    end: bytes,
+    names: list[str],
+) -> None:
+    paths = [str(tmp_path / name) for name in names]
+    for i, path in enumerate(paths):
+        shutil.copy(photographs / f"{i}.png", path)
+    stream = io.TextIOWrapper(io.BytesIO(mark + end.join(os.fsencode(path) for path in paths) + end))
+    monkeypatch.setattr(sys, "stdin", stream)
+    out, _, code = printed(model_file, photographs / "9.png", "-", "--json")
+    assert [json.loads(line)["picture"] for line in out.splitlines()] == [str(photographs / "9.png"), *paths]
+    assert code == 0
+
+
+def test_a_list_as_windows_writes_it_in_utf16() -> None:
+    names = ["C:\\Bilder\\Straße.png", "写真.jpg"]
+    for encoding in ("utf-16", "utf-16-be"):
+        text = "\r\n".join(["", *names, ""])
+        mark = "" if encoding == "utf-16" else "\ufeff"  # Python writes that of utf-16 itself
+        assert score.listed((mark + text).encode(encoding)) == names
+    with pytest.raises(ValueError, match="-: the list on standard input must be whole UTF-16"):
+        score.listed("a.png".encode("utf-16")[:-1])
+
+
+def test_other_files_of_a_folder_are_counted_once_by_suffix(
+    model_file: str, photographs: Path, tmp_path: Path, printed: Printed
+) -> None:
+    folder = tmp_path / "mixed"
+    for name in ("a.png", "sub/b.JFIF"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photographs / "0.png", folder / name)
+    for name in ("a.txt", "sub/b.TXT", "sub/c.xmp", "README", ".hidden.txt", "x.\x1b[31m"):
+        (folder / name).touch()
+    out, err, code = printed(model_file, folder, folder / "sub", folder / "a.png", "--csv")
+    assert len(out.splitlines()) == 5 and code == 0  # a.png and b.JFIF twice
+    assert err == "passed over: 3 .txt, 2 .xmp, 2 other\n"
+    out, err, code = printed(model_file, folder / "sub", "--json")
+    assert err == "passed over: 1 .txt, 1 .xmp\n" and code == 0
+    (folder / "sub" / "b.JFIF").unlink()
+    out, err, code = printed(model_file, folder / "sub", "--json")
+    assert err.startswith("error: ") and err.endswith("; passed over: 1 .txt, 1 .xmp\n") and code == 2
+
+
+def test_what_cannot_be_read_is_named_at_the_end_and_the_rest_has_scores(
+    model_file: str, damaged: list[str], tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(damaged[0]).parent
+    (folder / "closed").mkdir()
+    scandir = os.scandir
+
+    def closed(path: str) -> object:
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    out, err, code = printed(model_file, folder, "--json")
+    good = [json.loads(line)["picture"] for line in out.splitlines()]
+    assert code == 1 and {*good} < {*damaged}
+    first, *errors, last = err.splitlines()
+    assert first == "passed over: 1 .pt"
+    assert all(line.startswith("error: ") for line in errors) and last == f"{len(errors)} could not be read"
+    bad = [path for path in damaged if path not in good and os.path.exists(path)]
+    assert len(errors) == len(bad) + 1 and len(bad) >= 2
+    for path in (*bad, str(folder / "closed")):
+        assert sum(path in line for line in errors) == 1
+
+
+def test_a_file_that_goes_while_the_command_runs_is_named(
+    model_file: str, photographs: Path, tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "going"
+    shutil.copytree(photographs, folder)
+    walk = walk_pictures
+
+    def then_gone(*arguments: object) -> list[str]:
+        found = list(walk(*arguments))
+        (folder / "4.png").unlink()
+        return found
+
+    monkeypatch.setattr(score, "walk_pictures", then_gone)
+    out, err, code = printed(model_file, folder, "--json")
+    assert code == 1 and len(out.splitlines()) == 9
+    assert "4.png" in err and err.splitlines()[-1] == "1 could not be read"
+
+
+def test_a_picture_over_the_limit_is_refused_unless_it_is_raised(
+    model_file: str, tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # the command sets it
+    monkeypatch.chdir(tmp_path)
+    Image.new("1", (20000, 20000)).save("large.png")
+    Image.new("RGB", (1500, 1000)).save("small.png")
+    out, err, code = printed(model_file, "large.png", "small.png", "--json")
+    assert code == 1 and len(out.splitlines()) == 1
+    assert err.startswith("error: large.png: over 200 megapixels; ") and "--max-megapixels" in err
+    assert printed(model_file, "small.png", "--max-megapixels", "1.4")[2] == 1
+    out, err, code = printed(model_file, "small.png", "--max-megapixels", "1.5")
+    assert (err, code) == ("", 0)
+
+
+def test_an_animated_picture_is_its_first_frame(
+    model_file: str, photographs: Path, tmp_path: Path, printed: Printed
+) -> None:
+    frames = [Image.open(photographs / f"{i}.png").convert("RGB") for i in (0, 1)]
+    path = tmp_path / "moving.webp"
+    frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
+    found = json.loads(printed(model_file, path, "--json")[0])["score"]
+    assert found == pytest.approx(by_hand(quality.load(model_file), photographs / "0.png"), abs=1e-3)
+
+
+NAMING = {
+    "weight": torch.zeros(3, 256),
+    "bias": torch.tensor([0.0, 1.0, 0.5]),
+    "classes": [["jpeg", 1], ["jpeg", 4], ["lens_blur", 2]],
+    "right": {"type": 0.5, "level": 0.4, "photographs": 8},
+}
+JPEG = (1 + np.e) / (1 + np.e + np.exp(0.5))
+
+
+@pytest.fixture
+def naming_file(tmp_path: Path, one_thread: None) -> str:
+    return str(save_model(tmp_path / "names" / "model.pt", {"naming": NAMING}))
+
+
+def test_explanations_are_columns_and_maps(
+    naming_file: str, photographs: Path, wanted: dict[str, float], printed: Printed, tmp_path: Path
+) -> None:
+    out, err, code = printed(naming_file, photographs, "--csv", "--explain", tmp_path / "new" / "why")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["picture"] for row in rows] == [*wanted] and (err, code) == ("", 0)
+    for i, row in enumerate(rows):
+        assert float(row["score"]) == pytest.approx(wanted[row["picture"]], abs=1e-3)
+        assert (row["distortion"], row["level"]) == ("jpeg", "4")
+        assert float(row["probability"]) == pytest.approx(JPEG, abs=1e-4)
+        assert row["map"] == str(tmp_path / "new" / "why" / f"{i}.jpg")
+        page = np.asarray(Image.open(row["map"]).convert("RGB")).astype(int)
+        picture = np.asarray(Image.open(row["picture"]).convert("RGB")).astype(int)
+        assert np.abs(page[104 : 104 + 48, 24 : 24 + 64] - picture).mean() < 8  # JPEG's own error
+    (tmp_path / "empty").mkdir()
+    head, *lines = printed(naming_file, photographs, "--explain", tmp_path / "empty")[0].splitlines()
+    assert head.split() == ["score", "low", "high", "distortion", "picture"] and len(lines) == 10
+    assert all(f"  {JPEG:.0%} jpeg 4  " in line for line in lines)
+    assert {line.index(str(photographs)) for line in lines} == {head.index("picture")}
+
+
+def test_maps_of_equal_and_of_long_names_have_files_of_their_own(
+    naming_file: str, photographs: Path, printed: Printed, tmp_path: Path
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for name in ("x.png", "x.jpeg", "é" * 125 + ".png"):
+            shutil.copy(photographs / "0.png", tmp_path / folder / name)
+    out, _, code = printed(naming_file, tmp_path / "a", tmp_path / "b", "--json", "--explain", tmp_path / "why")
+    names = [Path(json.loads(line)["map"]).name for line in out.splitlines()]
+    long = "é" * 100
+    assert names == ["x.jpg", "x-2.jpg", f"{long}.jpg", "x-3.jpg", "x-4.jpg", f"{long}-2.jpg"] and code == 0
+    assert {path.name for path in (tmp_path / "why").iterdir()} == {*names}
+
+
+def test_a_map_that_cannot_be_written_ends_the_command(
+    naming_file: str, photographs: Path, printed: Printed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, write: object) -> None:
+        raise run_folder.NotWritten(f"{path}: could not be written (disk full)")
+
+    monkeypatch.setattr(run_folder, "write_atomic", full)
+    out, err, code = printed(naming_file, photographs, "--json", "--explain", tmp_path / "why")
+    assert (out, code) == ("", 2) and err == f"error: {tmp_path}/why/0.jpg: could not be written (disk full)\n"
+
+
+def test_a_picture_that_goes_before_it_is_explained_is_named(
+    naming_file: str, photographs: Path, printed: Printed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(model: object, row: score.Scored, *others: object) -> None:
+        raise FileNotFoundError(f"{row.picture}: gone")
+
+    monkeypatch.setattr(score, "explain_one", gone)
+    out, err, code = printed(naming_file, photographs / "0.png", "--json", "--explain", tmp_path / "why")
+    assert (out, code) == ("", 1) and err == f"error: {photographs}/0.png: gone\n1 could not be read\n"
+
+
+def test_the_longest_name_of_a_distortion_has_room() -> None:
+    row = score.Explained("p.png", 5.0, None, None, "white_noise_color_component", 5, 1.0, "map.jpg")
+    assert score.table_row(row).index("p.png") == score.FORMATS["table"][0](score.Explained).index("picture")
+
+
+def test_what_cannot_be_explained_is_refused(
+    model_file: str, naming_file: str, photographs: Path, printed: Printed, tmp_path: Path
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    out, err, code = printed(naming_file, photographs, "--explain", tmp_path / "full")
+    assert (out, code) == ("", 2) and err == f"error: --explain {tmp_path}/full: {NEW_WANTED}\n"
+    out, err, code = printed(naming_file, photographs, "--explain", tmp_path / "full" / "file")
+    assert (out, code) == ("", 2) and err == f"error: --explain {tmp_path}/full/file: {NEW_WANTED}\n"
+    model_file = str(save_model(tmp_path / "my run" / "model.pt"))
+    out, err, code = printed(model_file, photographs, "--explain", tmp_path / "why")
+    assert (out, code) == ("", 2) and not (tmp_path / "why").exists()
+    assert err.startswith(
+        f"error: {model_file}: names no distortions yet; `python -m ssl_iqa.scoring.naming '{model_file}'`"
+    )
+
+
+NEW_WANTED = "is there already; a new or an empty folder is wanted"
+
+
+def test_the_card_is_printed_without_pictures(model_file: str, printed: Printed) -> None:
+    assert printed(model_file, "--card") == (quality.load(model_file).card() + "\n", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["MODEL"], "PATH: pictures or folders are wanted"),
+        (["none.pt", "."], "none.pt: no such file"),
+        (["text.pt", "."], "text.pt: damaged"),
+        (["MODEL", "none.jpg"], "none.jpg: no such file or folder"),
+        (["MODEL", "empty"], "empty: no pictures"),
+        (["MODEL", ".", "--coverage", "1"], "--coverage 1: more than 0 and less than 1"),
+        (["MODEL", ".", "--coverage", "nan"], "--coverage nan: more than 0"),
+        (["MODEL", ".", "--max-megapixels", "0"], "--max-megapixels 0: more than 0"),
+    ],
+)
+def test_bad_input_is_one_line(
+    model_file: str,
+    tmp_path: Path,
+    printed: Printed,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    wanted: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.pt").write_text("no model")
+    Path("empty").mkdir()
+    out, err, code = printed(*(word.replace("MODEL", model_file) for word in words))
+    assert code == 2 and err.startswith(f"error: {wanted}") and err.count("\n") == 1 and out == ""
+
+
+def test_who_has_seen_enough_may_close_the_pipe(model_file: str, photographs: Path) -> None:
+    command = f"{sys.executable} -m ssl_iqa.scoring.score {model_file} {' '.join([str(photographs)] * 300)} | head -n 3"
+    run = subprocess.run(
+        ["bash", "-c", f"{command}; echo ${{PIPESTATUS[0]}}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert len(run.stdout.splitlines()) == 4 and run.stdout.splitlines()[-1] == "0" and run.stderr == ""
+
+
+@pytest.mark.parametrize(("words", "has_bar"), [(["--csv"], True), (["--sort"], True), ([], False)])
+def test_a_bar_is_for_a_terminal_only(model_file: str, photographs: Path, words: list[str], has_bar: bool) -> None:
+    """And there not amid the lines: --csv goes to a pipe here, the others to the terminal that has the bar."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # a terminal of no width has no bar
+    command = [sys.executable, "-m", "ssl_iqa.scoring.score", model_file, str(photographs), *words]
+    out = subprocess.PIPE if "--csv" in words else slave
+    subprocess.run(command, cwd=ROOT, stdout=out, stderr=slave, check=True)
+    os.close(slave)
+    shown = b""
+    with suppress(OSError):  # the end of a terminal that nobody has open
+        while part := os.read(master, 10000):
+            shown += part
+    os.close(master)
+    assert (b"pictures:" in shown) == has_bar, shown
