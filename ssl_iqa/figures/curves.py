@@ -3,6 +3,7 @@
 import argparse
 import json
 from dataclasses import dataclass, field
+from itertools import cycle
 from math import ceil, nan
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,7 +108,8 @@ def draw(logs: dict[str, Log]) -> "Figure":
     rows = ceil(len(panels) / columns)
     names_in_row = max(1, LEGEND_LETTERS // (max(map(len, logs)) + 8))  # 8: a line and the space around it
     height = FOOT + rows * ROW + ceil(len(logs) / names_in_row) * LEGEND_ROW
-    looks = [{"color": COLORS[i % len(COLORS)], "marker": MARKERS[i // len(COLORS) % 5]} for i in range(len(logs))]
+    pairs = cycle([(color, marker) for marker in MARKERS for color in COLORS])
+    looks = [{"color": color, "marker": marker} for (color, marker), _ in zip(pairs, logs, strict=False)]
     with new_figure(height) as figure:
         from matplotlib.lines import Line2D
 

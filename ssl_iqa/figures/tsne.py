@@ -227,7 +227,9 @@ def scored_sample(spec: str, encoders: Sequence[Encoder], part: str | None, size
 def draw(
     encoders: dict[str, Encoder], sample: Sample, device: torch.device, perplexity: float, seed: int
 ) -> tuple["Figure", str]:
-    """The figure of a sample, a panel an encoder, and its table. Raises ValueError as `to_plane` does."""
+    """The figure of a sample, a panel an encoder, and its table: its numbers are those of `measure_types` or, among the
+    features and in the plane, of `probe.score_direction`. Raises ValueError as `to_plane` does.
+    """
     folds = probe.make_folds(sample.groups)
     points, rows, notes = {}, {}, {}
     for name, encoder in console.bar(encoders.items(), "encoders"):
@@ -237,7 +239,8 @@ def draw(
             row = measure_types(z, points[name], sample.classes, folds)
             notes[name] = f"linear probe: type {row['type']:.0%}, level {row['level given the type']:.0%}"
         else:
-            row = measure_scores(z, points[name], sample.scores, folds)
+            spaces = {"SROCC, features": z, "SROCC, plane": torch.from_numpy(points[name]).double()}
+            row = {column: probe.score_direction(space, sample.scores, folds) for column, space in spaces.items()}
             notes[name] = f"best direction: SROCC {row['SROCC, features']:.3f}"
         rows[name] = row
     if sample.classes is not None:
@@ -270,12 +273,6 @@ def measure_types(z: Tensor, points: np.ndarray, classes: Tensor, folds: Tensor)
         "type": accuracy["type"],
         "level given the type": accuracy["level"],
     }
-
-
-def measure_scores(z: Tensor, points: np.ndarray, scores: Tensor, folds: Tensor) -> dict[str, float]:
-    """An encoder's numbers for Figure 3: `probe.score_direction` among the features [N, d] and in the plane [N, 2]."""
-    spaces = {"features": z, "plane": torch.from_numpy(points).double()}
-    return {f"SROCC, {name}": probe.score_direction(space, scores, folds) for name, space in spaces.items()}
 
 
 CHANCE = {"type": 1 / len(NAMES), "level given the type": 1 / NUM_LEVELS}  # of the others 0

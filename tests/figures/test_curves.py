@@ -425,7 +425,7 @@ import sys
 import numpy as np
 from ssl_iqa.figures import command, curves, plots
 assert "matplotlib" not in sys.modules
-log = {"epoch": [1]} | {name: np.array([0.5]) for name in curves.FIELDS}
+log = dict.fromkeys(["epoch", *curves.FIELDS], np.ones(1))
 plots.encode(curves.draw({"run": log}), ".png")
 assert "matplotlib" in sys.modules and "matplotlib.pyplot" not in sys.modules
 """
