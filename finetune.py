@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from ssl_iqa import baselines
 from ssl_iqa.data import sets
-from ssl_iqa.data.datasets import LabeledCrops, collate_crops, make_demo_pictures, name_skipped
+from ssl_iqa.data.datasets import LabeledCrops, collate_crops, make_all, name_skipped
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.samplers import LabeledBatches
 from ssl_iqa.data.seen import in_words, unseen
@@ -52,7 +52,6 @@ from ssl_iqa.model import ARCHS, Encoder, Regressor
 
 MODES = {"lp": ("lp",), "ft": ("ft",), "lp-ft": ("lp", "ft")}
 SAVE_AFTER = 30.0  # seconds since the last save, at an epoch's end: LP's epochs take less than a save
-Pictures = tuple[LabeledSet, dict[int, Tensor]]  # a set, and those that need not be read
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,7 @@ class Settings:
     )
     splits: int = setting(1, "data", "so many, of the seeds from --seed on", low=1)
     crop: int = setting(224, "data", "side of the crops, pixels", low=32)
+    long_side: int = setting(0, "data", "images are reduced to it, pixels, when they are read; 0: as they are", low=0)
     crops: str = setting(
         "five", "data", "the test's: corners and center, center, all", choices=("five", "center", "full")
     )
@@ -100,7 +100,7 @@ class Settings:
 
 
 PRESETS = {
-    "demo": Settings(data=("demo",), arch="dct-mlp", crop=96, epochs=6, lr=1e-3, ft_lr=1e-4, workers=2),
+    "demo": Settings(data=("demo",), arch="dct-mlp", crop=96, long_side=192, epochs=6, lr=1e-3, ft_lr=1e-4, workers=2),
     "paper": Settings(),
 }
 
@@ -111,7 +111,6 @@ class Task:
 
     labeled: LabeledSet
     parts: dict[str, list[int]]
-    made: dict[int, Tensor]  # pictures that need not be read, see make_demo_pictures
     device: torch.device
     settings: Settings  # of the cell: one mode, one encoder, one set, its split's seed
     skipped: set[str]  # files that could not be read
@@ -122,7 +121,7 @@ class Task:
 
     @property
     def workers(self) -> int:
-        return 0 if self.made else self.settings.workers
+        return 0 if self.labeled.kept else self.settings.workers
 
     def minutes(self) -> float:
         return self.saved.get("minutes", 0.0) + (time.perf_counter() - self.began) / 60
@@ -180,7 +179,7 @@ def tuning_batches(task: Task) -> Callable[[int], Iterable]:
     """FT's batches in an epoch: random views of pictures [B, 3, s, s] and the scores [B]."""
     sampler = make_sampler(len(task.parts["train"]), task)
     loader = make_loader(
-        LabeledCrops(task.labeled, task.parts["train"], task.settings.crop, task.made),
+        LabeledCrops(task.labeled, task.parts["train"], task.settings.crop),
         task.workers,
         collate_crops,
         batch_sampler=sampler,
@@ -338,14 +337,13 @@ def learning_curve(encoder: Encoder, features: Features, splits: list[CurveSplit
 
 
 def measure_elsewhere(
-    encoder: Encoder, regressor: Regressor, cell: Cell, other: Pictures, device: torch.device
+    encoder: Encoder, regressor: Regressor, cell: Cell, labeled: LabeledSet, device: torch.device
 ) -> dict:
     """SROCC on another set, all of it, but for what joint training or this cell has seen of it. Its scores' scale is
     another one, so that only the ranks of predictions mean anything there.
     """
-    labeled, made = other
     part = unseen(labeled, cell.seen)
-    task = Task(labeled, {"test": part}, made, device, cell.settings, set(), verbose=False)
+    task = Task(labeled, {"test": part}, device, cell.settings, set(), verbose=False)
     indices, z = encode_part(encoder, task, part)
     measured = measure(predict(regressor, z).numpy(), labeled, indices)
     left_out = len(labeled.paths) - len(part)
@@ -354,8 +352,7 @@ def measure_elsewhere(
 
 def run_cell(
     cell: Cell,
-    made: dict[int, Tensor],
-    others: dict[str, Pictures],
+    others: dict[str, LabeledSet],
     curve: list[CurveSplit],
     device: torch.device,
     out: Path,
@@ -371,7 +368,7 @@ def run_cell(
         encoder = load_encoder(settings.encoder, settings.arch, settings.seed)
         encoder = distributed.synchronize(encoder.to(device, memory_format=torch.channels_last), device)
         encoder.seen = cell.seen  # travels in model.pt
-        task = Task(labeled, parts, made, device, settings, set(), verbose=is_single)
+        task = Task(labeled, parts, device, settings, set(), verbose=is_single)
         with console.clear_errors():
             task.last, task.saved = last, read_epoch(last, encoder, task)
         task.skipped.update(task.saved.get("skipped", ()))
@@ -407,7 +404,8 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
     parser.add_argument("--learning-curve", action="store_true", help="also: would more labels help?")
     args = parser.parse_args(arguments)
     with console.clear_errors():
-        settings = settings_from(args, PRESETS)
+        # own images are never reduced unasked
+        settings = settings_from(args, PRESETS, **({"long_side": 0} if {*(args.data or ())} - {"demo"} else {}))
         if not settings.data:
             raise ValueError(f"--data: a labeled set is wanted: {sets.SPECS}")
         if len({*settings.data}) < len(settings.data):
@@ -475,12 +473,15 @@ def measure_cells(
 ) -> None:
     """One after the other; what is needed of a set is made when its first cell comes, and kept until its last."""
     done = len(cells) - len(left)
-    others = {spec: pictures_of(sets.load_labeled(spec), cells[0].settings) for spec in cells[0].settings.test if left}
+    settings = cells[0].settings
+    others = {spec: sets.load_labeled(spec, settings.long_side) for spec in settings.test if left}
+    for labeled in others.values():
+        make_images(labeled, settings)
     for _, of_set in groupby(left, key=lambda cell: cell.settings.data):
         of_set = list(of_set)
-        _, made = pictures_of(of_set[0].labeled, of_set[0].settings)
+        make_images(of_set[0].labeled, settings)
         for cell in of_set:
-            results = run_cell(cell, made, others, curve, device, out)
+            results = run_cell(cell, others, curve, device, out)
             done += 1
             if cell.folder != out:
                 where = f"{results['data']}, split {results['seed']}: {results['mode'].upper()} from {results['name']}"
@@ -488,9 +489,8 @@ def measure_cells(
                 print(f"[{done}/{len(cells)}] {where}  {numbers}", flush=True)
 
 
-def pictures_of(labeled: LabeledSet, settings: Settings) -> Pictures:
-    workers = settings.workers and cpu_cores()
-    return labeled, make_demo_pictures(labeled, range(len(labeled.paths)), workers)
+def make_images(labeled: LabeledSet, settings: Settings) -> None:
+    make_all(labeled, range(len(labeled.paths)), settings.workers and cpu_cores())
 
 
 def print_start(settings: Settings, cells: list[Cell]) -> None:

@@ -51,10 +51,10 @@ def plan(settings: Any, modes: Sequence[str], arch: str | None, out: Path) -> li
     if settings.encoders:
         encoders = parse_encoders(settings.encoders, NAMED)
     modes = modes if settings.mode == "all" else [settings.mode]
-    others = [load_labeled(spec) for spec in settings.test]
+    others = [load_labeled(spec, settings.long_side) for spec in settings.test]
     arch_and_seen = cache(partial(_arch_and_seen, settings, arch))
     cells = []
-    loaded = [load_labeled(spec) for spec in settings.data]
+    loaded = [load_labeled(spec, settings.long_side) for spec in settings.data]
     has_official = any(labeled.official_split for labeled in loaded)  # else split_of says that there is none
     for number, (spec, labeled) in enumerate(zip(settings.data, loaded, strict=True)):
         kind = settings.split if labeled.official_split or not has_official else "seeded"
@@ -108,7 +108,7 @@ def parts_of(labeled: LabeledSet, split: Split) -> dict[str, list[int]]:
 def check_parts(labeled: LabeledSet, parts: dict[str, list[int]]) -> None:
     """Raises ValueError where a part has fewer than two usable pictures: SROCC takes two."""
     for part, indices in parts.items():
-        crops = LabeledCrops(labeled, indices, 0, {})
+        crops = LabeledCrops(labeled, indices, 0)
         first, *_ = first_readable(crops.read, crops.paths, 0)
         second, *_ = first_readable(crops.read, crops.paths, (first + 1) % len(indices))
         if second == first:
@@ -127,6 +127,7 @@ def begin(settings: Any, cells: list[Cell], out: Path, resume: bool, overwrite: 
     images = [fingerprint(labeled) for labeled in {cell.labeled.name: cell.labeled for cell in cells}.values()]
     if resume and (out / run_folder.CONFIG).is_file():
         was = run_folder.read_json(out / run_folder.CONFIG)
+        was["long_side"] = run_folder.saved_long_side(was)
         images_were = was.get("images")  # an earlier version did not write it
         may_differ = (*MAY_DIFFER, "data") if images_were == images else MAY_DIFFER  # they may lie elsewhere now
         differing = [

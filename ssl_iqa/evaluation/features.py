@@ -47,7 +47,7 @@ def encode(encoder: Encoder, batches: Iterable, crop: Callable[[Tensor], Tensor]
 def encode_part(encoder: Encoder, task: Any, part: list[int]) -> tuple[list[int], Tensor]:
     """`encode` for some pictures of the set: each process encodes its share, and all have all."""
     process, processes = distributed.rank(), distributed.size()
-    batches = picture_batches(task.labeled, part[process::processes], task.made, task.workers)
+    batches = picture_batches(task.labeled, part[process::processes], task.workers)
     crop = partial(views.test_crops, mode=task.settings.crops, size=task.settings.crop)
     indices, z = encode(encoder, console.bar(batches, "features"), crop, task.settings.amp)
     shares = distributed.every((indices, z.cpu()))
@@ -77,7 +77,10 @@ def frozen_features(encoder: Encoder, task: Any, folder: Path | None) -> Feature
 def digest(encoder: Encoder, task: Any) -> str:
     """Names features by all that they depend on: the encoder's weights, the images, and how these are cropped."""
     settings, labeled = task.settings, task.labeled
-    known = hashlib.sha256(repr((encoder.arch, settings.crop, settings.crops, settings.amp, labeled.classes)).encode())
+    cropped: tuple = (encoder.arch, settings.crop, settings.crops, settings.amp, labeled.classes)
+    if labeled.long_side != run_folder.saved_long_side({"data": labeled.name}):  # else as before there was --long-side
+        cropped += (labeled.long_side,)
+    known = hashlib.sha256(repr(cropped).encode())
     known.update(repr(contents(labeled)).encode())  # wherever they lie
     for tensor in encoder.state_dict().values():
         known.update(tensor.cpu().contiguous().numpy().tobytes())

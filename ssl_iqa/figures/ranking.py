@@ -4,7 +4,7 @@ They are those of a folder, or with --data those of a labeled set's test part, w
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
 from pathlib import Path
 from typing import NamedTuple
@@ -13,13 +13,13 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from ssl_iqa.data import sets, views
-from ssl_iqa.data.datasets import LabeledPictures, name_skipped, read_labeled
-from ssl_iqa.data.images import list_pictures, read_image
+from ssl_iqa.data import sets
+from ssl_iqa.data.datasets import name_skipped
+from ssl_iqa.data.images import UnreadableImage, list_pictures, read_image
 from ssl_iqa.data.seen import known_parts
-from ssl_iqa.distortions.compression import to_bytes, to_pil
+from ssl_iqa.distortions.compression import to_pil
 from ssl_iqa.engine import console
-from ssl_iqa.engine.device import cpu_cores, use_device
+from ssl_iqa.engine.device import use_device
 from ssl_iqa.engine.settings import whole
 from ssl_iqa.scoring import pages, quality
 from ssl_iqa.scoring.pages import HEAD, MARGIN, new_page, put_cell
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> tuple[bytes, str]:
 
 
 class Scored(NamedTuple):
-    """An image [3, H, W] in [0, 1] with its predicted and, where it is known, its true score."""
+    """An image, bytes [3, H, W], with its predicted and, where it is known, its true score."""
 
     image: Tensor
     predicted: float
@@ -64,17 +64,11 @@ def rank_folder(model: quality.QualityModel, folder: Path, count: int) -> tuple[
 
     Files that cannot be read are named and left out. Raises ValueError where none can be.
     """
-    paths, predicted, skipped = list_pictures(folder), {}, []
-    for i, (path, seen) in enumerate(quality.score_files(model, console.bar(paths, "images"), cpu_cores())):
-        if isinstance(seen, Exception):
-            skipped.append(path)
-        else:
-            predicted[i] = seen.y_hat
-    name_skipped(skipped, set())
+    paths = list_pictures(folder)
+    predicted = predict(model, range(len(paths)), paths, lambda i: read_image(paths[i]))
     if not predicted:
         raise ValueError(f"{folder}: none of its {len(paths)} images can be read")
-    places = spaced(predicted, count)
-    return [Scored(views.to_float(read_image(paths[i])), predicted[i], None) for i in places], len(predicted)
+    return [Scored(read_image(paths[i]), predicted[i], None) for i in spaced(predicted, count)], len(predicted)
 
 
 def rank_test_part(model: quality.QualityModel, spec: str, count: int) -> tuple[list[Scored], int]:
@@ -82,25 +76,31 @@ def rank_test_part(model: quality.QualityModel, spec: str, count: int) -> tuple[
 
     Raises ValueError where the model was not trained with any of this set.
     """
-    labeled = sets.load_labeled(spec)
+    labeled = sets.load_labeled(spec, model.long_side)
     known = known_parts(labeled, model.encoder.seen or ())
     if not known:
         raise ValueError(f"{spec}: the model has seen nothing of it, so that it has no test part; give the folder")
-    held_out = [i for i, name in enumerate(labeled.references) if known.get(name, "test") == "test"]
-    images = LabeledPictures(labeled, held_out)
-    predicted, skipped = {}, []
-    for place in console.bar(range(len(images)), "images"):
-        index, image = images[place]
-        if image is None:
-            skipped.append(labeled.paths[index])
-        else:
-            crops = views.test_crops(views.to_float(image), model.settings["crops"], model.settings["crop"])
-            predicted[index] = quality.look(model, [crops])[0].y_hat
-    name_skipped(skipped, set())
+    test = [i for i, name in enumerate(labeled.references) if known.get(name, "test") == "test"]
+    predicted = predict(model, test, labeled.paths, labeled.read)
     if not predicted:
-        raise ValueError(f"{spec}: none of the test part's {len(images)} images can be read")
+        raise ValueError(f"{spec}: none of the test part's {len(test)} images can be read")
     places = spaced(predicted, count)
-    return [Scored(read_labeled(labeled, i), predicted[i], labeled.scores[i]) for i in places], len(predicted)
+    return [Scored(labeled.read(i), predicted[i], labeled.scores[i]) for i in places], len(predicted)
+
+
+def predict(
+    model: quality.QualityModel, indices: Sequence[int], paths: Sequence[str], read: Callable[[int], Tensor]
+) -> dict[int, float]:
+    """The predicted scores of the images that can be read, by index; the others are named."""
+    predicted: dict[int, float] = {}
+    for i in console.bar(indices, "images"):
+        try:
+            crops = quality.crops_of(model, read(i))
+        except (OSError, UnreadableImage):
+            continue
+        predicted[i] = quality.look(model, [crops])[0].y_hat
+    name_skipped((paths[i] for i in indices if i not in predicted), set())
+    return predicted
 
 
 def spaced(predicted: dict[int, float], count: int) -> list[int]:
@@ -114,8 +114,7 @@ def draw(ranked: Sequence[Scored], total: int, columns: int, title: str) -> Imag
     """The images row by row, the best first, whole: larger ones than a cell are reduced, none is enlarged."""
     cells = []
     for image, *_ in ranked:
-        (pixels,) = to_bytes(image[None])
-        cell = to_pil(pixels)
+        cell = to_pil(image)
         cell.thumbnail(CELL, Image.Resampling.LANCZOS)
         cells.append(cell)
     width, height = (max(sizes) for sizes in zip(*(cell.size for cell in cells), strict=True))

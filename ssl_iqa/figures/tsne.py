@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ssl_iqa.data import sets, views
 from ssl_iqa.data.datasets import LabeledPictures, UnlabeledViews, name_skipped
-from ssl_iqa.data.demo import DEMO_REDUCE, demo_sources
+from ssl_iqa.data.demo import LONG_SIDE, demo_sources
 from ssl_iqa.data.images import list_pictures
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.seen import known_parts
@@ -155,7 +155,7 @@ def held_out(folder: Path) -> set[str]:
 
 
 def find_photographs(photos: str | None, folders: Sequence[Path]) -> tuple[list[str], int, str]:
-    """The photographs to distort: their paths, the factor that reduces them first, and words for them.
+    """The photographs to distort: their paths, the long side that they are reduced to, and words for them.
 
     `photos` is `demo` or a folder; None takes what none of the runs has trained with. Raises OSError or ValueError.
     """
@@ -169,7 +169,7 @@ def find_photographs(photos: str | None, folders: Sequence[Path]) -> tuple[list[
         words = "held out of training"
     if len(paths) < 3:
         raise ValueError(f"photographs must be three or more, got {len(paths)}, {words}")
-    return paths, DEMO_REDUCE if set(paths) <= {*demo_sources()} else 1, words
+    return paths, LONG_SIDE if set(paths) <= {*demo_sources()} else 0, words
 
 
 def part_of(labeled: LabeledSet, encoders: Sequence[Encoder], part: str | None) -> tuple[list[int], str]:
@@ -193,9 +193,9 @@ def part_of(labeled: LabeledSet, encoders: Sequence[Encoder], part: str | None) 
 
 def distorted_sample(photos: str | None, folders: Sequence[Path], size: int, count: int, seed: int) -> Sample:
     """Figure 2's images, about `count`: a random view each of distorted photographs, as many of each class."""
-    paths, reduce, words = find_photographs(photos, folders)
+    paths, long_side, words = find_photographs(photos, folders)
     per_class = count // len(KADIS)
-    crops, classes, photographs = probe.draw_crops(UnlabeledViews(paths, size, reduce), per_class, seed)
+    crops, classes, photographs = probe.draw_crops(UnlabeledViews(paths, size, long_side=long_side), per_class, seed)
     sources = demo_sources()  # two parts of one photograph share theirs
     names = [sources.get(paths[i], paths[i]) for i in photographs.tolist()]
     _, groups = np.unique(names, return_inverse=True)
@@ -205,7 +205,7 @@ def distorted_sample(photos: str | None, folders: Sequence[Path], size: int, cou
 
 def scored_sample(spec: str, encoders: Sequence[Encoder], part: str | None, size: int, count: int, seed: int) -> Sample:
     """Figure 3's images: the centers of `count` at random of a labeled set's part. Unreadable files are named."""
-    labeled = sets.load_labeled(spec)
+    labeled = sets.load_labeled(spec, LONG_SIDE if spec == "demo" else 0)
     indices, part = part_of(labeled, encoders, part)
     chosen = sorted(np.random.default_rng(seed).permutation(indices)[:count].tolist())
     images = LabeledPictures(labeled, chosen)

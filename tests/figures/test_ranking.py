@@ -103,7 +103,7 @@ def test_files_that_cannot_be_read_are_named(
 
 
 def test_large_pictures_are_reduced_to_their_cells(model_file: Path) -> None:
-    shown = [ranking.Scored(torch.rand(3, *size), 5.0, None) for size in ((300, 900), (50, 40))]
+    shown = [ranking.Scored(torch.zeros(3, *size, dtype=torch.uint8), 5.0, None) for size in ((300, 900), (50, 40))]
     page = ranking.draw(shown, 2, columns=1, title="")
     assert page.height < 2 * (ranking.CELL[1] + ranking.CAPTION) + 150 and page.width < 1000
 
