@@ -8,7 +8,7 @@ import difflib
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ssl_iqa import __version__
@@ -119,6 +119,17 @@ def settings_from(args: argparse.Namespace, presets: dict[str, Any], **forced: A
         if limits["above"] is not None and not value > limits["above"]:
             raise ValueError(f"{flag(field.name)} {value}: more than {limits['above']} is wanted")
     return settings
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """An argument's type: a whole number from low to high, 0 or more."""
+
+    def parse(text: str) -> int:
+        if not (text.isdecimal() and low <= int(text) <= high):
+            raise argparse.ArgumentTypeError(f"must be a whole number {low} to {high}, got {text!r}")
+        return int(text)
+
+    return parse
 
 
 def flag(name: str) -> str:

@@ -12,8 +12,8 @@ import finetune
 import ssl_iqa
 import train_joint
 from benchmarks import bench
+from ssl_iqa import __main__ as command
 from ssl_iqa.engine.settings import Parser, add_flags, flag, setting, settings_from
-from ssl_iqa.figures import __main__ as figures
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def test_an_unknown_flag_or_value_is_one_line_and_exit_code_2(
 
 def test_a_wrong_flag_of_a_subcommand_names_that_ones_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     for module, line, message in [
-        (figures, "tsne --encoders random --tipes demo", "no such flag: --tipes, the nearest is --types"),
-        (figures, "pie", "FIGURE must be one of distortions, curves, tsne, ranking, scatter, types, got 'pie'"),
+        (command, "figure tsne --encoders random --tipes demo", "no such flag: --tipes, the nearest is --types"),
+        (command, "figure pie", "FIGURE must be one of distortions, curves, tsne, ranking, scatter, types, got 'pie'"),
         (bench, "loss --view 3 --x", "no such flag: --x"),
     ]:
         with pytest.raises(SystemExit):
