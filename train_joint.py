@@ -28,7 +28,7 @@ from ssl_iqa.distortions import as_plain, load_distortions
 from ssl_iqa.engine import checkpoint, console, distributed, run_folder
 from ssl_iqa.engine.chunks import NetworksInChunks
 from ssl_iqa.engine.device import autocast, use_device
-from ssl_iqa.engine.settings import Parser, add_flags, add_version, flag, setting, settings_from
+from ssl_iqa.engine.settings import script_parser, setting, settings_from
 from ssl_iqa.engine.signals import Stop, Stopped, clear_stop, stop_signals
 from ssl_iqa.engine.weights import encoder_from_state, load_encoder
 from ssl_iqa.evaluation import probe, protocol
@@ -273,12 +273,7 @@ def end_if_asked(stop: Stop, device: torch.device) -> None:
 
 
 def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace]:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_flags(parser, PRESETS)
-    add_version(parser)
-    parser.add_argument("--out", type=Path, help="the run's folder (runs/joint)")
-    parser.add_argument("--overwrite", action="store_true", help="replace the run that --out holds")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out from where it was saved")
+    parser = script_parser(__doc__, PRESETS, DEFAULT_OUT)
     parser.add_argument("--tensorboard", action="store_true", help="write its log for TensorBoard, too")
     args = parser.parse_args(arguments)
     with console.clear_errors():
@@ -293,11 +288,6 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
                 f"--images-per-class {settings.images_per_class}: it must divide --batch-size {settings.batch_size}"
             )
         processes = distributed.launched()
-        for name in ("batch_size", "labeled_batch_size"):
-            size = getattr(settings, name)
-            if size % processes:
-                wanted = f"with {processes} processes a multiple of {processes} is wanted"
-                raise ValueError(f"{flag(name)} {size}: {wanted}")
         if 2 * settings.accumulate > settings.views * settings.batch_size // processes:
             raise ValueError(f"--accumulate {settings.accumulate}: at least two views in each part are wanted")
         if args.tensorboard:

@@ -862,7 +862,7 @@ def test_the_interval_is_of_the_references_of_the_test_part(
         ({"encoders": "a=missing", "encoder": None}, "missing: no such file"),
         ({"encoders": "class-mean", "encoder": None}, "class means need both"),
         ({"split": "official"}, "--split official"),
-        ({"splits": 0}, "--splits 0: 1 or more is wanted"),
+        ({"splits": 0}, "--splits must be at least 1, got 0"),
         ({"test": "csv:missing.csv"}, "missing.csv: no such file"),
     ],
 )

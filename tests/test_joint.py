@@ -873,8 +873,8 @@ def test_a_compiled_encoder_trains_and_is_saved_as_any_other(
 @pytest.mark.parametrize(
     ("processes", "changes", "message"),
     [
-        (3, {}, "--batch-size 4: with 3 processes a multiple of 3 is wanted"),
-        (2, {"labeled_batch_size": 5}, "--labeled-batch-size 5: with 2 processes"),
+        (3, {}, "--batch-size must be a multiple of the number of processes, 3, got 4"),
+        (2, {"labeled_batch_size": 5}, "--labeled-batch-size must be a multiple of the number of processes, 2, got 5"),
         (2, {"accumulate": 3}, "--accumulate 3: at least two views in each part"),
     ],
 )
