@@ -28,12 +28,12 @@ from ssl_iqa.data import sets, views
 from ssl_iqa.data.datasets import LabeledCrops, read_labeled
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.samplers import Draw
-from ssl_iqa.data.seen import fingerprint, with_record
+from ssl_iqa.data.seen import fingerprint, records_of, with_record
 from ssl_iqa.data.splits import part_indices, split_references
 from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.weights import encoder_from_state, encoder_state, load_encoder
 from ssl_iqa.evaluation import calibration, cells, features, resampling
-from ssl_iqa.evaluation.protocol import known_to_all, records_of, split_of
+from ssl_iqa.evaluation.protocol import known_to_all, split_of
 from ssl_iqa.model import Encoder, Regressor
 
 ARCH = "dct-mlp"

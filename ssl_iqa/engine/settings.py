@@ -2,6 +2,7 @@
 
 A script's settings are a frozen dataclass, whose fields say their flag's group, help and range:
 
+    PRESETS = presets(Settings)
     parser = script_parser(__doc__, PRESETS, Path("runs/joint"))
     parser.add_argument("--tensorboard", ..)            what the script has beside its settings
     args = parser.parse_args(arguments)
@@ -12,6 +13,7 @@ import argparse
 import dataclasses
 import difflib
 import math
+import operator
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +24,7 @@ from ssl_iqa import __version__
 from ssl_iqa.engine import distributed
 
 TYPE_NAMES = {int: "a whole number", float: "a number"}
+LIMITS = {"low": (operator.ge, "at least"), "high": (operator.le, "at most"), "above": (operator.gt, "more than")}
 
 
 class Parser(argparse.ArgumentParser):
@@ -72,25 +75,26 @@ def add_version(parser: argparse.ArgumentParser) -> None:
 
 
 def setting(
-    default: Any,
-    group: str,
-    text: str,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
-    choices: Sequence[str] | None = None,
+    default: Any, group: str, text: str, choices: Sequence[str] | None = None, demo: Any = None, **limits: float
 ) -> Any:
-    """A field of a settings dataclass: low <= value <= high, value > above, or one of `choices`.
+    """A field of a settings dataclass: one of `choices`, or a number within `limits`: `low`, `high`, `above`.
 
-    One whose default is a tuple takes its flag several times.
+    `demo` is its value in the demo's preset, where that is another one. With a tuple as default the flag may be given
+    several times.
     """
-    metadata = {"group": group, "help": text, "low": low, "high": high, "above": above, "choices": choices}
+    metadata = {"group": group, "help": text, "choices": choices, "demo": demo, "limits": limits}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def presets(settings: type) -> dict[str, Any]:
+    """`paper`, the fields' defaults, and `demo`."""
+    demo = {field.name: field.metadata["demo"] for field in dataclasses.fields(settings)}
+    return {"demo": settings(**{name: v for name, v in demo.items() if v is not None}), "paper": settings()}
 
 
 def script_parser(description: str, presets: dict[str, Any], out: Path) -> Parser:
     """A flag for each setting, whose value is None where it is not given, and those of every run; `out` is its default
-    folder, for which `args.out` is None.
+    folder. Where --out is not given, `args.out` is None.
     """
     parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=tuple(presets), default="demo", help="what the settings below start from")
@@ -125,15 +129,13 @@ def settings_from(args: argparse.Namespace, presets: dict[str, Any], **forced: A
     given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items() if v is not None}
     settings = dataclasses.replace(preset, **forced | given)
     for field in dataclasses.fields(settings):
-        name, value, limits = flag(field.name), getattr(settings, field.name), field.metadata
+        name, value = flag(field.name), getattr(settings, field.name)
         if isinstance(value, float) and math.isinf(value):
             raise ValueError(f"{name} must be finite, got {value}")
-        if limits["low"] is not None and not value >= limits["low"]:
-            raise ValueError(f"{name} must be at least {limits['low']}, got {value}")
-        if limits["high"] is not None and not value <= limits["high"]:
-            raise ValueError(f"{name} must be at most {limits['high']}, got {value}")
-        if limits["above"] is not None and not value > limits["above"]:
-            raise ValueError(f"{name} must be more than {limits['above']}, got {value}")
+        for limit, bound in field.metadata["limits"].items():
+            is_within, words = LIMITS[limit]
+            if not is_within(value, bound):
+                raise ValueError(f"{name} must be {words} {bound}, got {value}")
         processes = distributed.launched()
         if field.name.endswith("batch_size") and value % processes:
             raise ValueError(f"{name} must be a multiple of the number of processes, {processes}, got {value}")

@@ -17,9 +17,10 @@ import finetune
 import train_joint
 from ssl_iqa.engine import distributed
 from ssl_iqa.engine.chunks import NetworksInChunks
+from ssl_iqa.engine.signals import Stopped
 from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.model import Networks
-from tests.conftest import flags, load, smallest_finetune, smallest_joint
+from tests.conftest import flags, load, same, smallest_finetune, smallest_joint
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = replace(train_joint.PRESETS["paper"], init="random", alpha=0.7, lr=0.5, regressor_lr=1e-2)
@@ -94,7 +95,13 @@ with distributed.processes(torch.device("cpu")):
     if torch.ops.mkldnn._is_mkldnn_bf16_supported():
         found["in half precision"] = three_steps("both losses", distributed.rank(), distributed.size(), amp="bf16")
     assert distributed.every(distributed.rank()) == [0, 1]
-    assert [distributed.any_process(distributed.rank() == one, torch.device("cpu")) for one in (0, 1, 2)] == [1, 1, 0]
+    distributed.end_if_asked(False, torch.device("cpu"))
+    for process in (0, 1):
+        try:
+            distributed.end_if_asked(distributed.rank() == process, torch.device("cpu"))
+        except KeyboardInterrupt:  # Stopped
+            continue
+        raise AssertionError("one was asked to end, and not all do")
     torch.save(found, f"{sys.argv[1]}/{distributed.rank()}.pt")
 """
 
@@ -147,7 +154,10 @@ def test_a_single_process_runs_nothing_distributed(monkeypatch: pytest.MonkeyPat
         assert distributed.gather(p, classes) == (p, classes, (0, 4))
         assert distributed.synchronize(net, device) is net is distributed.parallel(net, device)
         assert type(net[1]) is nn.BatchNorm1d
-        assert distributed.mean(p) is p and distributed.every(3) == [3] and distributed.any_process(True, device)
+        assert distributed.mean(p) is p and distributed.every(3) == [3]
+        distributed.end_if_asked(False, device)
+        with pytest.raises(Stopped):
+            distributed.end_if_asked(True, device)
         assert (distributed.rank(), distributed.size(), distributed.is_main()) == (0, 1, True)
 
 
@@ -235,12 +245,12 @@ def test_torchrun_restarts_a_run_that_lost_a_process(
     assert done.returncode == 0, done.stderr
     reached = 1 if when == "killed" else 2  # told to end, it ends the step and saves
     assert f"going on after epoch 2, step {reached}" in done.stdout
-    for name in ("last.pt", "best.pt"):
-        ours, theirs = load(out / name), load(whole[0] / name)
-        for part in ("encoder", "projector", "regressor"):
-            ours_part, theirs_part = (state[part].get("weights", state[part]) for state in (ours, theirs))
-            assert all(torch.equal(ours_part[key], theirs_part[key]) for key in theirs_part), (name, part)
-        assert ours["progress"] == theirs["progress"]
+    ours, theirs = load(out / "last.pt"), load(whole[0] / "last.pt")
+    for part in ("encoder", "projector", "regressor"):
+        ours_part, theirs_part = (state[part].get("weights", state[part]) for state in (ours, theirs))
+        assert all(torch.equal(ours_part[key], theirs_part[key]) for key in theirs_part), part
+    assert ours["progress"] == theirs["progress"]
+    assert same(load(out / "encoder.pt"), load(whole[0] / "encoder.pt"))
 
 
 def test_a_restart_does_not_go_on_with_a_run_that_was_there_before(

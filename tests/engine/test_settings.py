@@ -12,20 +12,21 @@ import finetune
 import ssl_iqa
 import train_joint
 from benchmarks import bench
-from ssl_iqa.engine.settings import flag, script_parser, setting, settings_from
+from ssl_iqa.data.joint_run import finetune_command
+from ssl_iqa.engine.settings import flag, presets, script_parser, setting, settings_from
 from ssl_iqa.figures import __main__ as figures
 from ssl_iqa.scoring import score
 
 
 @dataclass(frozen=True)
 class Settings:
-    batch_size: int = setting(1000, "data", "pictures a step", low=2)
+    batch_size: int = setting(1000, "data", "pictures a step", low=2, demo=8)
     alpha: float = setting(0.9, "loss", "weight, 100 % at 1", low=0, high=1)
     lr: float = setting(0.01, "loss", "learning rate", above=0)
     mode: str = setting("a", "data", "which", choices=("a", "b"))
 
 
-PRESETS = {"demo": Settings(batch_size=8), "paper": Settings(), "other": Settings(lr=5.0)}
+PRESETS = presets(Settings) | {"other": Settings(lr=5.0)}
 
 
 def parse(line: str, **forced: object) -> Settings:
@@ -200,7 +201,8 @@ def test_the_promised_flags_are_there(script, promised: str) -> None:
 
 def test_both_scripts_run_without_arguments_on_the_demo() -> None:
     settings, args = train_joint.parse_arguments([])
-    assert (settings.unlabeled, settings.labeled, settings.init, args.out) == ("demo", "demo", "random", None)
+    assert (settings.unlabeled, settings.labeled, settings.init) == ("demo", "demo", "random")
+    assert args.out == Path("runs/joint") and args.overwrite
     assert finetune.parse_arguments([])[0].data == ("demo",)
 
 
@@ -221,13 +223,14 @@ def test_images_per_class_divides_the_batch(capsys: pytest.CaptureFixture[str]) 
     assert train_joint.parse_arguments(["--batch-size", "12", "--images-per-class", "4"])[0].images_per_class == 4
     with pytest.raises(SystemExit):
         train_joint.parse_arguments(["--batch-size", "12", "--images-per-class", "5"])
-    assert capsys.readouterr().err == "error: --images-per-class 5: it must divide --batch-size 12\n"
+    assert capsys.readouterr().err == "error: --images-per-class must divide --batch-size 12, got 5\n"
 
 
 def next_settings(*words: str, out: str = "runs/joint") -> finetune.Settings:
     """What finetune.py makes of the line that train_joint.py ends with, as a shell takes it apart."""
-    settings, args = train_joint.parse_arguments([*words])
-    python, script, *flags = shlex.split(train_joint.finetune_command(settings, args.preset, Path(out)))
+    settings, args = train_joint.parse_arguments([*words, "--out", out])
+    command = finetune_command(settings, train_joint.PRESETS[args.preset], args)
+    python, script, *flags = shlex.split(command)
     assert python == "python" and Path(script).resolve() == Path(finetune.__file__).resolve()
     return finetune.parse_arguments(flags)[0]
 
