@@ -22,6 +22,7 @@ from ssl_iqa.data.datasets import name_skipped
 from ssl_iqa.data.joint_run import finetune_command, set_up
 from ssl_iqa.data.streams import Streams
 from ssl_iqa.engine import checkpoint, console, distributed, run_folder
+from ssl_iqa.engine.checkpoint import Run
 from ssl_iqa.engine.device import AMP, use_device
 from ssl_iqa.engine.settings import presets, script_parser, setting, settings_from
 from ssl_iqa.engine.signals import Stop, clear_stop, stop_signals
@@ -38,12 +39,10 @@ from ssl_iqa.schedule import lr_factor
 class Settings:
     """Section 4.2's setting; where the paper is silent, docs/decisions.md's. docs/training.md says more of each."""
 
-    unlabeled: str = setting(
-        "", "data", "pristine images: `demo`, a folder, KADIS-700k's, or tars: `{000..999}.tar`", demo="demo"
-    )
+    unlabeled: str = setting("", "data", "pristine images: `demo`, a folder, or tars: `{000..999}.tar`", demo="demo")
     labeled: str = setting("", "data", f"scored images: {sets.SPECS}", demo="demo")
     distortions: str = setting(
-        "kadis", "data", "types and levels: `kadis`, `distinct`, `imgaug`, or a TOML or JSON file"
+        "kadis", "data", "types and levels: `kadis`, `distinct`, `imgaug` or a TOML or JSON file"
     )
     distort_on: str = setting("worker", "data", "where images are distorted", choices=("worker", "device"))
     near_duplicates: str = setting("report", "data", "of labeled images", choices=("report", "remove", "ignore"))
@@ -55,9 +54,7 @@ class Settings:
     alpha: float = setting(0.9, "loss", "weight of L_cont in Eq. 8; 1 is the paper's CL, no labels", low=0, high=1)
     temperature: float = setting(0.5, "loss", "tau of Eq. 5", above=0)
     average: str = setting("anchors", "loss", "what Eq. 5 is averaged over", choices=("anchors", "classes"))
-    batch_size: int = setting(
-        1000, "loss", "unlabeled images a step; the loss sees twice as many views", low=2, demo=64
-    )
+    batch_size: int = setting(1000, "loss", "unlabeled images a step, of two views each", low=2, demo=64)
     labeled_batch_size: int = setting(32, "loss", "labeled images a step", low=2, demo=64)
     images_per_class: int = setting(0, "loss", "M images of each class drawn; 0: classes at random", low=0, demo=2)
     views: int = setting(2, "loss", "of each distorted image; 1: positives are other images only", low=1, high=2)
@@ -68,9 +65,7 @@ class Settings:
     weight_decay: float = setting(1e-6, "optimization", "of all but one-dimensional parameters", low=0)
     trust_coefficient: float = setting(1e-3, "optimization", "of LARS", above=0)
     warmup: int = setting(0, "optimization", "steps over which the learning rates rise to their value", low=0, demo=40)
-    schedule: str = setting(
-        "plateau", "optimization", "of the learning rates", choices=("plateau", "linear"), demo="linear"
-    )
+    schedule: str = setting("plateau", "optimization", "of lr", choices=("plateau", "linear"), demo="linear")
     patience: int = setting(5, "optimization", "epochs without a better validation loss until lr / 10", low=1)
     stop_after: int = setting(15, "optimization", "epochs without a better validation loss until the end", low=1)
     accumulate: int = setting(1, "run", "parts in which a step's views pass the encoder, for a small GPU", low=1)
@@ -84,12 +79,11 @@ class Settings:
 
 
 PRESETS = presets(Settings)  # paper; demo: what a few minutes of two CPU cores buy most with, see docs/demo.md
+Losses = tuple[Tensor, Tensor, Tensor]  # L, L_cont, L_r
 DEFAULT_OUT = Path("runs/joint")  # finetune.py's default encoder is there
 
 
-def joint_loss(
-    p: Tensor, classes: Tensor, y_hat: Tensor | None, y: Tensor | None, settings: Settings
-) -> tuple[Tensor, Tensor, Tensor]:
+def joint_loss(p: Tensor, classes: Tensor, y_hat: Tensor | None, y: Tensor | None, settings: Settings) -> Losses:
     """Eq. 8 and its two terms, L, L_cont and L_r: scalars.
 
     p [n, 128] and distortion classes [n] of the views, predicted scores y_hat [N_L] and opinion scores y [N_L], which
@@ -146,9 +140,7 @@ def gradient_norm(nets: Networks) -> float:
     return torch.stack([w.grad.norm() for w in nets.parameters() if w.grad is not None]).norm().item()
 
 
-def train_epoch(
-    run: checkpoint.Run, nets: nn.Module, streams: Streams, settings: Settings, stop: Stop
-) -> dict[str, float]:
+def train_epoch(run: Run, nets: nn.Module, streams: Streams, settings: Settings, stop: Stop) -> dict[str, float]:
     """One pass over the unlabeled images, the labeled ones going round beside them. Returns the epoch's means.
 
     Begins with the step that the run has come to. Raises FloatingPointError, before the weights change, when the loss
@@ -205,7 +197,7 @@ def validate(nets: Networks, streams: Streams, settings: Settings, stop: Stop) -
     values = dict(zip(("val_L", "val_L_cont", "val_L_r"), means, strict=True))
     if not math.isfinite(values["val_L"]):
         raise FloatingPointError(f"the validation loss is not finite: {values}")
-    if y is not None:
+    if streams.labeled:
         values["val_SROCC"] = srocc(y_hat.cpu(), y.cpu()) if len(y) > 1 else math.nan
     return values
 
@@ -237,14 +229,10 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
         if not settings.labeled and settings.alpha < 1:
             raise ValueError("--labeled is required: only --alpha 1, the paper's CL, goes without labels")
         if settings.batch_size % max(settings.images_per_class, 1):
-            raise ValueError(
-                f"--images-per-class must divide --batch-size {settings.batch_size}, got {settings.images_per_class}"
-            )
-        most = settings.views * settings.batch_size // distributed.launched() // 2
+            raise ValueError(f"--images-per-class must divide --batch-size, got {settings.images_per_class}")
+        most = settings.views * settings.batch_size // distributed.launched() // 2  # of two views each
         if settings.accumulate > most:
-            raise ValueError(
-                f"--accumulate must leave two views in each part: at most {most}, got {settings.accumulate}"
-            )
+            raise ValueError(f"--accumulate must be at most {most} for this batch, got {settings.accumulate}")
         if args.tensorboard:
             console.summary_writer()
     args.overwrite |= args.out is None and settings.unlabeled == "demo"  # the demo's default folder is replaced
@@ -266,14 +254,13 @@ def main(arguments: list[str] | None = None) -> None:
         with clear_stop(f"before the first step; {kept}"), stop.anywhere(), console.clear_errors():
             # refused before the search for near-duplicates, which may take minutes
             run_folder.run_in(args.out, keep=goes_on, replace=args.overwrite)
-            sets_to_compare = settings.unlabeled, settings.labeled, settings.workers
+            known = report_file if goes_on else None
             duplicates = near_duplicates.search_for_training(
-                settings.near_duplicates, *sets_to_compare, report_file if goes_on else None
+                settings.near_duplicates, settings.unlabeled, settings.labeled, settings.workers, known
             )
             with distributed.together():
-                run, pictures, streams, val_streams = set_up(
-                    settings, args, device, goes_on, duplicates, make_optimizer
-                )
+                start = set_up(settings, args, device, goes_on, duplicates, make_optimizer)
+        run, pictures, streams, val_streams = start
         progress, nets = run.progress, distributed.parallel(run.nets, device)
         if duplicates:
             near_duplicates.print_report(duplicates, settings.near_duplicates, report_file)

@@ -873,7 +873,7 @@ def test_a_compiled_encoder_trains_and_is_saved_as_any_other(
     [
         (3, {}, "--batch-size must be a multiple of the number of processes, 3, got 4"),
         (2, {"labeled_batch_size": 5}, "--labeled-batch-size must be a multiple of the number of processes, 2, got 5"),
-        (2, {"accumulate": 3}, "--accumulate must leave two views in each part: at most 2, got 3"),
+        (2, {"accumulate": 3}, "--accumulate must be at most 2 for this batch, got 3"),
     ],
 )
 def test_batches_that_do_not_divide_are_an_error(

@@ -223,7 +223,7 @@ def test_images_per_class_divides_the_batch(capsys: pytest.CaptureFixture[str]) 
     assert train_joint.parse_arguments(["--batch-size", "12", "--images-per-class", "4"])[0].images_per_class == 4
     with pytest.raises(SystemExit):
         train_joint.parse_arguments(["--batch-size", "12", "--images-per-class", "5"])
-    assert capsys.readouterr().err == "error: --images-per-class must divide --batch-size 12, got 5\n"
+    assert capsys.readouterr().err == "error: --images-per-class must divide --batch-size, got 5\n"
 
 
 def next_settings(*words: str, out: str = "runs/joint") -> finetune.Settings:
