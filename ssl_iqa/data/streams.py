@@ -23,11 +23,11 @@ from ssl_iqa.data.datasets import (
     name_skipped,
 )
 from ssl_iqa.data.demo import demo_sources
-from ssl_iqa.data.images import list_pictures, passed_over
+from ssl_iqa.data.images import list_images, passed_over
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.samplers import EachOnce, InParts, LabeledBatches, UnlabeledBatches
 from ssl_iqa.data.seen import Record, divide, known_parts, with_record
-from ssl_iqa.data.splits import digest, part_indices, split_pictures
+from ssl_iqa.data.splits import digest, part_indices, split_unlabeled
 from ssl_iqa.distortions import DistortionClass
 from ssl_iqa.engine import distributed
 from ssl_iqa.engine.device import cpu_cores
@@ -80,8 +80,8 @@ def find_pictures(
 
         shards = split_shards(list_shards(unlabeled, workers), seed)
         train, val = (ShardViews(part, size, distortions, on_device, part is shards[1], long_side) for part in shards)
-        names = [[[os.path.basename(shard.path), shard.pictures] for shard in part] for part in shards]  # as in JSON
-        counts = [sum(shard.pictures for shard in part) for part in shards]
+        names = [[[os.path.basename(shard.path), shard.images] for shard in part] for part in shards]  # as in JSON
+        counts = [sum(shard.images for shard in part) for part in shards]
         sizes = [shard.size for part in shards for shard in part]
     else:
         if unlabeled == "demo":
@@ -92,11 +92,11 @@ def find_pictures(
                 records = with_record(records, demo, parts, seed, JOINT)
         else:
             passed: Counter[str] = Counter()
-            found = list_pictures(unlabeled, passed)
+            found = list_images(unlabeled, passed)
             kept = [path for path in found if path not in left_out]
             if left_out and len(kept) < 2:
                 raise ValueError(f"--near-duplicates remove: leaves {len(kept)} of the {len(found)} pictures there")
-            names = list(split_pictures(kept, seed))
+            names = list(split_unlabeled(kept, seed))
             if passed and distributed.is_main():
                 print(passed_over(passed), file=sys.stderr)
         sizes = [os.path.getsize(path) for part in names for path in part]
@@ -153,9 +153,9 @@ class Streams:
                 **settings,
             )
 
-        # `some` and `first_readable`: where there is no usable picture, they raise now and not amid training
+        # `sample` and `first_readable`: where there is no usable picture, they raise now and not amid training
         if isinstance(unlabeled, ShardViews):
-            unlabeled.some(1)
+            unlabeled.sample(1)
             order = ShardBatches(
                 unlabeled, epoch_size, batch_size, images_per_class, seed, process, processes, part_size=PART
             )

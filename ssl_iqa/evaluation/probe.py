@@ -168,7 +168,7 @@ def probe_types(
     """`type_accuracy` of each encoder on the same crops: of each class 8 of train photographs, 4 of test ones."""
     from ssl_iqa.data.shards import ShardViews  # not on a reader's way from train_joint.py to the loss
 
-    train, test = (part.some(200) if isinstance(part, ShardViews) else part for part in (train, test))
+    train, test = (part.sample(200) if isinstance(part, ShardViews) else part for part in (train, test))
     crops_train, types_train = distorted_crops(train, per_class=8, seed=seed)
     crops_test, types_test = distorted_crops(test, per_class=4, seed=seed + 1)
     return {

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ssl_iqa.data import sets, views
 from ssl_iqa.data.datasets import LabeledPictures, name_skipped
-from ssl_iqa.data.images import list_pictures, read_image
+from ssl_iqa.data.images import list_images, read_image
 from ssl_iqa.data.seen import known_parts
 from ssl_iqa.distortions.compression import to_bytes, to_pil
 from ssl_iqa.engine import console
@@ -35,7 +35,7 @@ def rank_folder(model: quality.QualityModel, folder: Path, count: int) -> tuple[
 
     Files that cannot be read are named and left out. Raises ValueError where none can be.
     """
-    paths, predicted, skipped = list_pictures(folder), {}, []
+    paths, predicted, skipped = list_images(folder), {}, []
     for i, (path, seen) in enumerate(quality.score_files(model, console.bar(paths, "pictures"), cpu_cores())):
         if isinstance(seen, Exception):
             skipped.append(path)

@@ -15,7 +15,7 @@ from torch import Tensor
 from ssl_iqa.data import sets, views
 from ssl_iqa.data.datasets import LabeledPictures, UnlabeledViews, name_skipped
 from ssl_iqa.data.demo import LONG_SIDE, demo_sources
-from ssl_iqa.data.images import list_pictures
+from ssl_iqa.data.images import list_images
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.seen import known_parts
 from ssl_iqa.distortions import KADIS, NAMES, NUM_LEVELS
@@ -104,7 +104,7 @@ def held_out(folder: Path) -> set[str]:
         return {path for path, source in demo_sources().items() if source in splits["labeled"]["test"]}
     if not all(isinstance(name, str) for name in names):
         raise ValueError(f"--types: {folder} was trained on tars, {spec}; a folder of PHOTOS is wanted")
-    paths = demo_sources() if spec == "demo" else list_pictures(spec)
+    paths = demo_sources() if spec == "demo" else list_images(spec)
     return {path for path in paths if Path(path).name in names}
 
 
@@ -115,7 +115,7 @@ def find_photographs(photos: str | None, folders: Sequence[Path]) -> tuple[list[
     where there is nothing.
     """
     if photos is not None:
-        paths = list(demo_sources()) if photos == "demo" else list_pictures(photos)
+        paths = list(demo_sources()) if photos == "demo" else list_images(photos)
         words = photos
     elif not folders:
         raise ValueError("--types or --scores: without a RUN, which would have photographs held out, one is wanted")

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from ssl_iqa.data.images import UnreadableImage, in_utf8, no_pictures, passed_over, read_image, walk_pictures
+from ssl_iqa.data.images import UnreadableImage, in_utf8, no_images, passed_over, read_image, walk_images
 from ssl_iqa.engine import console, run_folder
 from ssl_iqa.engine.device import cpu_cores, use_device
 from ssl_iqa.engine.settings import Parser, add_version
@@ -68,7 +68,7 @@ def find_pictures(paths: Iterable[str], failed: Callable[[OSError], object], pas
     `passed` counts the other files in these folders by suffix.
     """
     for path in paths:
-        yield from walk_pictures(path, failed, passed) if os.path.isdir(path) else [path]
+        yield from walk_images(path, failed, passed) if os.path.isdir(path) else [path]
 
 
 def listed(stream: bytes) -> list[str]:
@@ -201,7 +201,7 @@ def pictures_in(given: Iterable[str], failures: list[Exception]) -> list[str]:
     passed: Counter[str] = Counter()
     paths = list(find_pictures(names, failures.append, passed))
     if not paths and not failures:
-        raise ValueError(f"{' '.join(names)}: {no_pictures(passed)}")
+        raise ValueError(f"{' '.join(names)}: {no_images(passed)}")
     if passed:
         print(passed_over(passed), file=sys.stderr)
     return paths

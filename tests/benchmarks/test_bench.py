@@ -129,7 +129,7 @@ def test_the_loss_is_measured_all_at_once_and_in_chunks(monkeypatch: pytest.Monk
 def test_tars_and_files_hold_the_same_pictures(tmp_path: Path) -> None:
     paths, spec = bench.write_pictures(tmp_path, 70)
     shards = list_shards(spec)
-    assert [shard.pictures for shard in shards] == [17, 18, 17, 18] and len(set(paths)) == 70
+    assert [shard.images for shard in shards] == [17, 18, 17, 18] and len(set(paths)) == 70
     pictures = [picture for shard in shards for picture in read_shard(shard.path)]
     assert [Path(name).name for name, _ in pictures] == [Path(path).name for path in paths]
     assert [content for _, content in pictures] == [Path(path).read_bytes() for path in paths]

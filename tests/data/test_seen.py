@@ -276,6 +276,15 @@ def test_an_image_under_two_names_is_one_reference(tmp_path: Path) -> None:
     assert seen.known_parts(labeled, records(train=["4.png"])) == {"4.png": "train", "5.png": "train"}
 
 
+def test_references_that_share_images_by_way_of_another_are_one(tmp_path: Path) -> None:
+    labeled = own(tmp_path, [f"{i}.png" for i in range(7)], ["a", "b", "b", "c", "d", "e", "f"])
+    for one, other in ((0, 1), (2, 3)):
+        shutil.copy(tmp_path / f"{one}.png", tmp_path / f"{other}.png")
+    assert seen.known_parts(labeled, records(val=["c"])) == dict.fromkeys("abc", "val")
+    for seed in range(5):
+        assert any({*"abc"} <= {*names} for names in seen.divide(labeled, {}, seed).values())
+
+
 def test_files_that_are_no_images_are_not_one_image(tmp_path: Path) -> None:
     labeled = own(tmp_path, [f"{i}.png" for i in range(10)])
     for path in labeled.paths[::2]:

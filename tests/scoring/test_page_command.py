@@ -94,7 +94,7 @@ def test_what_cannot_be_read_is_on_the_page_and_the_exit_code_is_one(
     text = (tmp_path / "page.html").read_text()
     assert code == 1 and err.splitlines()[-1] == "2 could not be read" and ": 3 pictures, " in out
     assert {*Pictures(text).found} == {damaged[3], damaged[4], damaged[5]}
-    assert f"{damaged[0]}: not a picture" in text and f"{damaged[1]}: not a readable picture" in text
+    assert f"{damaged[0]}: not an image" in text and f"{damaged[1]}: not a readable image" in text
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_what_cannot_be_read_is_on_the_page_and_the_exit_code_is_one(
     [
         (["none.pt", "."], "none.pt: no such file"),
         (["MODEL", "none"], "none: no such file or folder"),
-        (["MODEL", "empty"], "empty: no pictures"),
+        (["MODEL", "empty"], "empty: no images"),
         (["MODEL", ".", "-o", "page.pdf"], "--out page.pdf: a name that ends in .html"),
         (["MODEL", ".", "-o", "none/page.html"], "--out none/page.html: there is no folder none"),
         (["MODEL", ".", "--coverage", "0"], "--coverage 0: more than 0"),

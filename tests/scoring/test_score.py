@@ -21,7 +21,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_iqa.data.images import read_image, walk_pictures
+from ssl_iqa.data.images import read_image, walk_images
 from ssl_iqa.engine import run_folder
 from ssl_iqa.scoring import export, quality, score
 from tests.models import by_hand, make_networks, save_model
@@ -261,14 +261,14 @@ def test_a_file_that_goes_while_the_command_runs_is_named(
 ) -> None:
     folder = tmp_path / "going"
     shutil.copytree(photographs, folder)
-    walk = walk_pictures
+    walk = walk_images
 
     def then_gone(*arguments: object) -> list[str]:
         found = list(walk(*arguments))
         (folder / "4.png").unlink()
         return found
 
-    monkeypatch.setattr(score, "walk_pictures", then_gone)
+    monkeypatch.setattr(score, "walk_images", then_gone)
     out, err, code = printed(model_file, folder, "--json")
     assert code == 1 and len(out.splitlines()) == 9
     assert "4.png" in err and err.splitlines()[-1] == "1 could not be read"
@@ -283,7 +283,7 @@ def test_a_picture_over_the_limit_is_refused_unless_it_is_raised(
     Image.new("RGB", (1500, 1000)).save("small.png")
     out, err, code = printed(model_file, "large.png", "small.png", "--json")
     assert code == 1 and len(out.splitlines()) == 1
-    assert err.startswith("error: large.png: over 200 megapixels; ") and "--max-megapixels" in err
+    assert err.startswith("error: large.png: must be at most 200 megapixels ") and "--max-megapixels" in err
     assert printed(model_file, "small.png", "--max-megapixels", "1.4")[2] == 1
     out, err, code = printed(model_file, "small.png", "--max-megapixels", "1.5")
     assert (err, code) == ("", 0)
@@ -406,7 +406,7 @@ def test_the_card_is_printed_without_pictures(model_file: str, printed: Printed)
         (["none.pt", "."], "none.pt: no such file"),
         (["text.pt", "."], "text.pt: damaged"),
         (["MODEL", "none.jpg"], "none.jpg: no such file or folder"),
-        (["MODEL", "empty"], "empty: no pictures"),
+        (["MODEL", "empty"], "empty: no images"),
         (["MODEL", ".", "--coverage", "1"], "--coverage 1: more than 0 and less than 1"),
         (["MODEL", ".", "--coverage", "nan"], "--coverage nan: more than 0"),
         (["MODEL", ".", "--max-megapixels", "0"], "--max-megapixels 0: more than 0"),
