@@ -37,7 +37,7 @@ from ssl_iqa.data.samplers import LabeledBatches
 from ssl_iqa.data.seen import in_words, unseen
 from ssl_iqa.engine import console, distributed, run_folder
 from ssl_iqa.engine.device import autocast, cpu_cores, use_device
-from ssl_iqa.engine.settings import Parser, add_flags, add_version, setting, settings_from
+from ssl_iqa.engine.settings import script_parser, setting, settings_from
 from ssl_iqa.engine.signals import STOPPED, clear_stop, stop_signals
 from ssl_iqa.engine.weights import encoder_state, load_encoder
 from ssl_iqa.engine.workers import make_loader, worker_end
@@ -103,6 +103,7 @@ PRESETS = {
     "demo": Settings(data=("demo",), arch="dct-mlp", crop=96, long_side=192, epochs=6, lr=1e-3, ft_lr=1e-4, workers=2),
     "paper": Settings(),
 }
+DEFAULT_OUT = Path("runs/finetune")
 
 
 @dataclass
@@ -395,12 +396,7 @@ def run_cell(
 
 
 def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace]:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_flags(parser, PRESETS)
-    add_version(parser)
-    parser.add_argument("--out", type=Path, help="the run's folder (runs/finetune)")
-    parser.add_argument("--overwrite", action="store_true", help="replace the run that --out holds")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out from where it was saved")
+    parser = script_parser(__doc__, PRESETS, DEFAULT_OUT)
     parser.add_argument("--learning-curve", action="store_true", help="also: would more labels help?")
     args = parser.parse_args(arguments)
     with console.clear_errors():
@@ -412,15 +408,12 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
             raise ValueError(f"--data {' '.join(settings.data)}: a set comes twice")
         if args.encoder and args.encoders:
             raise ValueError(f"--encoder {args.encoder}: not beside --encoders, which takes it as NAME={args.encoder}")
-        if settings.batch_size % distributed.launched():
-            wanted = f"with {distributed.launched()} processes a multiple of them is wanted"
-            raise ValueError(f"--batch-size {settings.batch_size}: {wanted}")
     return settings, args
 
 
 def main(arguments: list[str] | None = None) -> None:
     settings, args = parse_arguments(arguments)
-    out = args.out or Path("runs/finetune")
+    out = args.out or DEFAULT_OUT
     with console.clear_errors():
         needs_no_workers = settings.data == ("demo",)
         device = use_device(settings.device, 0 if needs_no_workers else settings.workers, settings.amp)

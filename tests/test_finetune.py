@@ -28,12 +28,12 @@ from ssl_iqa.data import sets, views
 from ssl_iqa.data.datasets import LabeledCrops
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.samplers import Draw
-from ssl_iqa.data.seen import fingerprint, with_record
+from ssl_iqa.data.seen import fingerprint, records_of, with_record
 from ssl_iqa.data.splits import part_indices, split_references
 from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.weights import encoder_from_state, encoder_state, load_encoder
 from ssl_iqa.evaluation import calibration, cells, features, metrics, predictions, resampling
-from ssl_iqa.evaluation.protocol import known_to_all, records_of, split_of
+from ssl_iqa.evaluation.protocol import known_to_all, split_of
 from ssl_iqa.model import Encoder, Regressor
 from tests.conftest import save_reduced
 
@@ -868,7 +868,7 @@ def test_the_interval_is_of_the_references_of_the_test_part(
         ({"encoders": "a=missing", "encoder": None}, "missing: no such file"),
         ({"encoders": "class-mean", "encoder": None}, "class means need both"),
         ({"split": "official"}, "--split official"),
-        ({"splits": 0}, "--splits 0: 1 or more is wanted"),
+        ({"splits": 0}, "--splits must be at least 1, got 0"),
         ({"test": "csv:missing.csv"}, "missing.csv: no such file"),
     ],
 )

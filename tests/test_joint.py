@@ -312,9 +312,7 @@ def test_the_encoder_is_that_of_the_best_epoch(
     encoders = val_losses([3.0, 1.0, 2.0])
     train_joint.main(joint_arguments(out=tmp_path, epochs=3))
     assert same(load(tmp_path / "encoder.pt")["weights"], encoders[1])
-    assert same(load(tmp_path / "best.pt")["encoder"]["weights"], encoders[1])
     assert same(load(tmp_path / "last.pt")["encoder"]["weights"], encoders[2])
-    assert load(tmp_path / "best.pt")["progress"]["epochs"] == 2
     assert not same(encoders[1], encoders[2])
 
 
@@ -408,7 +406,7 @@ def test_processes_with_unequal_shares_validate_as_one(
 
     expected = train_joint.validate(nets, streams(0, 1), settings, Stop())
     asked, told = [], []  # by each process: for the end; and what it tells the others
-    monkeypatch.setattr(distributed, "any_process", lambda flag, device: asked.append(flag) or flag)
+    monkeypatch.setattr(distributed, "end_if_asked", lambda flag, device: asked.append(flag))
     monkeypatch.setattr(distributed, "every", lambda value: told.append(value) or [value])
     counts = []
     for process in range(3):
@@ -445,7 +443,7 @@ def test_a_run_leaves_its_files(joint_arguments: Arguments, tmp_path: Path, caps
     arguments = joint_arguments(out=tmp_path, seed=3, epochs=2)
     train_joint.main(arguments)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        *("best.pt", "config.json", "encoder.pt", "last.pt", "log.jsonl", "near_duplicates.json", "splits.json")
+        *("config.json", "encoder.pt", "last.pt", "log.jsonl", "near_duplicates.json", "splits.json")
     ]
     settings, _ = train_joint.parse_arguments(arguments)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -622,7 +620,7 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(
     with (tmp_path / "part" / "log.jsonl").open("a") as file:
         file.write('{"epoch": 2}\n')  # logged, then killed before it was saved
     train_joint.main([*part, "--resume"])
-    for name in ("last.pt", "best.pt", "encoder.pt"):
+    for name in ("last.pt", "encoder.pt"):
         ours, theirs = (load(tmp_path / run / name) for run in ("part", "whole"))
         ours.pop("minutes", None), theirs.pop("minutes", None)
         assert same(ours, theirs), name
@@ -883,9 +881,9 @@ def test_a_compiled_encoder_trains_and_is_saved_as_any_other(
 @pytest.mark.parametrize(
     ("processes", "changes", "message"),
     [
-        (3, {}, "--batch-size 4: with 3 processes a multiple of 3 is wanted"),
-        (2, {"labeled_batch_size": 5}, "--labeled-batch-size 5: with 2 processes"),
-        (2, {"accumulate": 3}, "--accumulate 3: at least two views in each part"),
+        (3, {}, "--batch-size must be a multiple of the number of processes, 3, got 4"),
+        (2, {"labeled_batch_size": 5}, "--labeled-batch-size must be a multiple of the number of processes, 2, got 5"),
+        (2, {"accumulate": 3}, "--accumulate must be at most 2 for this batch, got 3"),
     ],
 )
 def test_batches_that_do_not_divide_are_an_error(

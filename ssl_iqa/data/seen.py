@@ -8,6 +8,7 @@ are drawn.
 
 import hashlib
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -21,8 +22,9 @@ from scipy.sparse.csgraph import connected_components
 from ssl_iqa.data.images import UnreadableImage, read_image
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.splits import digest, part_indices, part_sizes, shuffled, split_references
-from ssl_iqa.engine import console
+from ssl_iqa.engine import console, distributed, run_folder
 from ssl_iqa.engine.device import cpu_cores
+from ssl_iqa.model import Encoder
 
 PARTS = ("train", "val", "test")  # a reference that is in several counts to the first of them
 Split = dict[str, list[str]]
@@ -188,3 +190,24 @@ def unseen(labeled: LabeledSet, records: Sequence[Record]) -> list[int]:
     """The images of a set that no record has in its train or val part: those that can be tested."""
     known = known_parts(labeled, records)
     return [i for i, name in enumerate(labeled.references) if known.get(name, "test") == "test"]
+
+
+def records_of(file: str, encoder: Encoder) -> list[Record]:
+    """What an encoder from a file was trained on. A file of an earlier version has the splits.json beside it, if any.
+
+    Says so where neither tells it. Weights of others, such as ImageNet's, have no records.
+    """
+    if encoder.seen is not None or not Path(file).is_file():
+        return encoder.seen or []
+    path = Path(file).parent / run_folder.SPLITS
+    if not path.is_file():
+        if distributed.is_main():
+            print(
+                f"warning: {file} does not say what it was trained on, nor is there {path}: of a set that it was"
+                " trained on, images that it has seen may be tested",
+                file=sys.stderr,
+            )
+        return []
+    parts = dict(run_folder.read_json(path).get("labeled", {}))
+    spec = parts.pop("spec", "")
+    return [{"data": spec, "seed": None, "by": "joint training", "references": parts, "images": {}}] if parts else []

@@ -14,7 +14,7 @@ from ssl_iqa.baselines.brisque import brisque_of, svr_predictions
 from ssl_iqa.baselines.class_mean import class_mean_predictions
 from ssl_iqa.data.datasets import LabeledCrops, first_readable
 from ssl_iqa.data.labeled import LabeledSet
-from ssl_iqa.data.seen import Record, Split, fingerprint, known_parts, unseen, with_record
+from ssl_iqa.data.seen import Record, Split, fingerprint, known_parts, records_of, unseen, with_record
 from ssl_iqa.data.sets import load_labeled
 from ssl_iqa.data.splits import digest, part_indices
 from ssl_iqa.engine import distributed, model_file, run_folder
@@ -22,7 +22,7 @@ from ssl_iqa.engine.settings import flag, is_same
 from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.evaluation import tables
 from ssl_iqa.evaluation.predictions import measure, predictions_csv, read_measured
-from ssl_iqa.evaluation.protocol import check_runs, encoder_file, known_to_all, parse_encoders, records_of, split_of
+from ssl_iqa.evaluation.protocol import check_runs, encoder_file, known_to_all, parse_encoders, split_of
 
 NAMED = ("imagenet", "random", *baselines.NAMES)  # what --encoders takes without a file
 MAY_DIFFER = ("workers", "device")  # of tables that are gone on with

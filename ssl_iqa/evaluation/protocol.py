@@ -1,13 +1,11 @@
 """Which encoders are compared, and on which splits: no picture that is tested was met before (Sections 4.1 to 4.3)."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.seen import Record, Split, divide, known_parts
-from ssl_iqa.engine import distributed, run_folder
-from ssl_iqa.model import Encoder
+from ssl_iqa.engine import run_folder
 
 SEED = "{seed}"  # in an encoder's path: the split's seed, for a run of joint training a split
 
@@ -32,27 +30,6 @@ def encoder_file(spec: str, seed: int) -> str:
     """The file of an encoder: that of a joint run's folder, of the run for this split; a name stays as it is."""
     path = Path(spec.replace(SEED, str(seed))).expanduser()  # a shell leaves the ~ in ssl=~/runs/ssl as it is
     return str(path / run_folder.ENCODER) if path.is_dir() else str(path)
-
-
-def records_of(file: str, encoder: Encoder) -> list[Record]:
-    """What an encoder from a file was trained on. A file of an earlier version has the splits.json beside it, if any.
-
-    Says so where neither tells it. Weights of others, such as ImageNet's, have no records.
-    """
-    if encoder.seen is not None or not Path(file).is_file():
-        return encoder.seen or []
-    path = Path(file).parent / run_folder.SPLITS
-    if not path.is_file():
-        if distributed.is_main():
-            print(
-                f"warning: {file} does not say what it was trained on, nor is there {path}: of a set that it was"
-                " trained on, images that it has seen may be tested",
-                file=sys.stderr,
-            )
-        return []
-    parts = dict(run_folder.read_json(path).get("labeled", {}))
-    spec = parts.pop("spec", "")
-    return [{"data": spec, "seed": None, "by": "joint training", "references": parts, "images": {}}] if parts else []
 
 
 def known_to_all(records: Mapping[str, Sequence[Record]], labeled: LabeledSet) -> dict[str, str]:

@@ -17,7 +17,7 @@ from ssl_iqa.data.datasets import LabeledPictures, UnlabeledViews, name_skipped
 from ssl_iqa.data.demo import LONG_SIDE, demo_sources
 from ssl_iqa.data.images import list_images
 from ssl_iqa.data.labeled import LabeledSet
-from ssl_iqa.data.seen import known_parts
+from ssl_iqa.data.seen import known_parts, records_of
 from ssl_iqa.distortions import KADIS, NAMES, NUM_LEVELS
 from ssl_iqa.engine import console, run_folder
 from ssl_iqa.engine.weights import load_encoder
@@ -77,7 +77,7 @@ def read_encoders(spec: str, arch: str | None, seed: int) -> tuple[dict[str, Enc
     files = {name: protocol.encoder_file(place, seed) for name, place in places.items()}
     trained = {name: load_encoder(file) for name, file in files.items() if name != file}
     for name, encoder in trained.items():
-        encoder.seen = protocol.records_of(files[name], encoder)
+        encoder.seen = records_of(files[name], encoder)
     arch = arch or next((encoder.arch for encoder in trained.values()), None)
     if arch is None:
         raise ValueError(f"--encoders {spec}: without a RUN among them --arch is wanted")

@@ -258,7 +258,7 @@ def test_what_torchrun_asks_for_is_not_asked_for(threads: list[int], monkeypatch
 
 @pytest.mark.parametrize("name", ["cuda", "mps"])
 def test_a_device_that_is_not_there_is_an_error(threads: list[int], name: str) -> None:
-    with pytest.raises(ValueError, match=f"--device {name}: there is none here"):
+    with pytest.raises(ValueError, match=f"--device must be cpu or auto where there is no {name}, got {name}"):
         use_device(name, 0)
 
 
@@ -280,7 +280,7 @@ def test_arithmetic_that_a_cpu_has_not_is_an_error(
     if message is None:
         assert use_device("cpu", 0, amp) == torch.device("cpu")
     else:
-        with pytest.raises(ValueError, match=f"--amp {message}: this CPU has no such arithmetic; wanted is off"):
+        with pytest.raises(ValueError, match=f"--amp must be off on this CPU, got {message}"):
             use_device("cpu", 0, amp)
 
 
@@ -297,7 +297,7 @@ def test_processes_of_a_machine_share_its_cores_and_have_a_gpu_each(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert use_device("auto", 0) == torch.device("cuda", 1) and chosen == [1]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(ValueError, match="--nproc_per_node 2: there are 1 GPUs here"):
+    with pytest.raises(ValueError, match="--nproc_per_node must be at most 1, the GPUs, got 2"):
         use_device("cuda", 0)
 
 

@@ -12,25 +12,25 @@ import finetune
 import ssl_iqa
 import train_joint
 from benchmarks import bench
-from ssl_iqa.engine.settings import Parser, add_flags, flag, setting, settings_from
+from ssl_iqa.data.joint_run import finetune_command
+from ssl_iqa.engine.settings import flag, presets, script_parser, setting, settings_from
 from ssl_iqa.figures import __main__ as figures
 from ssl_iqa.scoring import score
 
 
 @dataclass(frozen=True)
 class Settings:
-    batch_size: int = setting(1000, "data", "pictures a step", low=2)
+    batch_size: int = setting(1000, "data", "pictures a step", low=2, demo=8)
     alpha: float = setting(0.9, "loss", "weight, 100 % at 1", low=0, high=1)
     lr: float = setting(0.01, "loss", "learning rate", above=0)
     mode: str = setting("a", "data", "which", choices=("a", "b"))
 
 
-PRESETS = {"demo": Settings(batch_size=8), "paper": Settings(), "other": Settings(lr=5.0)}
+PRESETS = presets(Settings) | {"other": Settings(lr=5.0)}
 
 
 def parse(line: str, **forced: object) -> Settings:
-    parser = Parser()
-    add_flags(parser, PRESETS)
+    parser = script_parser("", PRESETS, Path("out"))
     return settings_from(parser.parse_args(line.split()), PRESETS, **forced)
 
 
@@ -64,13 +64,13 @@ def test_the_ends_of_a_range_belong_to_it(line: str) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--batch-size 1", "--batch-size 1: 2 or more is wanted"),
-        ("--alpha -0.1", "--alpha -0.1: 0 or more is wanted"),
-        ("--alpha 1.1", "--alpha 1.1: 1 or less is wanted"),
-        ("--alpha nan", "--alpha nan: 0 or more is wanted"),
-        ("--lr 0", "--lr 0.0: more than 0 is wanted"),
-        ("--lr nan", "--lr nan: more than 0 is wanted"),
-        ("--lr inf", "--lr inf: a finite number is wanted"),
+        ("--batch-size 1", "--batch-size must be at least 2, got 1"),
+        ("--alpha -0.1", "--alpha must be at least 0, got -0.1"),
+        ("--alpha 1.1", "--alpha must be at most 1, got 1.1"),
+        ("--alpha nan", "--alpha must be at least 0, got nan"),
+        ("--lr 0", "--lr must be more than 0, got 0.0"),
+        ("--lr nan", "--lr must be more than 0, got nan"),
+        ("--lr inf", "--lr must be finite, got inf"),
     ],
 )
 def test_a_value_out_of_range_names_its_flag(line: str, message: str) -> None:
@@ -140,9 +140,11 @@ def test_the_version_is_the_packages(main, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_help_groups_the_flags_and_shows_each_presets_value() -> None:
-    parser = argparse.ArgumentParser(formatter_class=argparse.RawTextHelpFormatter)
-    add_flags(parser, PRESETS)
-    _, text = parser.format_help().split("\ndata:")  # after the usage
+    parser = script_parser("", PRESETS, Path("runs/joint"))
+    parser.formatter_class = argparse.RawTextHelpFormatter  # lines are not broken
+    text = parser.format_help()
+    assert "--out OUT" in text and "the run's folder (runs/joint)" in text
+    _, text = text.split("\ndata:")  # after the usage
     assert text.index("--batch-size") < text.index("--mode") < text.index("loss:")
     assert "pictures a step (demo 8, paper 1000, other 1000)" in text
     assert "weight, 100 % at 1 (demo 0.9, paper 0.9, other 0.9)" in text and "--mode a|b" in text
@@ -199,7 +201,8 @@ def test_the_promised_flags_are_there(script, promised: str) -> None:
 
 def test_both_scripts_run_without_arguments_on_the_demo() -> None:
     settings, args = train_joint.parse_arguments([])
-    assert (settings.unlabeled, settings.labeled, settings.init, args.out) == ("demo", "demo", "random", None)
+    assert (settings.unlabeled, settings.labeled, settings.init) == ("demo", "demo", "random")
+    assert args.out == Path("runs/joint") and args.overwrite
     assert finetune.parse_arguments([])[0].data == ("demo",)
 
 
@@ -220,13 +223,14 @@ def test_images_per_class_divides_the_batch(capsys: pytest.CaptureFixture[str]) 
     assert train_joint.parse_arguments(["--batch-size", "12", "--images-per-class", "4"])[0].images_per_class == 4
     with pytest.raises(SystemExit):
         train_joint.parse_arguments(["--batch-size", "12", "--images-per-class", "5"])
-    assert capsys.readouterr().err == "error: --images-per-class 5: it must divide --batch-size 12\n"
+    assert capsys.readouterr().err == "error: --images-per-class must divide --batch-size, got 5\n"
 
 
 def next_settings(*words: str, out: str = "runs/joint") -> finetune.Settings:
     """What finetune.py makes of the line that train_joint.py ends with, as a shell takes it apart."""
-    settings, args = train_joint.parse_arguments([*words])
-    python, script, *flags = shlex.split(train_joint.finetune_command(settings, args.preset, Path(out)))
+    settings, args = train_joint.parse_arguments([*words, "--out", out])
+    command = finetune_command(settings, train_joint.PRESETS[args.preset], args)
+    python, script, *flags = shlex.split(command)
     assert python == "python" and Path(script).resolve() == Path(finetune.__file__).resolve()
     return finetune.parse_arguments(flags)[0]
 

@@ -8,7 +8,7 @@ import torch
 
 from ssl_iqa.data import sets
 from ssl_iqa.data.labeled import LabeledSet
-from ssl_iqa.data.seen import known_parts, with_record
+from ssl_iqa.data.seen import known_parts, records_of, with_record
 from ssl_iqa.data.splits import split_references
 from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.weights import encoder_state, load_encoder
@@ -103,7 +103,7 @@ def test_a_file_of_an_earlier_version_has_its_splits_beside_it_or_says_that_it_d
     if has_splits:
         run_folder.write_json({"labeled": {"spec": labeled.name, **split}}, tmp_path / "splits.json")
     file = str(tmp_path / "encoder.pt")
-    records = protocol.records_of(file, load_encoder(file))
+    records = records_of(file, load_encoder(file))
     told = capsys.readouterr().err
     if has_splits:
         assert protocol.split_of(labeled, known_parts(labeled, records), 0) == split and not told
