@@ -47,7 +47,7 @@ class Settings:
     distort_on: str = setting("worker", "data", "where images are distorted", choices=("worker", "device"))
     near_duplicates: str = setting("report", "data", "of labeled images", choices=("report", "remove", "ignore"))
     crop: int = setting(224, "data", "side of the views, pixels", low=32, demo=96)
-    long_side: int = setting(0, "data", "images are reduced to it when read, pixels; 0: as they are", low=0, demo=192)
+    long_side: int = setting(0, "data", "pixels that images are reduced to when read; 0: as they are", low=0, demo=192)
     epoch_size: int = setting(0, "data", "unlabeled images an epoch; 0: each once", low=0, demo=6400)
     validation_size: int = setting(0, "data", "unlabeled images to validate with; 0: each once", low=0, demo=256)
     arch: str = setting("resnet50", "model", "the encoder", choices=tuple(ARCHS), demo="dct-mlp")
