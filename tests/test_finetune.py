@@ -28,12 +28,12 @@ from ssl_iqa.data import sets, views
 from ssl_iqa.data.datasets import LabeledCrops, read_labeled
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.samplers import Draw
-from ssl_iqa.data.seen import fingerprint, with_record
+from ssl_iqa.data.seen import fingerprint, known_parts, with_record
 from ssl_iqa.data.splits import part_indices, split_references
 from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.weights import encoder_from_state, encoder_state, load_encoder
 from ssl_iqa.evaluation import calibration, cells, features, resampling
-from ssl_iqa.evaluation.protocol import known_to_all, records_of, split_of
+from ssl_iqa.evaluation.protocol import records_of, split_of
 from ssl_iqa.model import Encoder, Regressor
 
 ARCH = "dct-mlp"
@@ -279,9 +279,8 @@ def test_linear_probing_draws_pictures_and_their_crops(scored: Path) -> None:
     z = torch.stack(torch.meshgrid(torch.arange(40.0), torch.arange(5.0), indexing="ij"), dim=2)  # [40, 5, 2]
     features = finetune.Features(z, torch.ones(40, dtype=torch.bool))
     settings = replace(finetune.PRESETS["demo"], batch_size=4)
-    task = finetune.Task(labeled, {"train": train}, {}, torch.device("cpu"), settings, set(), verbose=False)
-    batches = finetune.probing_batches(features, train, task)
-    drawn = [batch for epoch in range(20) for batch in batches(epoch)]
+    task = finetune.Task(labeled, {"train": train}, {}, torch.device("cpu"), settings)
+    drawn = [batch for epoch in range(20) for batch in finetune.probing_batches(features, train, task, epoch)]
     for x, y, _ in drawn:
         assert sorted(x[:, 0].tolist()) == train
         assert y.tolist() == pytest.approx([labeled.scores[int(i)] for i in x[:, 0]])
@@ -327,7 +326,7 @@ OTHER_SPLIT = {"labeled": {"spec": "demo", "train": ["a"], "val": ["b"], "test":
 
 def split_with(file: str, labeled: LabeledSet, seed: int) -> dict[str, list[str]]:
     records = records_of(file, load_encoder(file, ARCH))
-    return split_of(labeled, known_to_all({file: records}, labeled), seed)
+    return split_of(labeled, known_parts(labeled, records), seed)
 
 
 @pytest.mark.parametrize("splits", [None, {}, OTHER_SPLIT])
@@ -535,7 +534,7 @@ def test_joint_training_and_finetuning_end_to_end(
         finetune_arguments(mode="lp-ft", encoder=None, arch=None, epochs=6, lr=3e-3, ft_lr=1e-3, crops="five")
     )
     shown = capsys.readouterr().out
-    assert shown.endswith("\nNext: python -m ssl_iqa.scoring.score runs/finetune/model.pt PATH ..\n")
+    assert shown.endswith("\nNext: ssl-iqa score runs/finetune/model.pt PATH ..\n")
     joint, results = json.loads(Path("runs/joint/splits.json").read_text()), results_of(Path("runs/finetune"))
     assert results["encoder"] == "runs/joint/encoder.pt"
     assert {"spec": results["data"], **results["split"]} == joint["labeled"]
@@ -627,7 +626,7 @@ def test_ended_before_an_epoch_is_saved_a_run_says_so(
     ends_at(monkeypatch, 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert is_ended(finetune_arguments(out=tmp_path)) == 75
     assert capsys.readouterr().out.splitlines()[-1] == "ended: 0 of 1 results; nothing to resume"
-    monkeypatch.setattr(finetune, "plan", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(cells, "plan", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     assert is_ended(finetune_arguments(out=tmp_path, resume=True)) == 75
     assert capsys.readouterr().out == "ended before training; nothing was saved\n"
 
@@ -702,7 +701,7 @@ def test_tables_that_were_interrupted_go_on_where_they_were(
     finetune.main(finetune_arguments(out=tmp_path / "whole", **table))
     real, done = finetune.run_cell, []
 
-    def interrupted(cell: finetune.Cell, *rest: Any) -> dict[str, Any]:
+    def interrupted(cell: cells.Cell, *rest: Any) -> dict[str, Any]:
         if len(done) == 4:
             raise KeyboardInterrupt
         done.append((cell.settings.mode, cell.settings.seed))
