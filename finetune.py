@@ -65,6 +65,7 @@ class Settings:
     split: str = setting("seeded", "data", "60/20/20 by reference, or the set's own", choices=("seeded", "official"))
     splits: int = setting(1, "data", "number of splits, of the seeds from --seed on", low=1)
     crop: int = setting(224, "data", "side of the crops, pixels", low=32)
+    long_side: int = setting(0, "data", "images are reduced to it, pixels, when they are read; 0: as they are", low=0)
     crops: str = setting("five", "data", "tested: center and corners, center, all", choices=("five", "center", "full"))
     epochs: int = setting(50, "optimization", "of LP, and of FT", low=1)
     batch_size: int = setting(32, "optimization", "images a step", low=2)
@@ -77,7 +78,7 @@ class Settings:
 
 
 PRESETS = {
-    "demo": Settings(data=("demo",), arch="dct-mlp", crop=96, epochs=6, lr=1e-3, ft_lr=1e-4, workers=2),
+    "demo": Settings(data=("demo",), arch="dct-mlp", crop=96, long_side=192, epochs=6, lr=1e-3, ft_lr=1e-4, workers=2),
     "paper": Settings(),
 }
 
@@ -96,7 +97,7 @@ def tuning_batches(task: Task) -> Batches:
     """FT's batches in an epoch: random views of images [B, 3, s, s] and the scores [B]."""
     train = task.parts["train"]
     sampler = task.sampler(len(train))
-    crops = LabeledCrops(task.labeled, train, task.settings.crop, task.made)
+    crops = LabeledCrops(task.labeled, train, task.settings.crop)
     places = {"persistent_workers": task.workers > 0, "pin_memory": task.device.type == "cuda"}
     loader = make_loader(crops, task.workers, collate_crops, batch_sampler=sampler, **places)
 
@@ -217,7 +218,7 @@ def run_cell(cell: cells.Cell, curve: list[CurveSplit], device: torch.device) ->
     encoder = load_encoder(settings.encoder, settings.arch, settings.seed)
     encoder = distributed.synchronize(encoder.to(device, memory_format=torch.channels_last), device)
     encoder.seen = cell.seen  # travels in model.pt
-    task = Task(cell.labeled, cell.parts, cell.made, device, settings, verbose=cell.is_single)
+    task = Task(cell.labeled, cell.parts, device, settings, verbose=cell.is_single)
     with console.clear_errors():
         read_epoch(cell.folder / run_folder.LAST, encoder, task)
     features = cache(partial(frozen_features, encoder, task, cell.out / run_folder.FEATURES))
@@ -234,7 +235,8 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
     parser.add_argument("--learning-curve", action="store_true", help="also: would more labels help?")
     args = parser.parse_args(arguments)
     with console.clear_errors():
-        settings = settings_from(args, PRESETS)
+        own = {*(args.data or ())} - {"demo"}  # own images are never reduced unasked
+        settings = settings_from(args, PRESETS, **({"long_side": 0} if own else {}))
         if args.encoder and args.encoders:
             raise ValueError(f"--encoder {args.encoder}: not beside --encoders, which takes it as NAME={args.encoder}")
     return settings, args

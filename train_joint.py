@@ -59,6 +59,7 @@ class Settings:
         choices=("report", "remove", "ignore"),
     )
     crop: int = setting(224, "data", "side of the views, pixels", low=32)
+    long_side: int = setting(0, "data", "images are reduced to it, pixels, when they are read; 0: as they are", low=0)
     epoch_size: int = setting(0, "data", "unlabeled pictures an epoch; 0: each once", low=0)
     validation_size: int = setting(0, "data", "unlabeled pictures to validate with; 0: each once", low=0)
     arch: str = setting("resnet50", "model", "the encoder", choices=tuple(ARCHS))
@@ -103,6 +104,7 @@ PRESETS = {
         unlabeled="demo",
         labeled="demo",
         crop=96,
+        long_side=192,  # of 384
         epoch_size=6400,
         validation_size=256,
         arch="dct-mlp",
@@ -277,8 +279,10 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
     parser.add_argument("--tensorboard", action="store_true", help="write its log for TensorBoard, too")
     args = parser.parse_args(arguments)
     with console.clear_errors():
-        # own pictures never go with the demo's scores unasked
-        settings = settings_from(args, PRESETS, **({"labeled": ""} if args.unlabeled else {}))
+        # own images never go with the demo's scores, and are never reduced, unasked
+        own = {"labeled": ""} if args.unlabeled else {}
+        own |= {"long_side": 0} if {args.unlabeled, args.labeled} - {None, "", "demo"} else {}
+        settings = settings_from(args, PRESETS, **own)
         if not settings.unlabeled:
             raise ValueError("--unlabeled: a folder of pristine pictures is wanted")
         if not settings.labeled and settings.alpha < 1:
@@ -328,6 +332,7 @@ def set_up(
         workers=settings.workers,
         left_out={found["unlabeled"] for found in near["found"]} if is_removed else (),
         seen=protocol.records_of(settings.init, encoder),
+        long_side=settings.long_side,
     )
     encoder.seen = pictures.seen
     if saved:
@@ -373,6 +378,8 @@ def finetune_command(settings: Settings, preset: str, out: Path) -> str:
         words += ["--data", settings.labeled or "SPEC"]
     if settings.crop != PRESETS[preset].crop:
         words += ["--crop", str(settings.crop)]
+    if settings.long_side != PRESETS[preset].long_side:
+        words += ["--long-side", str(settings.long_side)]
     return shlex.join(words)
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
+
+from ssl_iqa.data.images import read_image, reduced
 
 REFERENCES = 10
 
@@ -132,6 +135,14 @@ def joint_arguments(photographs: Path, scored: Path, one_thread: None) -> Callab
 def finetune_arguments(scored: Path, one_thread: None) -> Callable[..., list[str]]:
     """finetune_arguments(out=.., name=value ..): finetune's smallest ones but for what is named."""
     return lambda **changes: flags(smallest_finetune(scored) | changes)
+
+
+def save_reduced(folder: Path, out: Path, long_side: int) -> Path:
+    """A copy of a folder whose images are reduced, each saved as PNG under its name."""
+    shutil.copytree(folder, out)
+    for path in out.glob("*.png"):
+        Image.fromarray(reduced(read_image(path), long_side).permute(1, 2, 0).numpy()).save(path)
+    return out
 
 
 def write(path: Path, text: str) -> Path:

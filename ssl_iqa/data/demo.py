@@ -6,7 +6,7 @@ from ssl_iqa.data.labeled import LabeledSet, mapped_scores, read_csv
 from ssl_iqa.distortions import DISTORTIONS
 
 DEMO_FOLDER = Path(__file__).parent / "demo_photos"
-DEMO_REDUCE = 2  # 384x288 -> 192x144 before anything else: a quarter of the work, and a crop shows more of the picture
+LONG_SIDE = 192  # of the demo's 384: a quarter of the work, and a crop shows more of the image
 
 
 def load_demo() -> LabeledSet:
@@ -23,7 +23,6 @@ def load_demo() -> LabeledSet:
         distortions=[names[int(row["type"]) - 1] for _, row in rows] * len(sources),
         levels=[int(row["level"]) for _, row in rows] * len(sources),
         classes=list(range(len(rows))) * len(sources),
-        reduce=DEMO_REDUCE,
     )
 
 

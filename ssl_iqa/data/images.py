@@ -201,6 +201,29 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def reduced(image: torch.Tensor, long_side: int) -> torch.Tensor:
+    """An image averaged down to a long side, its aspect kept: uint8 [3, H, W] -> uint8 [3, h, w].
+
+    A pixel is the mean over its area, of the border pixels by the fraction that lies in it, rounded half to even. An
+    image that is no larger, and any for `long_side` 0, stays as it is.
+    """
+    height, width = image.shape[1:]
+    if long_side == 0 or max(height, width) <= long_side:
+        return image
+    h, w = (max(1, round(side * long_side / max(height, width))) for side in (height, width))
+    sums = _area_sums(_area_sums(image.numpy(), w).swapaxes(1, 2), h).swapaxes(1, 2)  # [3, h, w]
+    return torch.from_numpy((sums / (height / h * (width / w))).round().astype(np.uint8))
+
+
+def _area_sums(x: np.ndarray, n: int) -> np.ndarray:
+    """Sums over n equal parts of the last axis, whose edges may lie within a pixel: [.., side] -> [.., n]."""
+    side = x.shape[-1]
+    edges = np.arange(n + 1) * side / n
+    whole = edges.astype(int)  # pixels before an edge
+    within = (edges - whole) * x[..., whole.clip(max=side - 1)]
+    return np.add.reduceat(x, whole[:-1], axis=-1, dtype=np.float64) + np.diff(within)
+
+
 def list_pictures(folder: str | os.PathLike[str], passed: Counter[str] | None = None) -> list[str]:
     """Sorted paths of all pictures in a folder and those below it, told by their suffix (PICTURE_SUFFIXES, any case).
 

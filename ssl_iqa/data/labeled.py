@@ -5,13 +5,17 @@ import io
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy.io import loadmat
+from torch import Tensor
 
-from ssl_iqa.data.images import in_any_case, in_utf8
+from ssl_iqa.data.images import in_any_case, in_utf8, read_image, reduced
+from ssl_iqa.data.views import to_bytes, to_float
+from ssl_iqa.distortions import KADIS, distort_as
 
 LEVELS = 5  # of each distortion type (Section 3.1)
 Rows = list[tuple[str, dict[str, str]]]  # of a table: where a row stands, such as "line 3", and its cells by column
@@ -24,7 +28,8 @@ class LabeledSet:
     `references` groups pictures of the same content, which a split must keep together; where a picture has no
     reference it is its own. `distortions` and `levels` (1..5) are what was done to it, None where the set does not
     say; a type is called as in Appendix A where it is one of these. `classes` is None but for the demo: there `paths`
-    are undistorted photographs, and the picture is what distortion class `classes[i]` (0..124) makes of one.
+    are undistorted photographs, and the image is what distortion class `classes[i]` (0..124) makes of one, which
+    `kept` holds once `datasets.make_all` has made it. Images are reduced to `long_side` pixels when they are read.
     `official_split` is the published split of the references, sorted, no part of it empty; None where there is none.
     """
 
@@ -36,8 +41,19 @@ class LabeledSet:
     distortions: list[str] | None = None
     levels: list[int] | None = None
     classes: list[int] | None = None
-    reduce: int = 1  # pictures are averaged over reduce x reduce pixels when they are read
     official_split: dict[str, list[str]] | None = None  # of train, val and test
+    long_side: int = 0  # 0: as they are
+    kept: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)  # bytes, by index
+
+    def read(self, index: int) -> Tensor:
+        """x_i of Section 3.2, uint8 [3, H, W]. Raises OSError or UnreadableImage."""
+        if index in self.kept:
+            return self.kept[index]
+        image = reduced(read_image(self.paths[index]), self.long_side)
+        if self.classes is None:
+            return image
+        generator = torch.Generator().manual_seed(index)  # always alike
+        return to_bytes(distort_as(to_float(image), KADIS[self.classes[index]], generator))
 
 
 def find_file(folder: Path, name: str, of: str) -> Path:

@@ -8,6 +8,7 @@ from a fixed scale, whichever pictures are there. Nothing is clipped: a score of
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ssl_iqa.data.demo import load_demo
@@ -29,8 +30,8 @@ from ssl_iqa.distortions import DISTORTIONS
 KONIQ_PARTS = {"training": "train", "validation": "val", "test": "test"}  # the column `set` of the published split
 
 
-def load_labeled(spec: str) -> LabeledSet:
-    """The labeled set that a spec names.
+def load_labeled(spec: str, long_side: int = 0) -> LabeledSet:
+    """The labeled set that a spec names; its images are reduced to a long side when they are read (0: as they are).
 
     - `demo`: the package's own photographs in all 125 distortion classes, each with the mean opinion that KADID-10k
       gives its class. These are class means, not opinions of these pictures.
@@ -61,12 +62,13 @@ def load_labeled(spec: str) -> LabeledSet:
     """
     kind, _, place = spec.partition(":")
     if spec == "demo":
-        return load_demo()
+        return replace(load_demo(), long_side=long_side)
     if kind not in LOADERS or ":" not in spec:
         raise ValueError(f"{spec!r}: no labeled set; wanted is {SPECS}")
     if not place:
         raise ValueError(f"{spec!r}: no path after the colon; wanted is {kind}:{'FILE' if kind == 'csv' else 'DIR'}")
-    return LOADERS[kind](spec, Path(place).expanduser())  # a shell leaves the ~ in csv:~/scores.csv as it is
+    labeled = LOADERS[kind](spec, Path(place).expanduser())  # a shell leaves the ~ in csv:~/scores.csv as it is
+    return replace(labeled, long_side=long_side)
 
 
 def _load_kadid(spec: str, folder: Path) -> LabeledSet:

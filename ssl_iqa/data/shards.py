@@ -181,12 +181,13 @@ class ShardViews(UnlabeledViews):
         distortions: Sequence[DistortionClass] = KADIS,
         on_device: bool = False,
         in_order: bool = False,
+        long_side: int = 0,
     ) -> None:
-        super().__init__([], size, distortions=distortions, on_device=on_device)
+        super().__init__([], size, distortions, on_device, long_side)
         self.shards, self.in_order = shards, in_order
 
     def decode(self, name: str, encoded: bytes) -> Tensor:
-        return self.checked(decode_image(io.BytesIO(encoded), name), name)
+        return self.prepared(decode_image(io.BytesIO(encoded), name), name)
 
     def some(self, count: int) -> UnlabeledViews:
         """`count` usable pictures, or as many as there are, from as many shards as can be, held in memory.
@@ -202,7 +203,7 @@ class ShardViews(UnlabeledViews):
                 break
         if not pictures:
             raise ValueError(f"{self.shards[0].path}: not one usable picture in it")
-        held = UnlabeledViews(list(pictures), self.size, self.reduce, self.distortions)
+        held = UnlabeledViews(list(pictures), self.size, self.distortions)
         held.kept.update(enumerate(pictures.values()))
         return held
 

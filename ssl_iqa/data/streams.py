@@ -19,10 +19,10 @@ from ssl_iqa.data.datasets import (
     collate_views,
     finish_views,
     first_readable,
-    make_demo_pictures,
+    make_all,
     name_skipped,
 )
-from ssl_iqa.data.demo import DEMO_REDUCE, demo_sources
+from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.images import list_pictures, passed_over
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.samplers import EachOnce, InParts, LabeledBatches, UnlabeledBatches
@@ -61,6 +61,7 @@ def find_pictures(
     workers: int,
     left_out: Collection[str] = (),
     seen: Sequence[Record] = (),
+    long_side: int = 0,
 ) -> Pictures:
     """Section 4.1's parts of the pictures that `--unlabeled` and `--labeled` name; `labeled` may be empty.
 
@@ -68,9 +69,9 @@ def find_pictures(
 
     Labeled pictures are split 60/20/20 by reference, unlabeled ones 80/20, shards as wholes. The demo's photographs
     serve both streams and are split by source, alike in both, so that none of the labeled test part is met in training.
-    What the encoder has `seen` before keeps its part.
+    What the encoder has `seen` before keeps its part. Images are reduced to a long side when they are read.
     """
-    scored = sets.load_labeled(labeled) if labeled else None
+    scored = sets.load_labeled(labeled, long_side) if labeled else None
     known = known_parts(scored, seen) if scored else {}
     split = divide(scored, known, seed) if scored else {}
     records = list(seen)
@@ -78,7 +79,7 @@ def find_pictures(
         from ssl_iqa.data.shards import ShardViews, list_shards, split_shards
 
         shards = split_shards(list_shards(unlabeled, workers), seed)
-        train, val = (ShardViews(part, size, distortions, on_device, part is shards[1]) for part in shards)
+        train, val = (ShardViews(part, size, distortions, on_device, part is shards[1], long_side) for part in shards)
         names = [[[os.path.basename(shard.path), shard.pictures] for shard in part] for part in shards]  # as in JSON
         counts = [sum(shard.pictures for shard in part) for part in shards]
         sizes = [shard.size for part in shards for shard in part]
@@ -99,8 +100,7 @@ def find_pictures(
             if passed and distributed.is_main():
                 print(passed_over(passed), file=sys.stderr)
         sizes = [os.path.getsize(path) for part in names for path in part]
-        reduce = DEMO_REDUCE if unlabeled == "demo" else 1
-        train, val = (UnlabeledViews(paths, size, reduce, distortions, on_device) for paths in names)
+        train, val = (UnlabeledViews(paths, size, distortions, on_device, long_side) for paths in names)
         names = [[*map(os.path.basename, paths)] for paths in names]
         counts = [*map(len, names)]
     splits = {"unlabeled": {"spec": unlabeled, "train": counts[0], "val": sorted(names[1]), "val_pictures": counts[1]}}
@@ -184,7 +184,7 @@ class Streams:
             else:
                 batches = LabeledBatches(images, len(self), labeled_batch_size, seed, process, processes)
             self.samplers.append(batches)
-            labeled_workers = 0 if labeled.made else workers  # cropping bytes is no work
+            labeled_workers = 0 if labeled.labeled.kept else workers  # cropping bytes is no work
             self.labeled = loader(labeled, labeled_workers, batch_sampler=batches, collate=collate_crops)
         self.device = device
         self.skipped: set[str] = set()
@@ -235,8 +235,8 @@ def make_streams(pictures: Pictures, device: torch.device, settings: Any) -> tup
         crops, labeled = None, pictures.labeled
         if labeled is not None and settings.alpha < 1:
             indices = part_indices(labeled.references, pictures.splits["labeled"][part])
-            made = make_demo_pictures(labeled, indices, settings.workers and cpu_cores())
-            crops = LabeledCrops(labeled, indices, settings.crop, made)
+            make_all(labeled, indices, settings.workers and cpu_cores())
+            crops = LabeledCrops(labeled, indices, settings.crop)
         streams.append(
             Streams(
                 unlabeled=unlabeled,

@@ -146,6 +146,7 @@ def read_run(out: Path, settings: dict[str, Any], distortions: list[list], of_sh
     wanted = ("settings", "distortions", "progress", "encoder", "projector", "regressor", "optimizer")
     if not isinstance(state, dict) or not {*wanted} <= {*state}:
         raise ValueError(f"{path}: not a checkpoint of train_joint.py; wanted is one with {', '.join(wanted)}")
+    state["settings"]["long_side"] = run_folder.saved_long_side(state["settings"])
     # where no rate of a step depends on it, a run may be longer than was thought
     may_differ = (*MAY_DIFFER, "epochs") if settings["schedule"] == "plateau" else MAY_DIFFER
     differing = [

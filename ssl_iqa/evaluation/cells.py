@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from ssl_iqa import baselines
 from ssl_iqa.baselines.brisque import brisque_of, svr_predictions
 from ssl_iqa.baselines.class_mean import class_mean_predictions
-from ssl_iqa.data.datasets import LabeledCrops, first_readable, make_demo_pictures
+from ssl_iqa.data.datasets import LabeledCrops, first_readable, make_all
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.seen import Record, Split, fingerprint, known_parts, unseen, with_record
 from ssl_iqa.data.sets import SPECS, load_labeled
@@ -46,7 +46,6 @@ class Cell:
     others: list[LabeledSet]  # of --test
     out: Path  # the run's folder
     folder: Path  # of its results: `out` itself for a single cell
-    made: dict[int, torch.Tensor] = field(default_factory=dict)
 
     @property
     def is_single(self) -> bool:
@@ -87,8 +86,8 @@ def plan(settings: Any, modes: Sequence[str], arch: str | None, out: Path) -> li
         raise ValueError(f"--data must name each set once, got {' '.join(settings.data)}")
     encoders = parse_encoders(settings.encoders, NAMED) if settings.encoders else {"encoder": settings.encoder}
     modes = modes if settings.mode == "all" else [settings.mode]
-    loaded = [load_labeled(spec) for spec in settings.data]
-    others = [load_labeled(spec) for spec in settings.test]
+    loaded = [load_labeled(spec, settings.long_side) for spec in settings.data]
+    others = [load_labeled(spec, settings.long_side) for spec in settings.test]
     seeds = range(settings.seed, settings.seed + settings.splits)
     starts = {seed: [_start(name, encoders[name], seed, settings, arch) for name in encoders] for seed in seeds}
     cells = []
@@ -163,7 +162,7 @@ def parts_of(labeled: LabeledSet, split: Split) -> dict[str, list[int]]:
 def check_parts(labeled: LabeledSet, parts: dict[str, list[int]]) -> None:
     """Raises ValueError where a part has fewer than two usable images: SROCC takes two."""
     for part, indices in parts.items():
-        crops = LabeledCrops(labeled, indices, 0, {})
+        crops = LabeledCrops(labeled, indices, 0)
         first, *_ = first_readable(crops.read, crops.paths, 0)
         second, *_ = first_readable(crops.read, crops.paths, (first + 1) % len(indices))
         if second == first:
@@ -183,6 +182,7 @@ def begin(settings: Any, cells: list[Cell], resume: bool, overwrite: bool) -> No
     images = [fingerprint(labeled) for labeled in {cell.labeled.name: cell.labeled for cell in cells}.values()]
     if resume and (out / run_folder.CONFIG).is_file():
         was = run_folder.read_json(out / run_folder.CONFIG)
+        was["long_side"] = run_folder.saved_long_side(was)
         images_were = was.get("images")  # an earlier version did not write it
         may_differ = (*MAY_DIFFER, "data") if images_were == images else MAY_DIFFER  # they may lie elsewhere now
         differing = [
@@ -199,12 +199,9 @@ def begin(settings: Any, cells: list[Cell], resume: bool, overwrite: bool) -> No
 
 
 def make_images(cells: Sequence[Cell]) -> None:
-    """Distorts the demo's photographs once for all cells."""
-    for labeled in {cell.labeled.name: cell.labeled for cell in cells}.values():
-        made = make_demo_pictures(labeled, range(len(labeled.paths)), cells[0].settings.workers and cpu_cores())
-        for cell in cells:
-            if cell.labeled is labeled:
-                cell.made.update(made)
+    """Distorts the demo's labeled photographs once for all cells."""
+    for labeled in {labeled.name: labeled for cell in cells for labeled in (cell.labeled, *cell.others)}.values():
+        make_all(labeled, range(len(labeled.paths)), cells[0].settings.workers and cpu_cores())
 
 
 def measure_elsewhere(
@@ -217,8 +214,7 @@ def measure_elsewhere(
     tests = {}
     for other in cell.others:
         part = unseen(other, cell.seen)
-        made = make_demo_pictures(other, part, cell.settings.workers)
-        indices, z = encode_part(encoder, Task(other, {"test": part}, made, device, cell.settings), part)
+        indices, z = encode_part(encoder, Task(other, {"test": part}, device, cell.settings), part)
         measured = measure(predict(regressor, z).numpy(), other, indices)
         tests[other.name] = {name: measured[name] for name in ("srocc", "srocc_interval", "images")}
         tests[other.name]["left_out"] = len(other.paths) - len(part)

@@ -45,7 +45,7 @@ def encode(encoder: Encoder, batches: Iterable, crop: Callable[[Tensor], Tensor]
 def encode_part(encoder: Encoder, task: Task, part: list[int]) -> tuple[list[int], Tensor]:
     """`encode` for a part of the set: each process encodes its share and receives those of the others."""
     process, processes = distributed.rank(), distributed.size()
-    batches = picture_batches(task.labeled, part[process::processes], task.made, task.workers)
+    batches = picture_batches(task.labeled, part[process::processes], task.workers)
     crop = partial(views.test_crops, mode=task.settings.crops, size=task.settings.crop)
     indices, z = encode(encoder, console.bar(batches, "features"), crop, task.settings.amp)
     shares = distributed.every((indices, z.cpu()))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ssl_iqa.data.datasets import UnlabeledViews, first_readable
-from ssl_iqa.data.demo import DEMO_REDUCE, demo_sources
+from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.samplers import Draw
 from ssl_iqa.engine import console, run_folder
 from ssl_iqa.engine.device import use_device
@@ -195,7 +195,7 @@ def main(arguments: list[str] | None = None) -> None:
             UnlabeledViews(
                 [path for path, source in sources.items() if source in splits["labeled"][part]],
                 config["crop"],
-                DEMO_REDUCE,
+                long_side=run_folder.saved_long_side(config),
             )
             for part in ("train", args.part)
         )

@@ -26,7 +26,6 @@ class Task:
 
     labeled: LabeledSet
     parts: dict[str, list[int]]
-    made: dict[int, Tensor]  # images that need not be read, see make_demo_pictures
     device: torch.device
     settings: Any  # finetune.py's: of one mode, one encoder, one set, its split's seed
     verbose: bool = False  # a line an epoch
@@ -37,7 +36,7 @@ class Task:
 
     @property
     def workers(self) -> int:
-        return 0 if self.made else self.settings.workers
+        return 0 if self.labeled.kept else self.settings.workers
 
     def sampler(self, images: int) -> LabeledBatches:
         """Draws of as many images, in as many steps an epoch as the whole training part takes."""
@@ -50,10 +49,12 @@ class Task:
 
     def digest(self, encoder: Encoder) -> str:
         """Names all that features depend on: the encoder's weights, the images wherever they lie, and their crops."""
-        settings = self.settings
-        cropped = (encoder.arch, settings.crop, settings.crops, settings.amp, self.labeled.classes)
+        settings, labeled = self.settings, self.labeled
+        cropped: tuple = (encoder.arch, settings.crop, settings.crops, settings.amp, labeled.classes)
+        if labeled.long_side != run_folder.saved_long_side({"data": labeled.name}):  # else as before --long-side
+            cropped += (labeled.long_side,)
         known = hashlib.sha256(repr(cropped).encode())
-        known.update(repr(contents(self.labeled)).encode())
+        known.update(repr(contents(labeled)).encode())
         for tensor in encoder.state_dict().values():
             known.update(tensor.cpu().contiguous().numpy().tobytes())
         return known.hexdigest()[:32]

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ssl_iqa.data import sets, views
-from ssl_iqa.data.datasets import LabeledPictures, name_skipped, read_labeled
+from ssl_iqa.data.datasets import LabeledPictures, name_skipped
 from ssl_iqa.data.images import list_pictures, read_image
 from ssl_iqa.data.seen import known_parts
 from ssl_iqa.distortions.compression import to_bytes, to_pil
@@ -53,7 +53,7 @@ def rank_test_part(model: quality.QualityModel, spec: str, count: int) -> tuple[
 
     Raises ValueError where the model was not trained with any of this set.
     """
-    labeled = sets.load_labeled(spec)
+    labeled = sets.load_labeled(spec, model.long_side)
     known = known_parts(labeled, model.encoder.seen or ())
     if not known:
         raise ValueError(f"{spec}: the model has seen nothing of it, so that it has no test part; give the folder")
@@ -70,9 +70,9 @@ def rank_test_part(model: quality.QualityModel, spec: str, count: int) -> tuple[
     name_skipped(skipped, set())
     if not predicted:
         raise ValueError(f"{spec}: none of the test part's {len(pictures)} pictures can be read")
-    return [Scored(read_labeled(labeled, i), predicted[i], labeled.scores[i]) for i in spaced(predicted, count)], len(
-        predicted
-    )
+    shown = spaced(predicted, count)
+    scored = [Scored(views.to_float(labeled.read(i)), predicted[i], labeled.scores[i]) for i in shown]
+    return scored, len(predicted)
 
 
 def spaced(predicted: dict[int, float], count: int) -> list[int]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ssl_iqa.data import sets, views
 from ssl_iqa.data.datasets import LabeledPictures, UnlabeledViews, name_skipped
-from ssl_iqa.data.demo import DEMO_REDUCE, demo_sources
+from ssl_iqa.data.demo import LONG_SIDE, demo_sources
 from ssl_iqa.data.images import list_pictures
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.seen import known_parts
@@ -109,7 +109,7 @@ def held_out(folder: Path) -> set[str]:
 
 
 def find_photographs(photos: str | None, folders: Sequence[Path]) -> tuple[list[str], int, str]:
-    """What is to be distorted: its paths, by how much it is reduced first, and words for it.
+    """What is to be distorted: its paths, the long side that it is reduced to, and words for it.
 
     `photos` is `demo` or a folder; None takes what none of the runs has trained with. Raises OSError or ValueError
     where there is nothing.
@@ -124,7 +124,7 @@ def find_photographs(photos: str | None, folders: Sequence[Path]) -> tuple[list[
         words = "held out of training"
     if len(paths) < 3:
         raise ValueError(f"--types: {len(paths)} photographs {words}; three or more are wanted")
-    return paths, DEMO_REDUCE if set(paths) <= {*demo_sources()} else 1, words
+    return paths, LONG_SIDE if set(paths) <= {*demo_sources()} else 0, words
 
 
 def part_of(labeled: LabeledSet, encoders: Sequence[Encoder], part: str | None) -> tuple[list[int], str]:
@@ -149,9 +149,9 @@ def part_of(labeled: LabeledSet, encoders: Sequence[Encoder], part: str | None) 
 
 def distorted_pictures(photos: str | None, folders: Sequence[Path], size: int, count: int, seed: int) -> Shown:
     """Figure 2's pictures, about `count`: a random view each of distorted photographs, as many of each class."""
-    paths, reduce, words = find_photographs(photos, folders)
+    paths, long_side, words = find_photographs(photos, folders)
     per_class = count // len(KADIS)
-    crops, classes, photographs = probe.draw_crops(UnlabeledViews(paths, size, reduce), per_class, seed)
+    crops, classes, photographs = probe.draw_crops(UnlabeledViews(paths, size, long_side=long_side), per_class, seed)
     sources = demo_sources()  # two parts of one photograph share theirs
     names = [sources.get(paths[i], paths[i]) for i in photographs.tolist()]
     _, groups = np.unique(names, return_inverse=True)
@@ -163,7 +163,7 @@ def scored_pictures(
     spec: str, encoders: Sequence[Encoder], part: str | None, size: int, count: int, seed: int
 ) -> Shown:
     """Figure 3's pictures: the centers of `count` at random of a labeled set's part. Unreadable files are named."""
-    labeled = sets.load_labeled(spec)
+    labeled = sets.load_labeled(spec, LONG_SIDE if spec == "demo" else 0)
     indices, part = part_of(labeled, encoders, part)
     chosen = sorted(np.random.default_rng(seed).permutation(indices)[:count].tolist())
     pictures = LabeledPictures(labeled, chosen)

@@ -65,7 +65,7 @@ def name_distortion(classifier: Classifier, z: Tensor) -> Named:
 
 
 def local_scores(model: quality.QualityModel, picture: Tensor) -> Tensor:
-    """A map of local quality: bytes [3, H, W] -> scores [h, w], of H x W divided by `model.reduce`.
+    """A map of local quality: bytes [3, H, W] -> scores [h, w], H x W being those at `model.long_side`.
 
     The score of a crop alone, for crops a quarter of their side apart, in a large picture up to a whole one; a pixel's
     is the mean of those of the crops that hold it, not clipped. A picture that is no larger than a crop has one.

@@ -6,8 +6,9 @@
 
 The first two take `pictures`, float32 [B, 3, H, W], RGB in [0, 1], B of one size that may be any, and give `scores`,
 [B], 1 (worst) to 10 (best): the crops are within. Only what sees whole pictures (`--crops full`) wants 33 pixels a side
-or more, the demo's 66. What was made is first run on photographs of several sizes: where a score differs by more than
-1e-4 from PyTorch's, nothing is written, and the exit code is 1.
+or more. Images larger than the model's `--long-side` are to be reduced to it before. What was made is first run on
+photographs of several sizes: where a score differs by more than 1e-4 from PyTorch's, nothing is written, and the exit
+code is 1.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from torch.export import Dim, ExportedProgram
 
 from ssl_iqa.data import views
 from ssl_iqa.data.demo import demo_sources
-from ssl_iqa.data.images import read_image
+from ssl_iqa.data.images import read_image, reduced
 from ssl_iqa.engine import console, model_file, run_folder
 from ssl_iqa.engine.device import use_device
 from ssl_iqa.engine.settings import Parser
@@ -43,7 +44,7 @@ class Scores(nn.Module):
     def __init__(self, model: quality.QualityModel) -> None:
         super().__init__()
         self.encoder, self.regressor = model.encoder, model.regressor
-        self.reduce, self.mode, self.crop = model.reduce, model.settings["crops"], model.settings["crop"]
+        self.mode, self.crop = model.settings["crops"], model.settings["crop"]
 
     def forward(self, pictures: Tensor) -> Tensor:
         crops = [pictures]
@@ -52,26 +53,20 @@ class Scores(nn.Module):
             places = [(self.seen(height, down), self.seen(width, across)) for down, across in views.PLACES[self.mode]]
             crops = [pictures.index_select(2, rows).index_select(3, columns) for rows, columns in places]
         x = torch.cat(crops)  # [crops * B, 3, h, w]
-        x = views.to_float(x, self.reduce)
         y_hat = self.regressor(self.encoder(x)).view(len(crops), -1).mean(dim=0)
         return y_hat.clamp(quality.LOW, quality.HIGH)
 
     def seen(self, side: int, place: int) -> Tensor:
         """The pixels along a side that a crop at a place of `views.PLACES` takes; beyond its end, reflected ones."""
-        reduced = side // self.reduce
-        room = torch.sym_max(reduced, self.crop) - self.crop
-        pixels = views.turned_back(torch.arange(self.crop) + room * place // 2, reduced)
-        if self.reduce > 1:
-            pixels = (pixels[:, None] * self.reduce + torch.arange(self.reduce)).flatten()
-            pixels = views.turned_back(pixels, side)  # a side of one pixel has no half
-        return pixels
+        room = torch.sym_max(side, self.crop) - self.crop
+        return views.turned_back(torch.arange(self.crop) + room * place // 2, side)
 
 
 def least_side(model: quality.QualityModel) -> int:
     """Pixels a side that pictures have at least. What is smaller than a crop is continued by reflection, but a model
     that looks at the whole picture is traced for those that need not be.
     """
-    return (views.LEAST + 1) * model.reduce if model.settings["crops"] == "full" else 1
+    return views.LEAST + 1 if model.settings["crops"] == "full" else 1
 
 
 def traced(model: quality.QualityModel) -> ExportedProgram:
@@ -84,13 +79,14 @@ def traced(model: quality.QualityModel) -> ExportedProgram:
 
 def facts(model: quality.QualityModel) -> dict[str, str]:
     """What travels in an exported file beside the graph."""
+    size = f"larger ones area-averaged to a long side of {model.long_side}" if model.long_side else "not resized"
     known = {
-        "pictures": "RGB in [0, 1], float32 [B, 3, H, W], not resized",
+        "pictures": f"RGB in [0, 1], float32 [B, 3, H, W], {size}",
         "scores": "float32 [B], 1 (worst) to 10 (best)",
         "direction": "higher is better",
         "crops": model.settings["crops"],
         "crop": str(model.settings["crop"]),
-        "reduce": str(model.reduce),
+        "long_side": str(model.long_side),
         "least_side": str(least_side(model)),
         "card": model.card(),
     }
@@ -138,14 +134,14 @@ NEEDED = {".onnx": ("onnx", "onnxscript", "onnxruntime"), model_file.SAFETENSORS
 
 def check_pictures(model: quality.QualityModel) -> Iterator[Tensor]:
     """Batches [B, 3, H, W] of several B, H and W, even and odd ones: parts of a photograph."""
-    photograph = views.to_float(read_image(next(iter(demo_sources()))))
-    side, least = model.settings["crop"] * model.reduce, least_side(model)
+    photograph = read_image(next(iter(demo_sources())))
+    side, least = model.settings["crop"], least_side(model)
     sizes = (1, side, side), (3, side + 37, side + 6), (2, side + 1, 2 * side + 3), (1, side // 2 + 1, side // 3)
     for count, *sides in sizes:
         height, width = (max(side, least) for side in sides)
         large = views.pad_to(photograph, max(height, width) + 10 * count)
         parts = [large[:, 10 * i : 10 * i + height, 7 * i : 7 * i + width] for i in range(count)]
-        yield torch.stack(parts)
+        yield torch.stack([views.to_float(reduced(part, model.long_side)) for part in parts])
 
 
 @torch.no_grad()

@@ -66,15 +66,12 @@ def learn_to_name(model: quality.QualityModel, seed: int) -> explain.Classifier:
 
 def _features(model: quality.QualityModel, paths: list[str], per_class: int, seed: int) -> tuple[Tensor, Tensor]:
     """z of distorted and pristine crops of photographs, [N, d], and their places in `all_classes`, [N]."""
-    crop, reduce = model.settings["crop"], model.reduce
-    dataset = UnlabeledViews(paths, crop, reduce, load_distortions("distinct"))
+    crop = model.settings["crop"]
+    dataset = UnlabeledViews(paths, crop, load_distortions("distinct"), long_side=model.long_side)
     crops, classes, _ = probe.draw_crops(dataset, per_class, seed)
     draws = torch.Generator().manual_seed(seed)
-    pristine = [
-        views.random_view(views.to_float(dataset.read(i % len(paths)), reduce), crop, draws)
-        for i in range(4 * per_class)
-    ]
-    crops = torch.cat([crops, (torch.stack(pristine) * 255).round().to(torch.uint8)])
+    pristine = [views.random_view(dataset.read(i % len(paths)), crop, draws) for i in range(4 * per_class)]
+    crops = torch.cat([crops, torch.stack(pristine)])
     classes = torch.cat([classes, torch.full((len(pristine),), len(dataset.distortions))])
     return probe.features(model.encoder, crops), classes
 

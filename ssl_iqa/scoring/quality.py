@@ -16,16 +16,14 @@ from PIL import Image
 from torch import Tensor
 
 from ssl_iqa.data import views
-from ssl_iqa.data.demo import DEMO_REDUCE
-from ssl_iqa.data.images import UnreadableImage, from_pil, read_image
-from ssl_iqa.engine import model_file
+from ssl_iqa.data.images import UnreadableImage, from_pil, read_image, reduced
+from ssl_iqa.engine import model_file, run_folder
 from ssl_iqa.engine.weights import copy_weights, encoder_from_state
 from ssl_iqa.evaluation import calibration
 from ssl_iqa.evaluation.resampling import TOO_FEW
 from ssl_iqa.model import Encoder, Regressor
 
 A_FEW = 8  # pictures in memory at a time, and as many that come next
-BAND = 512  # rows of a picture that are made smaller at a time
 LOW, HIGH = 1.0, 10.0  # the ends of the scale of scores
 AT_ONCE_PIXELS = 40 * 224**2  # of the crops that pass the encoder together
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
@@ -63,9 +61,9 @@ class QualityModel:
     )
 
     @property
-    def reduce(self) -> int:
-        """Pictures are averaged over so many pixels a side first: the demo's model has seen its own at half size."""
-        return DEMO_REDUCE if self.settings["data"] == "demo" else 1
+    def long_side(self) -> int:
+        """Images are reduced to it first, as those that the model was trained on; 0: they stay as they are."""
+        return run_folder.saved_long_side(self.settings)
 
     def to(self, device: torch.device | str) -> "QualityModel":
         self.encoder.to(device)
@@ -105,7 +103,7 @@ class QualityModel:
             "trained on": self.settings["data"],
             "by": f"{self.settings['mode'].upper()} of {self.settings['encoder']} ({self.encoder.arch})",
             "looks at": _CROPS[self.settings["crops"]].format(side=self.settings["crop"])
-            + (", at half size" if self.reduce == 2 else ""),
+            + (f", images reduced to {self.long_side} pixels first" if self.long_side else ""),
         }
         if self.results:
             lines |= _measured(self.results, self.margin())
@@ -211,13 +209,10 @@ def crops_of(model: QualityModel, picture: Tensor) -> Tensor:
 
 
 def at_its_size(model: QualityModel, picture: Tensor) -> Tensor:
-    """A picture [3, H, W], bytes or in [0, 1]; for a model of the demo at half its size, in [0, 1]."""
-    if model.reduce == 1:
-        return picture
-    picture = views.pad_to(picture, model.reduce)  # a picture of 1x1 has no half size
-    rows = picture.shape[1] // model.reduce * model.reduce
-    bands = picture[:, :rows].split(BAND * model.reduce, dim=1)  # floats take four times the memory of bytes
-    return torch.cat([views.to_float(band, model.reduce) for band in bands], dim=1)
+    """An image [3, H, W], bytes or in [0, 1], reduced to the model's long side where it is larger: as bytes then."""
+    if picture.is_floating_point() and 0 < model.long_side < max(picture.shape[1:]):
+        picture = views.to_bytes(picture)
+    return reduced(picture, model.long_side)
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from ssl_iqa.data.images import (
     list_pictures,
     passed_over,
     read_image,
+    reduced,
 )
 from ssl_iqa.data.sets import load_labeled
 from ssl_iqa.data.splits import part_indices, split_references
@@ -545,3 +546,43 @@ def test_part_indices_are_those_of_the_named_references():
     assert sorted(sum(indices, [])) == list(range(8375))
     photographs = [{Path(demo.paths[i]).name.split("_")[0] for i in part} for part in indices]
     assert not (photographs[0] & photographs[1] or photographs[0] & photographs[2] or photographs[1] & photographs[2])
+
+
+# --- smaller images ---
+
+
+def averaged(image: np.ndarray, h: int, w: int) -> np.ndarray:
+    """Means over areas with fractional edges, pixel by pixel: [H, W] -> [h, w], not rounded."""
+    height, width = image.shape
+    means = np.zeros((h, w))
+    for i, j in np.ndindex(h, w):
+        top, bottom, left, right = i * height / h, (i + 1) * height / h, j * width / w, (j + 1) * width / w
+        for y, x in np.ndindex(height, width):
+            area = max(0, min(y + 1, bottom) - max(y, top)) * max(0, min(x + 1, right) - max(x, left))
+            means[i, j] += area * image[y, x]
+    return means * h * w / (height * width)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "long_side", "size"),
+    [(13, 29, 11, (5, 11)), (31, 8, 30, (30, 8)), (1, 40, 7, (1, 7)), (40, 2, 3, (3, 1)), (17, 17, 1, (1, 1))],
+)
+def test_an_image_is_averaged_down_over_areas(height: int, width: int, long_side: int, size: tuple[int, int]) -> None:
+    image = torch.randint(256, (3, height, width), generator=torch.Generator().manual_seed(height)).byte()
+    found = reduced(image, long_side)
+    assert found.dtype == torch.uint8 and found.shape == (3, *size)
+    for channel, small in zip(image.double().numpy(), found.numpy(), strict=True):
+        assert np.abs(averaged(channel, *size) - small).max() <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 6])
+def test_by_a_whole_factor_it_is_the_mean_of_blocks(factor: int) -> None:
+    image = torch.randint(256, (3, 12 * factor, 20 * factor), generator=torch.Generator().manual_seed(0)).byte()
+    blocks = image.numpy().reshape(3, 12, factor, 20, factor).sum(axis=(2, 4)) / factor**2
+    assert factor % 2 or (blocks % 1 == 0.5).any()  # halves, to even ones
+    assert np.array_equal(reduced(image, 20).numpy(), blocks.round())
+
+
+def test_an_image_that_is_no_larger_stays_as_it_is() -> None:
+    image = torch.zeros(3, 20, 30, dtype=torch.uint8)
+    assert reduced(image, 30) is image and reduced(image, 31) is image and reduced(image, 0) is image

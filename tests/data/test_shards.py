@@ -23,7 +23,7 @@ from webdataset import TarWriter
 
 from ssl_iqa.data import shards
 from ssl_iqa.data.datasets import LabeledCrops
-from ssl_iqa.data.images import read_image
+from ssl_iqa.data.images import read_image, reduced
 from ssl_iqa.data.sets import load_labeled
 from ssl_iqa.data.shards import Piece, Shard, ShardBatches, ShardViews, list_shards, plan, split_shards
 from ssl_iqa.data.streams import Streams, is_shards
@@ -429,7 +429,7 @@ def streams(scored: Path) -> Callable[..., Streams]:
         settings = {"batch_size": 4, "labeled_batch_size": 3, "images_per_class": 2, "epoch_size": 0, "seed": 0}
         return Streams(
             unlabeled=ShardViews(chosen, size=32),
-            labeled=LabeledCrops(scores, range(0, 40, 3), size=32, made={}) if labeled else None,
+            labeled=LabeledCrops(scores, range(0, 40, 3), size=32) if labeled else None,
             workers=workers,
             device=torch.device("cpu"),
             **settings | changes,
@@ -495,3 +495,9 @@ def test_pictures_skipped_are_named_once_and_gathered(
     assert sorted(capsys.readouterr().err.splitlines()) == [
         f"warning: {name}: cannot be read, skipped" for name in sorted(wanted)
     ]
+
+
+def test_images_of_shards_are_reduced_to_the_long_side(photographs: Path) -> None:
+    path = photographs / "0.png"  # 64 x 48
+    views = ShardViews([], size=16, long_side=32)
+    assert torch.equal(views.decode("0.png", path.read_bytes()), reduced(read_image(path), 32))

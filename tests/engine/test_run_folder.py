@@ -372,3 +372,22 @@ def test_a_link_to_another_disk(tmp_path: Path) -> None:
         link.symlink_to(Path(other, "model.pt"))
         run_folder.write_atomic(link, lambda out: out.write(b"now"))
         assert link.is_symlink() and Path(other, "model.pt").read_bytes() == b"now"
+
+
+@pytest.mark.parametrize(
+    ("settings", "long_side"),
+    [
+        ({"unlabeled": "demo", "labeled": "demo"}, 192),
+        ({"unlabeled": "demo", "labeled": ""}, 192),
+        ({"unlabeled": "photos", "labeled": "csv:own.csv"}, 0),
+        ({"unlabeled": "photos", "labeled": "demo"}, None),
+        ({"data": "demo"}, 192),
+        ({"data": "csv:own.csv"}, 0),
+        ({"data": ["demo", "csv:own.csv"]}, None),
+        ({"data": "demo", "long_side": 100}, 100),
+    ],
+)
+def test_files_of_before_there_was_a_long_side_mean_192_of_the_demo(
+    settings: dict[str, Any], long_side: int | None
+) -> None:
+    assert run_folder.saved_long_side(settings) == long_side

@@ -236,19 +236,21 @@ def test_the_next_command_finetunes_what_was_trained() -> None:
     assert next_settings() == finetune.PRESETS["demo"]
     own = ("--unlabeled", "my photos", "--labeled", "csv:my $scores'.csv")
     found = next_settings(*own, "--crop", "64", out="my runs/a")
-    expected = {"data": ("csv:my $scores'.csv",), "crop": 64, "encoder": "my runs/a/encoder.pt"}
+    expected = {"data": ("csv:my $scores'.csv",), "crop": 64, "long_side": 0, "encoder": "my runs/a/encoder.pt"}
     assert found == dataclasses.replace(finetune.PRESETS["demo"], **expected)
     found = next_settings("--preset", "paper", "--unlabeled", "DIR", "--labeled", "kadid10k:DIR")
     assert found == dataclasses.replace(finetune.PRESETS["paper"], data=("kadid10k:DIR",))
     found = next_settings("--preset", "paper", "--unlabeled", "demo", "--labeled", "demo", "--crop", "96")
     assert found == dataclasses.replace(finetune.PRESETS["paper"], data=("demo",), crop=96)
     assert next_settings("--unlabeled", "DIR", "--alpha", "1").data == ("SPEC",)  # own images without scores
+    for words, long_side in ((("--long-side", "100"), 100), (("--unlabeled", "DIR", "--labeled", "demo"), 0)):
+        assert next_settings(*words) == dataclasses.replace(finetune.PRESETS["demo"], long_side=long_side)
 
 
-def test_both_scripts_presets_have_the_same_crop() -> None:
-    assert {name: preset.crop for name, preset in train_joint.PRESETS.items()} == {
-        name: preset.crop for name, preset in finetune.PRESETS.items()
-    }
+def test_both_scripts_presets_have_the_same_crop_and_long_side() -> None:
+    for name, preset in train_joint.PRESETS.items():
+        other = finetune.PRESETS[name]
+        assert (preset.crop, preset.long_side) == (other.crop, other.long_side)
 
 
 def test_the_next_command_is_a_path_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
 
 from ssl_iqa.data.datasets import UnlabeledViews
-from ssl_iqa.data.demo import DEMO_REDUCE, demo_sources
+from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.images import read_image
 from ssl_iqa.data.splits import split_references
 from ssl_iqa.distortions import distort, distortion_class, load_distortions
@@ -190,7 +190,7 @@ def test_the_command_names_types_on_the_part_that_the_run_kept_out(
     sources = demo_sources()
     splits = split_references(list(sources.values()), 3)
     torch.save(encoder_state(load_encoder("random", "dct-mlp", seed=1)), tmp_path / run_folder.ENCODER)
-    (tmp_path / run_folder.CONFIG).write_text(json.dumps({"crop": 40, "seed": 1}))
+    (tmp_path / run_folder.CONFIG).write_text(json.dumps({"crop": 40, "seed": 1, "unlabeled": "demo"}))
     (tmp_path / run_folder.SPLITS).write_text(json.dumps({"labeled": {"spec": "demo", **splits}}))
     asked: list[Any] = []
 
@@ -204,5 +204,5 @@ def test_the_command_names_types_on_the_part_that_the_run_kept_out(
         train, test, seed = asked.pop()
         assert {sources[path] for path in train.paths} == set(splits["train"])
         assert {sources[path] for path in test.paths} == set(splits[part])
-        assert (train.size, train.reduce, seed) == (test.size, test.reduce, seed) == (40, DEMO_REDUCE, 9)
+        assert (train.size, train.long_side, seed) == (test.size, test.long_side, seed) == (40, 192, 9)
     assert "linear 0.500, nearest neighbor 0.250" in capsys.readouterr().out

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from scipy.spatial.distance import cdist
 
-from ssl_iqa.data.demo import DEMO_REDUCE, demo_sources
+from ssl_iqa.data.demo import LONG_SIDE, demo_sources
 from ssl_iqa.data.splits import split_references
 from ssl_iqa.distortions import NAMES
 from ssl_iqa.engine import run_folder
@@ -71,10 +71,10 @@ def test_encoders_are_named_and_random_has_the_arch_of_the_first_run(tmp_path: P
 def test_photographs_are_those_that_no_run_has_trained_with(tmp_path: Path, photographs: Path) -> None:
     first = make_run(tmp_path / "a", own_splits(photographs, [1, 2, 5, 7]))
     second = make_run(tmp_path / "b", own_splits(photographs, [2, 5, 6, 7, 8]))
-    paths, reduce, _ = tsne.find_photographs(None, [first, second])
-    assert [Path(path).name for path in paths] == ["2.png", "5.png", "7.png"] and reduce == 1
-    paths, reduce, _ = tsne.find_photographs(str(photographs), [first])
-    assert len(paths) == 10 and reduce == 1
+    paths, long_side, _ = tsne.find_photographs(None, [first, second])
+    assert [Path(path).name for path in paths] == ["2.png", "5.png", "7.png"] and long_side == 0
+    paths, long_side, _ = tsne.find_photographs(str(photographs), [first])
+    assert len(paths) == 10 and long_side == 0
     with pytest.raises(ValueError, match="2 photographs held out"):
         tsne.find_photographs(None, [first, make_run(tmp_path / "c", own_splits(photographs, [1, 2, 3]))])
 
@@ -83,8 +83,8 @@ def test_the_demos_test_sources_are_held_out(tmp_path: Path) -> None:
     sources = demo_sources()
     split = split_references(list(sources.values()), seed=3)
     splits = {"unlabeled": {"spec": "demo", "val": []}, "labeled": {"spec": "demo", **split}}
-    paths, reduce, _ = tsne.find_photographs(None, [make_run(tmp_path / "a", splits)])
-    assert {sources[path] for path in paths} == set(split["test"]) and reduce == DEMO_REDUCE
+    paths, long_side, _ = tsne.find_photographs(None, [make_run(tmp_path / "a", splits)])
+    assert {sources[path] for path in paths} == set(split["test"]) and long_side == LONG_SIDE
     val = [Path(path).name for path in [*sources][3:9]]  # labels of another set: the demo's validation pictures
     splits = {"unlabeled": {"spec": "demo", "val": val}, "labeled": {"spec": "csv:other", "test": ["a"]}}
     paths, *_ = tsne.find_photographs(None, [make_run(tmp_path / "b", splits)])
@@ -98,7 +98,7 @@ def test_both_parts_of_a_photograph_of_the_demo_are_in_one_group(
     sources = demo_sources()
     paths = [path for path, source in sources.items() if source in ("bridge", "bythewater", "dragonfly")]
     assert len(paths) == 5
-    monkeypatch.setattr(tsne, "find_photographs", lambda *_: (paths, DEMO_REDUCE, ""))
+    monkeypatch.setattr(tsne, "find_photographs", lambda *_: (paths, LONG_SIDE, ""))
     photographs = torch.arange(250) % 5
     monkeypatch.setattr(probe, "draw_crops", lambda *_: (torch.empty(250, 3, 32, 32), torch.zeros(250), photographs))
     shown = tsne.distorted_pictures(None, [], 32, 250, 0)

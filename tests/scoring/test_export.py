@@ -40,11 +40,10 @@ def failed(capsys: pytest.CaptureFixture[str], one_thread: None) -> Callable[...
 # --- the graph ---
 
 
-@pytest.mark.parametrize("data", ["csv:own.csv", "demo"])
 @pytest.mark.parametrize("mode", ["five", "center", "full"])
-def test_the_graph_gives_the_models_scores(tmp_path: Path, mode: str, data: str) -> None:
-    model = ssl_iqa.load(save_model(tmp_path / "model.pt", crops=mode, data=data))
-    least = {"five": 1, "center": 1, "full": 33 * model.reduce}[mode]
+def test_the_graph_gives_the_models_scores(tmp_path: Path, mode: str) -> None:
+    model = ssl_iqa.load(save_model(tmp_path / "model.pt", crops=mode))
+    least = {"five": 1, "center": 1, "full": 33}[mode]
     assert export.least_side(model) == least
     for count, height, width in SIZES:
         x = pictures(count, max(height, least), max(width, least))
@@ -63,15 +62,12 @@ def test_the_graph_clips_scores_to_the_ends_of_the_scale(tmp_path: Path, bias: f
         assert export.Scores(model)(x).tolist() == model.score([*x]) == [end, end]
 
 
-@pytest.mark.parametrize(("data", "reduce"), [("csv:own.csv", 1), ("demo", 2)])
-def test_the_graph_takes_the_mean_over_five_crops(tmp_path: Path, data: str, reduce: int) -> None:
-    model = ssl_iqa.load(save_model(tmp_path / "model.pt", data=data))
+def test_the_graph_takes_the_mean_over_five_crops(tmp_path: Path) -> None:
+    model = ssl_iqa.load(save_model(tmp_path / "model.pt"))
     x = pictures(3, 79, 101)
     with torch.no_grad():
         found = export.Scores(model)(x).tolist()
-    assert found == pytest.approx(
-        [by_hand(model, one.permute(1, 2, 0).double().numpy(), reduce) for one in x], abs=1e-4
-    )
+    assert found == pytest.approx([by_hand(model, one.permute(1, 2, 0).double().numpy()) for one in x], abs=1e-4)
     assert np.ptp(found) > 1e-3
 
 
@@ -80,9 +76,9 @@ def test_the_graph_takes_the_mean_over_five_crops(tmp_path: Path, data: str, red
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with model.pt, of center crops at half size, and what the command has made of it, model.pt2."""
+    """A folder with model.pt, of center crops, and what the command has made of it, model.pt2."""
     folder = tmp_path_factory.mktemp("program")
-    save_model(folder / "model.pt", crops="center", data="demo", encoder="caf\udce9.pt")
+    save_model(folder / "model.pt", crops="center", long_side=300, encoder="caf\udce9.pt")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "set_num_threads", lambda threads: None)
         export.main([str(folder / "model.pt"), str(folder / "model.pt2")])
@@ -99,7 +95,7 @@ def test_a_torch_export_program_gives_the_models_scores(program: Path) -> None:
 
 
 def test_what_the_scores_mean_travels_in_the_file(program: Path) -> None:
-    names = ("card", "scores", "direction", "crops", "crop", "reduce", "least_side")
+    names = ("card", "scores", "direction", "crops", "crop", "long_side", "least_side")
     found = {f"{name}.txt": "" for name in names}  # and what else there is, torch adds
     torch.export.load(program / "model.pt2", extra_files=found)
     card = ssl_iqa.load(program / "model.pt").card()
@@ -109,7 +105,7 @@ def test_what_the_scores_mean_travels_in_the_file(program: Path) -> None:
         "higher is better",
         "center",
         "32",
-        "2",
+        "300",
         "1",
     ]
 
@@ -153,15 +149,20 @@ def test_a_file_whose_scores_differ_is_not_written(
 
 
 def test_pictures_of_the_check_are_of_several_sizes_and_no_two_alike(tmp_path: Path) -> None:
-    for mode, least in (("five", 1), ("full", 66)):
+    for mode, least in (("five", 1), ("full", 33)):
         model = ssl_iqa.load(save_model(tmp_path / "model.pt", crops=mode, data="demo"))
         batches = [*export.check_pictures(model)]
         assert {len(x) for x in batches} == {1, 2, 3} and len({x.shape for x in batches}) >= 3
         sides = {side for x in batches for side in x.shape[2:]}
-        assert {side % 2 for side in sides} == {0, 1} and max(sides) > 64
-        assert min(sides) == 66 if least == 66 else min(sides) < 64  # smaller than a crop
+        assert {side % 2 for side in sides} == {0, 1} and max(sides) > 32
+        assert min(sides) == 33 if least == 33 else min(sides) < 32  # smaller than a crop
         parts = [part.numpy().tobytes() for x in batches for part in x]
         assert len({*parts}) >= 6 and all(x.min() >= 0 and x.max() <= 1 for x in batches)
+
+
+def test_images_of_the_check_are_no_larger_than_the_models_long_side(tmp_path: Path) -> None:
+    model = ssl_iqa.load(save_model(tmp_path / "model.pt", long_side=60))
+    assert max(side for x in export.check_pictures(model) for side in x.shape[2:]) == 60  # else 69
 
 
 def test_what_torch_cannot_export_is_said_in_a_line(

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 import ssl_iqa
-from ssl_iqa.data import images
+from ssl_iqa.data import images, views
 from ssl_iqa.data.demo import demo_sources
-from ssl_iqa.data.images import UnreadableImage
+from ssl_iqa.data.images import UnreadableImage, reduced
 from ssl_iqa.scoring import quality
 from tests.models import RESIDUALS, SETTINGS, by_hand, save_model
 
@@ -76,7 +76,7 @@ def test_what_is_no_picture_is_refused_in_a_line(model: quality.QualityModel, pi
     assert wanted in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_model_of_the_demo_sees_pictures_at_half_size(tmp_path: Path) -> None:
+def test_a_model_of_the_demo_sees_its_photographs_at_half_size(tmp_path: Path) -> None:
     model = quality.load(save_model(tmp_path / "model.pt", data="demo"))
     path = Path(next(iter(demo_sources())))
     array = np.asarray(Image.open(path).convert("RGB"))
@@ -86,15 +86,20 @@ def test_a_model_of_the_demo_sees_pictures_at_half_size(tmp_path: Path) -> None:
     assert np.isfinite(model.score(np.zeros((1, 1, 3), dtype=np.uint8)))
 
 
-@pytest.mark.parametrize("rows", [1, 2, 5, 8, 9])
-def test_a_picture_is_halved_in_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    model = quality.load(save_model(tmp_path / "model.pt", data="demo"))
-    monkeypatch.setattr(quality, "BAND", 2)  # of the half
-    picture = torch.randint(256, (3, rows, 7), generator=torch.Generator().manual_seed(0)).byte()
-    padded = np.concatenate([picture.numpy()] * 2, axis=1)[:, : max(rows, 2)]  # of one row the next is the same
-    means = padded[:, : max(rows, 2) // 2 * 2, :6].reshape(3, -1, 2, 3, 2).mean(axis=(2, 4))
-    for one in (picture, picture / 255):
-        np.testing.assert_allclose(quality.at_its_size(model, one).numpy(), means.round() / 255, atol=1e-6)
+@pytest.mark.parametrize(("settings", "long_side"), [({"data": "demo"}, 192), ({}, 0), ({"long_side": 40}, 40)])
+def test_images_are_reduced_to_the_long_side_that_a_file_says(
+    tmp_path: Path, settings: dict[str, Any], long_side: int
+) -> None:
+    """In files from before there was one, the demo's 192."""
+    model = quality.load(save_model(tmp_path / "model.pt", **settings))
+    assert model.long_side == long_side
+    assert (f"reduced to {long_side} pixels" in model.card()) == (long_side > 0)
+    image = torch.randint(256, (3, 50, 400), generator=torch.Generator().manual_seed(0)).byte()
+    for x in (image, image / 255):
+        found = quality.at_its_size(model, x)
+        assert torch.equal(views.to_float(found), views.to_float(reduced(image, long_side)))
+    small = torch.rand(3, 40, 40)
+    assert torch.equal(quality.at_its_size(model, small), small)
 
 
 def test_the_crops_are_those_that_the_model_was_tested_with(tmp_path: Path, photographs: Path) -> None:
