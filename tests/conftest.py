@@ -19,6 +19,8 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from ssl_iqa.data.images import read_image, reduced
+from ssl_iqa.evaluation import predictions, probe
+from ssl_iqa.evaluation.metrics import plcc
 
 REFERENCES = 10
 
@@ -132,7 +134,20 @@ def joint_arguments(photographs: Path, scored: Path, one_thread: None) -> Callab
 
 
 @pytest.fixture
-def finetune_arguments(scored: Path, one_thread: None) -> Callable[..., list[str]]:
+def no_logistic5(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PLCC in place of `plcc_logistic5`, whose nine fits take longer than the smallest training."""
+    monkeypatch.setattr(predictions, "plcc_logistic5", plcc)
+
+
+@pytest.fixture
+def small_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One crop a class in place of 8 and 4."""
+    real = probe.distorted_crops
+    monkeypatch.setattr(probe, "distorted_crops", lambda dataset, per_class, seed: real(dataset, 1, seed))
+
+
+@pytest.fixture
+def finetune_arguments(scored: Path, one_thread: None, no_logistic5: None) -> Callable[..., list[str]]:
     """finetune_arguments(out=.., name=value ..): finetune's smallest ones but for what is named."""
     return lambda **changes: flags(smallest_finetune(scored) | changes)
 

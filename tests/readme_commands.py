@@ -1,8 +1,9 @@
-"""Checks that the commands in README.md and docs/ would be taken: their flags are parsed, nothing is run.
+"""Checks that the commands in README.md and docs/ would be taken: their arguments are parsed, nothing is run.
 
 python tests/readme_commands.py
 """
 
+import argparse
 import io
 import re
 import runpy
@@ -11,7 +12,7 @@ import sys
 import warnings
 from contextlib import redirect_stdout
 from functools import cache
-from itertools import takewhile
+from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -19,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 import finetune  # noqa: E402
 import train_joint  # noqa: E402
+from ssl_iqa.__main__ import COMMANDS  # noqa: E402
 
 SCRIPTS = {"train_joint.py": train_joint.parse_arguments, "finetune.py": finetune.parse_arguments}
 
@@ -36,7 +38,10 @@ def shell_lines(text: str) -> list[str]:
 
 
 def commands(lines: list[str]) -> list[list[str]]:
-    """The words of each command of this project, in lines that may hold several."""
+    """The words of each command of this project, in lines that may hold several; the first says which it is.
+
+    That is `train_joint.py` or `finetune.py`, `ssl-iqa`, or `benchmarks.NAME`.
+    """
     found = []
     for line in lines:
         line = re.sub(r"\$\w+", "0", line)  # the variable of a loop over seeds
@@ -47,69 +52,85 @@ def commands(lines: list[str]) -> list[list[str]]:
             if not set(word) <= set("&|;<>"):
                 command.append(word)
                 continue
-            while command and re.fullmatch(r"\w+=\S*", command[0]):  # a variable of the environment
-                del command[0]
-            if command[:1] == ["torchrun"]:
-                script = next(i for i, word in enumerate(command) if word in SCRIPTS)
-                command = ["python", *command[script:]]
-            if command[:1] == ["ssl-iqa"]:  # as it is installed
-                command = ["python", "-m", "ssl_iqa", *command[1:]]
-            if len(command) > 1 and command[0] == "python" and (command[1] in SCRIPTS or is_module(command)):
-                found.append(command)
+            if program := program_of(command):
+                found.append(program)
             command = []
     return found
 
 
-def is_module(command: list[str]) -> bool:
-    return command[1] == "-m" and command[2:3] != [] and command[2].split(".")[0] in ("ssl_iqa", "benchmarks")
+def program_of(command: list[str]) -> list[str]:
+    """The command from its program on, without what starts it; empty where it is none of this project."""
+    for place, word in enumerate(command):
+        if word in (*SCRIPTS, "ssl-iqa"):
+            return command[place:]
+        if word == "-m" and command[place + 1].split(".")[0] in ("ssl_iqa", "benchmarks"):
+            return ["ssl-iqa" if command[place + 1] == "ssl_iqa" else command[place + 1], *command[place + 2 :]]
+    return []
 
 
 @cache
-def help_of(*program: str) -> str:
-    """What a program, -m MODULE or a script, says of its flags: in this process, since to start one takes seconds.
-
-    Exits where it does not.
-    """
+def help_of(module: str) -> str:
+    """What a module that is a command says of its flags, in this process: to start one takes seconds."""
     shown, before = io.StringIO(), sys.argv
-    sys.argv = [program[-1], "--help"] if program[0] != "-m" else [program[1], *program[2:], "--help"]
+    sys.argv = [module, "--help"]
     try:
         with redirect_stdout(shown), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of modules that are imported already
-            if program[0] == "-m":
-                runpy.run_module(program[1], run_name="__main__")
-            else:
-                runpy.run_path(str(ROOT / program[0]), run_name="__main__")
+            runpy.run_module(module, run_name="__main__")
     except SystemExit as end:
         if end.code:
-            sys.exit(f"{' '.join(program)} --help: exit code {end.code}")
+            sys.exit(f"{module} --help: exit code {end.code}")
     finally:
         sys.argv = before
     return shown.getvalue()
 
 
-def check(command: list[str]) -> None:
-    """Exits, with argparse's message, for arguments that the command does not take."""
-    if not is_module(command):
-        SCRIPTS[command[1]](command[2:])
+@cache
+def train_joint_help() -> str:
+    shown = io.StringIO()
+    try:
+        with redirect_stdout(shown):
+            train_joint.parse_arguments(["--help"])
+    except SystemExit:
+        pass
+    return shown.getvalue()
+
+
+def check(program: str, *arguments: str) -> None:
+    """Exits, with a message, for arguments that the program does not take."""
+    if program in SCRIPTS:
+        SCRIPTS[program](list(arguments))
+    elif program == "ssl-iqa":
+        check_subcommand(*arguments)
+    else:
+        known = help_of(program) + (train_joint_help() if program == "benchmarks.step" else "")  # gives others on
+        flags = [word.partition("=")[0] for word in arguments if word.startswith("-")]
+        unknown = [flag for flag in flags if not re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", known)]
+        if unknown:
+            sys.exit(f"{program}: no flag {unknown[0]}")
+
+
+def check_subcommand(*arguments: str) -> None:
+    """Parses the arguments of `ssl-iqa` with the subcommand's own parser; without a name it is `score`."""
+    if arguments == ("--help",):
         return
-    first = takewhile(lambda word: not word.startswith("-"), command[3:4])  # may be a subcommand
-    known = help_of("-m", command[2], *first)
-    flags = [word.partition("=")[0] for word in command[3:] if word.startswith("-")]
-    if command[2:4] == ["benchmarks.bench", "step"]:  # gives other flags on
-        known += help_of("train_joint.py")
-    unknown = [flag for flag in flags if not re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", known)]
-    if unknown:
-        sys.exit(f"{' '.join(command)}: no flag {unknown[0]}")
+    name, rest = (arguments[0], arguments[1:]) if arguments[0] in COMMANDS else ("score", arguments)
+    parser = argparse.ArgumentParser(prog=f"ssl-iqa {name}")
+    import_module(COMMANDS[name][0]).add_arguments(parser)
+    parser.parse_args(rest)
 
 
 def main() -> None:
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    found = [one for page in pages for one in commands(shell_lines(page.read_text(encoding="utf-8")))]
+    found = [command for page in pages for command in commands(shell_lines(page.read_text(encoding="utf-8")))]
     for command in found:
         print(" ".join(command))
-        check(command)
+        check(*command)
     if not found:
         sys.exit("README.md has no command of this project")
+    named = {words[1] if words[1] in COMMANDS else "score" for words in found if words[0] == "ssl-iqa"}
+    if unnamed := sorted({*COMMANDS} - named):
+        sys.exit(f"no page shows how to use ssl-iqa {', '.join(unnamed)}")
     print(f"{len(found)} commands are as they should be")
 
 

@@ -76,7 +76,7 @@ def test_finetuning_and_what_reads_its_run(finetune_arguments: Callable[..., lis
     assert code == 0 and text.startswith("| runs |")
 
 
-def test_joint_training(joint_arguments: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_joint_training(joint_arguments: Callable[..., list[str]], tmp_path: Path, small_probe: None) -> None:
     """Signals, for which Python takes handlers in the main thread only, mean there what they did before."""
     code, text = run("train_joint", *joint_arguments(out=tmp_path / "run", epochs=1, near_duplicates="ignore"))
     assert code == 0 and "Next: python " in text

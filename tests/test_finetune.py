@@ -32,7 +32,7 @@ from ssl_iqa.data.seen import fingerprint, known_parts, with_record
 from ssl_iqa.data.splits import part_indices, split_references
 from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.weights import encoder_from_state, encoder_state, load_encoder
-from ssl_iqa.evaluation import calibration, cells, features, resampling
+from ssl_iqa.evaluation import calibration, cells, features, metrics, predictions, resampling
 from ssl_iqa.evaluation.protocol import records_of, split_of
 from ssl_iqa.model import Encoder, Regressor
 from tests.conftest import save_reduced
@@ -365,8 +365,9 @@ def test_named_encoders_take_no_split_from_the_folder(
 
 @pytest.mark.filterwarnings("ignore:Covariance")
 def test_the_numbers_are_those_of_scipy_on_the_saved_networks_predictions(
-    finetune_arguments: Arguments, scored: Path, tmp_path: Path
+    finetune_arguments: Arguments, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(predictions, "plcc_logistic5", metrics.plcc_logistic5)  # the real one
     finetune.main(finetune_arguments(out=tmp_path, mode="lp-ft", crops="five", seed=4, epochs=3))
     results, model = results_of(tmp_path), load(tmp_path / "model.pt")
     encoder = encoder_from_state(model["encoder"], "model.pt").eval()
@@ -393,6 +394,9 @@ def test_the_numbers_are_those_of_scipy_on_the_saved_networks_predictions(
     start = (true.max(), true.min(), predicted.mean(), predicted.std())
     fitted, _ = curve_fit(logistic, predicted, true, p0=start, maxfev=100_000)
     assert results["plcc_logistic"] == pytest.approx(pearsonr(logistic(predicted, *fitted), true).statistic, abs=0.02)
+
+    assert results["plcc_logistic5"] == pytest.approx(metrics.plcc_logistic5(predicted, true), abs=0.02)
+    assert results["plcc_logistic5"] > results["plcc"]
 
     kinds = np.array([labeled.distortions[i] for i in indices])
     assert results["srocc_by_type"] == {
@@ -521,6 +525,7 @@ def test_a_run_is_not_overwritten_unasked(
 
 
 def test_joint_training_and_finetuning_end_to_end(
+    small_probe: None,
     joint_arguments: Arguments,
     finetune_arguments: Arguments,
     tmp_path: Path,

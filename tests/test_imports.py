@@ -3,7 +3,6 @@
 import ast
 import graphlib
 import runpy
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import ssl_iqa
+from tests.processes import run_process
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ssl_iqa"
@@ -140,7 +140,8 @@ del sys.modules["tqdm"], sys.modules["torchvision"]
 from ssl_iqa import QualityModel, load
 assert load.__module__ == QualityModel.__module__ == "ssl_iqa.scoring.quality"
 """
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    done = run_process(exec, code)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_version_stands_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,25 @@
-"""README.md's map from the paper to the code names what is there; docs/distortions.md says what the code does."""
+"""README.md is short and names every room; links and entries of all pages lead somewhere; docs/distortions.md holds."""
 
 import ast
 import re
 from pathlib import Path
 
+import pytest
+
 from ssl_iqa.distortions import DISTORTIONS, load_distortions
 from ssl_iqa.distortions.imgaug_types import AUGMENTERS
 
 ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+MOST_LINES = 160
 ENTRY = re.compile(r"`([\w/.-]+\.py):([\w.]+)`")
+PLACE = re.compile(r"`((?:ssl_iqa|tests|benchmarks)/[\w/.-]*)[`:]")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
 
 
 def defined(tree: ast.Module | ast.ClassDef) -> dict[str, ast.AST]:
@@ -24,7 +35,7 @@ def defined(tree: ast.Module | ast.ClassDef) -> dict[str, ast.AST]:
 
 
 def missing(text: str, root: Path = ROOT) -> list[str]:
-    """The entries of a text that name no file, or nothing that it defines; `Class.method` is one too."""
+    """The entries of a text that name no file, or nothing that it defines; `Class.method` is an entry, too."""
     wrong = []
     for file, name in ENTRY.findall(text):
         node: ast.AST | None = ast.parse((root / file).read_text(encoding="utf-8")) if (root / file).is_file() else None
@@ -35,20 +46,57 @@ def missing(text: str, root: Path = ROOT) -> list[str]:
     return wrong
 
 
-def test_every_entry_of_the_readme_is_defined() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert len(ENTRY.findall(text)) >= 10 and missing(text) == []
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(page: Path) -> list[str]:
+    """The links of a page that lead to no file or to no heading of one; those to other sites are not followed."""
+    wrong = []
+    for link in LINK.findall(read(page)):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        if not target.is_file() or (anchor and anchor not in anchors(read(target))):
+            wrong.append(link)
+    return wrong
+
+
+def test_the_readme_is_short() -> None:
+    assert len(read(README).splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_entry_of_a_page_is_defined(page: Path) -> None:
+    assert missing(read(page)) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_and_folder_of_a_page_is_there(page: Path) -> None:
+    assert [place for place in PLACE.findall(read(page)) if not (ROOT / place).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    assert broken_links(page) == []
+
+
+def test_the_readme_names_every_room_and_links_every_page() -> None:
+    rooms = [path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "ssl_iqa").glob("*/__init__.py")]
+    assert len(rooms) >= 7 and [room for room in rooms if f"`{room}/`" not in read(README)] == []
+    links = LINK.findall(read(README))
+    assert [page.name for page in PAGES[2:] if f"docs/{page.name}" not in links] == []
 
 
 def test_the_map_names_the_papers_equations() -> None:
-    rows = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if ENTRY.search(line)]
-    named = " ".join(rows)
-    for entry in (
-        *("ssl_iqa/losses.py:supervised_nt_xent", "ssl_iqa/model.py:Encoder", "ssl_iqa/model.py:ProjectionHead"),
-        *("ssl_iqa/model.py:Regressor", "ssl_iqa/lars.py:LARS", "train_joint.py:joint_step"),
-    ):
-        assert f"`{entry}`" in named
-    assert all(re.search(rf"\b{n}\b", named) for n in range(1, 9))  # Eqs. 1 to 8
+    rows = [line.split("|") for line in read(README).splitlines() if line.startswith("|") and ENTRY.search(line)]
+    named = {
+        int(n) for _, paper, *_ in rows for of in re.findall(r"Eqs?\. ([\d and]+)", paper) for n in of.split(" and ")
+    }
+    assert named == set(range(1, 9))
 
 
 def test_an_entry_that_is_not_there_is_found(tmp_path: Path) -> None:
@@ -57,14 +105,21 @@ def test_an_entry_that_is_not_there_is_found(tmp_path: Path) -> None:
     assert missing(" ".join(f"`{row}`" for row in rows), tmp_path) == list(rows[5:])
 
 
-DISTORTIONS_PAGE = (ROOT / "docs" / "distortions.md").read_text(encoding="utf-8")
+def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
+    (tmp_path / "b.md").write_text("# What it's for\n```\n# no heading\n```\n")
+    links = ("b.md", "b.md#what-its-for", "https://a.b/c", "#here", "c.md", "b.md#no-heading", "b.md#what-it's-for")
+    page = tmp_path / "a.md"
+    page.write_text("## Here\n" + " ".join(f"[x]({link})" for link in links))
+    assert broken_links(page) == list(links[4:])
+
+
+DISTORTIONS_PAGE = read(ROOT / "docs" / "distortions.md")
 
 
 def test_the_page_of_distortions_has_the_published_types_and_levels() -> None:
     rows = re.findall(r"^\| (\d+) \| (\w+) \| ([-\d. ]+) \|", DISTORTIONS_PAGE, flags=re.MULTILINE)
     assert [int(number) for number, *_ in rows] == list(range(1, 26))
     assert [(name, tuple(map(float, levels.split()))) for _, name, levels in rows] == list(DISTORTIONS.items())
-    assert ENTRY.search(DISTORTIONS_PAGE) and missing(DISTORTIONS_PAGE) == []
 
 
 def test_the_pages_table_of_imgaug_has_the_types_that_are_there() -> None:

@@ -275,7 +275,7 @@ def test_a_steps_parts_are_shares_and_the_loop_is_beside_its_bound(
 
 
 def test_the_step_and_the_loop_of_the_script_are_measured(
-    capsys: pytest.CaptureFixture[str], photographs: Path, scored: Path
+    capsys: pytest.CaptureFixture[str], photographs: Path, scored: Path, small_probe: None
 ) -> None:
     data_flags = ["--preset", "paper", "--unlabeled", str(photographs), "--labeled", f"csv:{scored}", "--crop", "32"]
     small = ["--arch", "dct-mlp", "--init", "random", "--batch-size", "4", "--labeled-batch-size", "4"]

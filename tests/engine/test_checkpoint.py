@@ -28,6 +28,7 @@ from ssl_iqa.evaluation import probe
 from ssl_iqa.model import Networks
 from ssl_iqa.schedule import Progress
 from tests.conftest import load, log, same, timeless
+from tests.processes import run_process
 
 Arguments = Callable[..., list[str]]
 PARTS = ("last.pt", "best.pt", "encoder.pt")
@@ -39,49 +40,39 @@ def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "probe_types", lambda encoders, *others: dict.fromkeys(encoders, shares))
 
 
-ENDED = """
-import os, signal, sys
-import torch
-from ssl_iqa.evaluation import probe
-import train_joint
+def end_run(what: str, when: str, arguments: list[str]) -> None:
+    """A run that sends the signal or signals `what` to itself, or to its group, at some point."""
+    torch.set_num_threads(1)
+    torch.set_num_threads = lambda threads: None
+    probe.probe_types = lambda encoders, *others: dict.fromkeys(encoders, {"linear": 0.5, "neighbor": 0.5})
+    joint_step, save, validate, steps = train_joint.joint_step, torch.save, train_joint.validate, 0
 
-torch.set_num_threads(1)
-torch.set_num_threads = lambda threads: None
-probe.probe_types = lambda encoders, *others: dict.fromkeys(encoders, {"linear": 0.5, "neighbor": 0.5})
-what, when, *arguments = sys.argv[1:]
-joint_step, save, validate, steps = train_joint.joint_step, torch.save, train_joint.validate, 0
+    def ended_step(*args: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if when == f"step {steps}":
+            for name in what.split("+"):
+                os.kill(0 if "group" in what else os.getpid(), getattr(signal, name.removeprefix("group ")))
+        return joint_step(*args)
 
-def ended_step(*args):
-    global steps
-    steps += 1
-    if when == f"step {steps}":
-        for name in what.split("+"):
-            os.kill(0 if "group" in what else os.getpid(), getattr(signal, name.removeprefix("group ")))
-    return joint_step(*args)
+    def ended_save(state: dict[str, Any], file: Any) -> None:
+        if when == "save" and "last.pt" in file.name and state["progress"]["epochs"] == 3:
+            file.write(b"half")
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        save(state, file)
 
-def ended_save(state, file):
-    if when == "save" and "last.pt" in file.name and state["progress"]["epochs"] == 3:
-        file.write(b"half")
-        file.flush()
-        os.kill(os.getpid(), signal.SIGKILL)
-    save(state, file)
+    def ended_validation(*args: Any) -> Any:
+        if when == "validation" and steps == 4:
+            os.kill(os.getpid(), getattr(signal, what))
+        return validate(*args)
 
-def ended_validation(nets, streams, settings, stop):
-    if when == "validation" and steps == 4:
-        os.kill(os.getpid(), getattr(signal, what))
-    return validate(nets, streams, settings, stop)
-
-train_joint.joint_step, torch.save, train_joint.validate = ended_step, ended_save, ended_validation
-train_joint.main(arguments)
-"""
+    train_joint.joint_step, torch.save, train_joint.validate = ended_step, ended_save, ended_validation
+    train_joint.main(arguments)
 
 
 def ended(what: str, when: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    """A run in a process, and a session, of its own, that gets the signal or signals `what` at some point."""
-    command = [sys.executable, "-c", ENDED, what, when, *arguments]
-    return subprocess.run(
-        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, start_new_session=True, timeout=120
-    )
+    return run_process(end_run, what, when, arguments)
 
 
 @pytest.fixture
@@ -354,7 +345,8 @@ def test_the_epochs_of_a_schedule_that_depends_on_them_stay(
     with pytest.raises(SystemExit) as caught:
         train_joint.main(joint_arguments(out=tmp_path, epochs=2, schedule="linear", resume=True))
     told = capsys.readouterr().err
-    assert caught.value.code == 2 and "--epochs was 1, is 2; with --schedule linear" in told and told.count("\n") == 1
+    errors = [line for line in told.splitlines() if line.startswith("error: ")]
+    assert caught.value.code == 2 and len(errors) == 1 and "--epochs was 1, is 2; with --schedule linear" in errors[0]
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,11 @@
 import copy
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,25 +15,20 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 import finetune
 import train_joint
-from ssl_iqa.engine import distributed
+from ssl_iqa.engine import checkpoint, distributed, run_folder
 from ssl_iqa.engine.chunks import NetworksInChunks
 from ssl_iqa.engine.weights import load_encoder
+from ssl_iqa.evaluation import probe
 from ssl_iqa.model import Networks
 from tests.conftest import flags, load, smallest_finetune, smallest_joint
+from tests.processes import run_process, run_processes
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = replace(train_joint.PRESETS["paper"], init="random", alpha=0.7, lr=0.5, regressor_lr=1e-2)
-
-
-def torchrun(script: Path, *arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *options]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*command, str(script), *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
-    )
 
 
 # --- steps ---
@@ -82,30 +80,24 @@ def three_steps(case: str, process: int, processes: int, amp: str = "off") -> di
     return {"losses": losses, "gradients": gradients, "weights": copy.deepcopy(nets.state_dict())}
 
 
-STEPS = """
-import sys
-import torch
-from ssl_iqa.engine import distributed
-from tests.engine.test_distributed import CASES, IN_TRAINING, three_steps
-
-torch.set_num_threads(1)
-with distributed.processes(torch.device("cpu")):
-    found = {case: three_steps(case, distributed.rank(), distributed.size()) for case in (*CASES, IN_TRAINING)}
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        found["in half precision"] = three_steps("both losses", distributed.rank(), distributed.size(), amp="bf16")
-    assert distributed.every(distributed.rank()) == [0, 1]
-    assert [distributed.any_process(distributed.rank() == one, torch.device("cpu")) for one in (0, 1, 2)] == [1, 1, 0]
-    torch.save(found, f"{sys.argv[1]}/{distributed.rank()}.pt")
-"""
+def take_steps(folder: Path) -> None:
+    torch.set_num_threads(1)
+    with distributed.processes(torch.device("cpu")):
+        rank = distributed.rank()
+        results = {case: three_steps(case, rank, distributed.size()) for case in (*CASES, IN_TRAINING)}
+        if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            results["in half precision"] = three_steps("both losses", rank, distributed.size(), amp="bf16")
+        assert distributed.every(rank) == [0, 1]
+        assert [distributed.any_process(rank == one, torch.device("cpu")) for one in (0, 1, 2)] == [1, 1, 0]
+        torch.save(results, folder / f"{rank}.pt")
 
 
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes has after `three_steps` of every case."""
     folder = tmp_path_factory.mktemp("two")
-    (folder / "steps.py").write_text(STEPS)
-    done = torchrun(folder / "steps.py", str(folder))
-    assert done.returncode == 0, done.stderr
+    for done in run_processes(2, take_steps, folder):
+        assert done.returncode == 0, done.stderr
     return [torch.load(folder / f"{process}.pt", weights_only=True) for process in (0, 1)]
 
 
@@ -153,51 +145,54 @@ def test_a_single_process_runs_nothing_distributed(monkeypatch: pytest.MonkeyPat
 
 # --- whole runs ---
 
-TRAIN = """
-import os, signal, sys
-import torch
-from ssl_iqa.engine import distributed
-from ssl_iqa.evaluation import probe
-import train_joint
 
-torch.set_num_threads(1)
-torch.set_num_threads = lambda threads: None
-probe.probe_types = lambda encoders, *others: dict.fromkeys(encoders, {"linear": 0.5, "neighbor": 0.5})
-when, *arguments = sys.argv[1:]
-joint_step, steps = train_joint.joint_step, 0
+def no_probe(encoders: dict[str, Any], *_: Any) -> dict[str, dict[str, float]]:
+    return dict.fromkeys(encoders, {"linear": 0.5, "neighbor": 0.5})
 
-def killed_step(*args):
-    global steps
-    steps += 1
-    if steps == 4 and distributed.rank() == 1 and distributed.restarts() == 0:  # the second one of the second epoch
-        os.kill(os.getpid(), signal.SIGKILL if when == "killed" else signal.SIGTERM)
-    return joint_step(*args)
 
-if when != "whole":
-    train_joint.joint_step = killed_step
-train_joint.main(arguments)
-"""
+def train(when: str, arguments: list[str]) -> None:
+    """A run whose second process is killed in the second step of epoch 2 if that is `when`, then told to end."""
+    torch.set_num_threads(1)
+    torch.set_num_threads = lambda threads: None
+    probe.probe_types = no_probe
+    joint_step, steps = train_joint.joint_step, 0
+    step, number = {0: (4, signal.SIGKILL), 1: (2, signal.SIGTERM)}.get(distributed.restarts(), (0, 0))
+
+    def ended_step(*args: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == step and distributed.rank() == 1:
+            os.kill(os.getpid(), number)
+        return joint_step(*args)
+
+    if when == "ended":
+        train_joint.joint_step = ended_step
+    train_joint.main(arguments)
 
 
 @pytest.fixture(scope="module")
 def arguments(photographs: Path, scored: Path) -> dict[str, Any]:
-    return smallest_joint(photographs, scored) | {"workers": 1, "save_every": 1}
+    return smallest_joint(photographs, scored) | {"workers": 1, "save_every": 1, "epochs": 3}
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, arguments: dict[str, Any]) -> tuple[Path, str]:
     """The folder of a run of two processes, and what it printed."""
     folder = tmp_path_factory.mktemp("whole")
-    (folder / "train.py").write_text(TRAIN)
-    done = torchrun(folder / "train.py", "whole", *flags(arguments | {"out": folder / "run"}))
-    assert done.returncode == 0, done.stderr
-    return folder / "run", done.stdout
+    both = run_processes(2, train, "whole", flags(arguments | {"out": folder}))
+    assert [done.returncode for done in both] == [0, 0], both[0].stderr
+    return folder, both[0].stdout + both[1].stdout
 
 
 def test_a_run_of_two_processes_is_that_of_one(
-    whole: tuple[Path, str], arguments: dict[str, Any], tmp_path: Path, one_thread: None
+    whole: tuple[Path, str],
+    arguments: dict[str, Any],
+    tmp_path: Path,
+    one_thread: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder, printed = whole
+    monkeypatch.setattr(probe, "probe_types", no_probe)
     train_joint.main(flags(arguments | {"out": tmp_path}))
     ours, theirs = load(folder / "last.pt"), load(tmp_path / "last.pt")
     torch.testing.assert_close(ours["encoder"]["weights"], theirs["encoder"]["weights"], rtol=1e-2, atol=1e-4)
@@ -207,13 +202,16 @@ def test_a_run_of_two_processes_is_that_of_one(
             assert one[name] == pytest.approx(two[name], rel=1e-3), name
     reports = [(run / "near_duplicates.json").read_text() for run in (folder, tmp_path)]
     assert reports[0] == reports[1]
-    for line in ("cpu, 2 processes", "epoch   1/2", "epoch   2/2", "Which of the 25 types"):
+    for line in ("cpu, 2 processes", "epoch   1/3", "epoch   2/3", "Which of the 25 types"):
         assert printed.count(line) == 1  # of two that could have printed
 
 
 def test_finetuning_by_two_processes_is_that_by_one(scored: Path, tmp_path: Path, one_thread: None) -> None:
     settings = smallest_finetune(scored) | {"mode": "lp-ft", "crops": "five"}
-    done = torchrun(ROOT / "finetune.py", *flags(settings | {"out": tmp_path / "two"}))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "finetune.py"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command += flags(settings | {"out": tmp_path / "two"})
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("LP epoch 1/2") == done.stdout.count("LP-FT from random") == 1
     finetune.main(flags(settings | {"out": tmp_path / "one"}))
@@ -225,18 +223,22 @@ def test_finetuning_by_two_processes_is_that_by_one(scored: Path, tmp_path: Path
     torch.testing.assert_close(*weights, rtol=1e-2, atol=2e-3)  # Adam makes much of small gradients
 
 
-@pytest.mark.parametrize("when", ["killed", "told to end"])
+def train_with_restarts(arguments: list[str]) -> None:
+    """What torchrun --standalone --nproc_per_node 2 --max-restarts 2 does, but for its processes' imports."""
+    store = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "run_id": "restarts"}
+    settings = LaunchConfig(1, 1, 2, **store, max_restarts=2, monitor_interval=0.1, start_method="fork")
+    elastic_launch(settings, train)("ended", arguments)
+
+
 def test_torchrun_restarts_a_run_that_lost_a_process(
-    whole: tuple[Path, str], arguments: dict[str, Any], tmp_path: Path, when: str
+    whole: tuple[Path, str], arguments: dict[str, Any], tmp_path: Path
 ) -> None:
-    (tmp_path / "train.py").write_text(TRAIN)
-    out = tmp_path / "run"
-    done = torchrun(tmp_path / "train.py", when, *flags(arguments | {"out": out}), options=("--max-restarts", "1"))
+    """One that was killed, and after the restart one that was told to end: it ends the step and saves."""
+    done = run_process(train_with_restarts, flags(arguments | {"out": tmp_path}))
     assert done.returncode == 0, done.stderr
-    reached = 1 if when == "killed" else 2  # told to end, it ends the step and saves
-    assert f"going on after epoch 2, step {reached}" in done.stdout
+    assert re.findall("going on after (.*)", done.stdout) == ["epoch 2, step 1", "epoch 3, step 1"]
     for name in ("last.pt", "best.pt"):
-        ours, theirs = load(out / name), load(whole[0] / name)
+        ours, theirs = load(tmp_path / name), load(whole[0] / name)
         for part in ("encoder", "projector", "regressor"):
             ours_part, theirs_part = (state[part].get("weights", state[part]) for state in (ours, theirs))
             assert all(torch.equal(ours_part[key], theirs_part[key]) for key in theirs_part), (name, part)
@@ -248,46 +250,40 @@ def test_a_restart_does_not_go_on_with_a_run_that_was_there_before(
 ) -> None:
     folder, _ = whole
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    given = flags(arguments | {"out": folder})
-    done = torchrun(folder.parent / "train.py", "whole", *given, options=("--max-restarts", "1"))
-    assert done.returncode != 0 and done.stdout == ""
-    assert done.stderr.count(f"error: --out {folder}: holds a run") == 2 and "Gloo" not in done.stderr
+    for restarts in ("0", "1"):
+        other = {"TORCHELASTIC_RUN_ID": "another", "TORCHELASTIC_RESTART_COUNT": restarts}
+        both = run_processes(2, train, "whole", flags(arguments | {"out": folder}), environment=other)
+        assert all(done.returncode != 0 and done.stdout == "" for done in both)
+        told = both[0].stderr + both[1].stderr
+        assert told.count(f"error: --out {folder}: holds a run") == 1 and "Gloo" not in told
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-ERRORS = """
-import sys
-from pathlib import Path
-import torch
-from ssl_iqa.engine import checkpoint
-from ssl_iqa.engine import distributed
-from ssl_iqa.engine import run_folder
+def raise_errors(folder: Path) -> None:
+    def full(*_: Any) -> None:
+        raise run_folder.NotWritten("last.pt: could not be written")
 
-def full(run, *others):
-    raise run_folder.NotWritten("last.pt: could not be written")
+    def told(act: Callable[[], None]) -> str:
+        try:
+            act()
+        except (ValueError, OSError) as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
 
-def told(act):
-    try:
-        act()
-    except (ValueError, OSError) as error:
-        return f"{type(error).__name__}: {error}"
+    def read() -> None:
+        with distributed.together():
+            if distributed.rank() == 1:
+                raise FileNotFoundError("a.csv: no such file")
 
-def read():
-    with distributed.together():
-        if distributed.rank() == 1:
-            raise FileNotFoundError("a.csv: no such file")
-
-with distributed.processes(torch.device("cpu")):
-    checkpoint._write = full
-    run = checkpoint.Run(Path(), {}, [], None, None, None)
-    Path(sys.argv[1], str(distributed.rank())).write_text(f"{told(read)}; {told(lambda: checkpoint.save_run(run))}")
-"""
+    with distributed.processes(torch.device("cpu")):
+        checkpoint._write = full
+        run = checkpoint.Run(Path(), {}, [], None, None, None)
+        (folder / str(distributed.rank())).write_text(f"{told(read)}; {told(lambda: checkpoint.save_run(run))}")
 
 
 def test_an_error_of_one_process_is_raised_by_all(tmp_path: Path) -> None:
-    (tmp_path / "errors.py").write_text(ERRORS)
-    done = torchrun(tmp_path / "errors.py", str(tmp_path))
-    assert done.returncode == 0, done.stderr
+    for done in run_processes(2, raise_errors, tmp_path):
+        assert done.returncode == 0, done.stderr
     full = "NotWritten: last.pt: could not be written"
     assert (tmp_path / "0").read_text() == f"ValueError: a.csv: no such file; {full}"
     assert (tmp_path / "1").read_text() == f"FileNotFoundError: a.csv: no such file; {full}"

@@ -3,18 +3,17 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import pytest
 import torch
 
 from ssl_iqa.engine import console, distributed, run_folder
 from ssl_iqa.engine.device import use_device
+from tests.processes import run_process
 
 
 class Stopped(Exception):
@@ -54,28 +53,21 @@ def test_a_write_replaces_the_old_file_and_leaves_nothing_beside_it(tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-KILLED_IN_SAVE = """
-import os, signal, sys, torch
-from pathlib import Path
-from ssl_iqa.engine import run_folder
+def killed_in_save(path: Path) -> None:
+    def half(state: dict[str, Any], file: BinaryIO) -> None:
+        file.write(b"half")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
 
-def half(state, file):
-    file.write(b"half")
-    file.flush()
-    os.kill(os.getpid(), signal.SIGKILL)
-
-path = Path(sys.argv[1])
-run_folder.save({"weights": torch.arange(5)}, path)
-torch.save = half
-run_folder.save({"weights": torch.arange(9)}, path)
-"""
+    run_folder.save({"weights": torch.arange(5)}, path)
+    torch.save = half
+    run_folder.save({"weights": torch.arange(9)}, path)
 
 
 def test_kill_9_in_the_middle_of_a_save_leaves_the_last_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", KILLED_IN_SAVE, str(path)], cwd=root)
-    assert done.returncode == -signal.SIGKILL and (tmp_path / "last.pt.part").read_bytes() == b"half"
+    assert run_process(killed_in_save, path).returncode == -signal.SIGKILL
+    assert (tmp_path / "last.pt.part").read_bytes() == b"half"
     assert torch.load(path, weights_only=True)["weights"].tolist() == [0, 1, 2, 3, 4]
     run_folder.save({"weights": torch.zeros(1)}, path)  # what the kill left is not in the way
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]

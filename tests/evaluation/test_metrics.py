@@ -187,14 +187,13 @@ def test_5_parameter_logistic_is_the_best_of_many_fits_of_all_five() -> None:
 
 
 def test_5_parameter_logistic_holds_the_line_and_does_not_depend_on_scales() -> None:
-    for seed in range(2):
-        rng = np.random.default_rng(seed)
-        x = rng.standard_normal(30)
-        y = rng.uniform(-1, 1) * x + rng.standard_normal(30)
-        value = plcc_logistic5(x, y)
-        assert abs(plcc(x, y)) - 1e-9 <= value <= 1
-        assert plcc_logistic5(1e-4 * x - 30, 7 * y + 3) == pytest.approx(value, abs=1e-5)
-        assert plcc_logistic5(-x, y) == pytest.approx(value, abs=1e-4)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(30)
+    y = rng.uniform(-1, 1) * x + rng.standard_normal(30)
+    value = plcc_logistic5(x, y)
+    assert abs(plcc(x, y)) - 1e-9 <= value <= 1
+    assert plcc_logistic5(1e-4 * x - 30, 7 * y + 3) == pytest.approx(value, abs=1e-5)
+    assert plcc_logistic5(-x, y) == pytest.approx(value, abs=1e-4)
 
 
 def test_5_parameter_logistic_is_nan_without_a_fit() -> None:

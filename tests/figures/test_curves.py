@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import subprocess
 import sys
 from collections.abc import Iterable
 from io import BytesIO
@@ -18,6 +17,7 @@ from PIL import Image
 
 from ssl_iqa.figures import __main__ as figures
 from ssl_iqa.figures import curves, plots
+from tests.processes import run_process
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -299,7 +299,7 @@ def run(*arguments: object) -> None:
     figures.main(["curves", *map(str, arguments)])
 
 
-@pytest.mark.parametrize("suffix", ["png", "PNG", "pdf", "svg"])
+@pytest.mark.parametrize("suffix", ["PNG", "pdf", "svg"])
 def test_the_command_writes_the_format_of_the_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
 ) -> None:
@@ -334,10 +334,10 @@ def test_the_command_writes_the_format_of_the_name(
 def test_the_readers_own_settings_change_nothing(tmp_path: Path) -> None:
     folder = write(tmp_path / "run", records(3))
     encoded = []
-    for settings in ({}, {"axes.facecolor": "#ffcccc"}, {"savefig.bbox": "tight"}):
+    for settings in ({}, {"axes.facecolor": "#ffcccc", "savefig.bbox": "tight"}):
         with matplotlib.rc_context(settings):
             encoded.append(plots.encode(draw(folder), ".png"))
-    assert encoded[0] == encoded[1] == encoded[2]
+    assert encoded[0] == encoded[1]
 
 
 def test_a_last_line_that_was_not_finished_is_left_out(tmp_path: Path) -> None:
@@ -430,4 +430,5 @@ log = {"epoch": [1]} | {name: [0.5] for name in curves.FIELDS}
 plots.encode(curves.draw({"run": log}), ".png")
 assert "matplotlib" in sys.modules and "matplotlib.pyplot" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    done = run_process(exec, code)
+    assert done.returncode == 0, done.stderr

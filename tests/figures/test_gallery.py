@@ -63,13 +63,12 @@ def center(image: torch.Tensor, cell: tuple[int, int]) -> np.ndarray:
 def places(page: np.ndarray, cell: np.ndarray) -> list[tuple[int, int]]:
     """Everywhere (left, top) that a page shows exactly this cell, found by five of its pixels, not by the layout."""
     height, width = cell.shape[:2]
-    page_codes, codes = (pixels.astype(np.int32) @ np.array([65536, 256, 1], np.int32) for pixels in (page, cell))
-    rows, columns = page.shape[0] - height + 1, page.shape[1] - width + 1
-    match = np.ones((rows, columns), dtype=bool)
+    top, left = (page[: 1 - height or None, : 1 - width or None, 0] == cell[0, 0, 0]).nonzero()
     for x, y in ((0, 0), (width - 1, 0), (width // 2, height // 2), (0, height - 1), (width - 1, height - 1)):
-        match &= page_codes[y : y + rows, x : x + columns] == codes[y, x]
-    found = [(int(left), int(top)) for top, left in np.argwhere(match)]
-    return [(x, y) for x, y in found if (page_codes[y : y + height, x : x + width] == codes).all()]
+        match = (page[top + y, left + x] == cell[y, x]).all(axis=1)
+        top, left = top[match], left[match]
+    found = zip(left.tolist(), top.tolist(), strict=True)
+    return [(x, y) for x, y in found if (page[y : y + height, x : x + width] == cell).all()]
 
 
 def ink(part: np.ndarray) -> bool:

@@ -72,8 +72,17 @@ def test_a_model_learns_to_name_and_says_how_often_it_is_right(
 
 
 def test_without_the_demos_photographs_among_those_held_out_a_fifth_is_drawn(
-    tmp_path: Path, drawn_from: list[set[str]], one_thread: None
+    tmp_path: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    drawn_from, sources = [], demo_sources()
+
+    def draw_crops(dataset: Any, per_class: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, None]:
+        drawn_from.append({sources[path] for path in dataset.paths})
+        return torch.zeros(121, 3, 32, 32, dtype=torch.uint8), torch.arange(121), None
+
+    monkeypatch.setattr(probe, "draw_crops", draw_crops)
+    monkeypatch.setattr(naming, "PER_CLASS", 1)
+    monkeypatch.setattr(naming, "PER_CLASS_TEST", 1)
     naming.main([str(save_model(tmp_path / "model.pt"))])
     train, test = drawn_from
     assert len(test) == 8 and len(train) == 32 and not train & test

@@ -1,6 +1,6 @@
 """`ssl-iqa report`: the page has every picture with what the model says of it; what cannot be read; exit codes."""
 
-import subprocess
+import runpy
 import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -131,12 +131,20 @@ def test_ctrl_c_ends_it_without_a_page(
     assert not (tmp_path / "page.html").exists()
 
 
-def test_installed_it_scores_as_well(photographs: Path, tmp_path: Path) -> None:
+def test_installed_it_scores_as_well(
+    photographs: Path,
+    tmp_path: Path,
+    one_thread: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """The same name without `report`, as `python -m ssl_iqa`, too."""
     file = save_model(tmp_path / "model.pt")
-    command = [sys.executable, "-m", "ssl_iqa", str(file), str(photographs / "0.png"), "--json"]
-    out = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True).stdout
-    assert f'"score": {round(quality.load(file).score(photographs / "0.png"), 4)}' in out
+    monkeypatch.setattr(sys, "argv", ["ssl_iqa", str(file), str(photographs / "0.png"), "--json"])
+    monkeypatch.delitem(sys.modules, "ssl_iqa.__main__")
+    runpy.run_module("ssl_iqa", run_name="__main__")
+    score = round(quality.load(file).score(photographs / "0.png"), 4)
+    assert f'"score": {score}' in capsys.readouterr().out
 
 
 def test_reports_help_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,6 @@
 """Scores from Python: against the mean over crops worked out one by one, for every kind of picture; the card."""
 
 import os
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -18,6 +17,7 @@ from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.images import UnreadableImage, reduced
 from ssl_iqa.scoring import quality
 from tests.models import RESIDUALS, SETTINGS, by_hand, save_model
+from tests.processes import run_process
 
 ROOT = Path(__file__).parents[2]
 
@@ -252,14 +252,18 @@ def test_a_file_that_is_no_model_is_refused(
     assert not Path("done").exists()  # no code of the file has run
 
 
+def score_by_hub(path: Path, picture: Path) -> None:
+    """In a process that has imported nothing of the package, nor would find it."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "ssl_iqa"]:
+        del sys.modules[name]
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != ROOT]
+    os.chdir(path.parent)
+    print(torch.hub.load(str(ROOT), "quality_model", str(path), source="local").score(picture))
+
+
 def test_torch_hub_finds_it(tmp_path: Path, photographs: Path) -> None:
     path = save_model(tmp_path / "model.pt")
-    code = (
-        "import sys, torch; "
-        "model = torch.hub.load(sys.argv[1], 'quality_model', sys.argv[2], source='local'); "
-        "print(model.score(sys.argv[3]))"
-    )
     picture = photographs / "0.png"
-    words = [sys.executable, "-c", code, str(ROOT), str(path), str(picture)]
-    out = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert float(out) == pytest.approx(ssl_iqa.load(path).score(picture), abs=1e-5)
+    done = run_process(score_by_hub, path, picture)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == pytest.approx(ssl_iqa.load(path).score(picture), abs=1e-5)

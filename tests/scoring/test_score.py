@@ -25,6 +25,7 @@ from ssl_iqa.data.images import read_image, walk_pictures
 from ssl_iqa.engine import run_folder
 from ssl_iqa.scoring import export, quality, score
 from tests.models import by_hand, make_networks, save_model
+from tests.processes import run_process
 
 ROOT = Path(__file__).parents[2]
 MARGIN = 1.8  # of tests.models.RESIDUALS, 90 %
@@ -164,12 +165,12 @@ def test_any_name_is_a_name(
 def test_a_name_that_is_no_utf8_goes_out_as_it_came(model_file: str, photographs: Path, tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/caf\xe9.png"
     shutil.copy(photographs / "0.png", name)
-    command = [sys.executable, "-m", "ssl_iqa.scoring.score", model_file, name]
-    environment = os.environ | {"PYTHONUTF8": "1"}
-    run = subprocess.run([*command, "--csv"], cwd=ROOT, capture_output=True, check=True, env=environment)
-    assert run.stdout.splitlines()[1].startswith(name + b",")
+    calls = "score.main([*sys.argv[1:], '--csv']); score.main(sys.argv[1:])"
+    code = f"import sys; from ssl_iqa.scoring import score; {calls}"
+    command, environment = [sys.executable, "-c", code, model_file, name], os.environ | {"PYTHONUTF8": "1"}
     run = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, env=environment)
-    assert run.stdout.splitlines()[1].endswith(b"caf\\udce9.png")
+    _, as_csv, _, shown = run.stdout.splitlines()
+    assert as_csv.startswith(name + b",") and shown.endswith(b"caf\\udce9.png")
 
 
 @pytest.mark.parametrize(
@@ -434,18 +435,25 @@ def test_who_has_seen_enough_may_close_the_pipe(model_file: str, photographs: Pa
     assert len(run.stdout.splitlines()) == 4 and run.stdout.splitlines()[-1] == "0" and run.stderr == ""
 
 
+def score_in(terminal: str, words: list[str]) -> None:
+    opened = os.open(terminal, os.O_WRONLY)
+    for descriptor in (2,) if "--csv" in words else (1, 2):
+        os.dup2(opened, descriptor)
+    os.close(opened)
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    score.main(words)
+
+
 @pytest.mark.parametrize(("words", "has_bar"), [(["--csv"], True), (["--sort"], True), ([], False)])
 def test_a_bar_is_for_a_terminal_only(model_file: str, photographs: Path, words: list[str], has_bar: bool) -> None:
     """And there not amid the lines: --csv goes to a pipe here, the others to the terminal that has the bar."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # a terminal of no width has no bar
-    command = [sys.executable, "-m", "ssl_iqa.scoring.score", model_file, str(photographs), *words]
-    out = subprocess.PIPE if "--csv" in words else slave
-    subprocess.run(command, cwd=ROOT, stdout=out, stderr=slave, check=True)
+    done = run_process(score_in, os.ttyname(slave), [model_file, str(photographs), *words])
     os.close(slave)
     shown = b""
     with suppress(OSError):  # the end of a terminal that nobody has open
         while part := os.read(master, 10000):
             shown += part
     os.close(master)
-    assert (b"pictures:" in shown) == has_bar, shown
+    assert done.returncode == 0 and (b"pictures:" in shown) == has_bar, shown
