@@ -11,7 +11,7 @@ import pytest
 import finetune
 import ssl_iqa
 import train_joint
-from benchmarks import bench
+from benchmarks import loss
 from ssl_iqa import __main__ as command
 from ssl_iqa.data.joint_run import finetune_command
 from ssl_iqa.engine.settings import flag, presets, script_parser, setting, settings_from
@@ -104,7 +104,7 @@ def test_a_wrong_flag_of_a_subcommand_names_that_ones_nearest(capsys: pytest.Cap
     for module, line, message in [
         (command, "figure tsne --encoders random --tipes demo", "no such flag: --tipes, the nearest is --types"),
         (command, "figure pie", "FIGURE must be one of distortions, curves, tsne, ranking, scatter, types, got 'pie'"),
-        (bench, "loss --view 3 --x", "no such flag: --x"),
+        (loss, "--vews 3", "no such flag: --vews, the nearest is --views"),
     ]:
         with pytest.raises(SystemExit):
             module.main(line.split())
@@ -126,7 +126,7 @@ def test_every_command_uses_this_parser() -> None:
     for path in [
         *Path(train_joint.__file__).parent.glob("*.py"),
         *Path(ssl_iqa.__file__).parent.rglob("*.py"),
-        Path(bench.__file__),
+        *Path(loss.__file__).parent.glob("*.py"),
     ]:
         assert "argparse.ArgumentParser(" not in path.read_text(encoding="utf-8")
 
