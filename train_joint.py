@@ -9,12 +9,9 @@ Read with Section 3 beside it: `joint_step` is the algorithm, `main` what is aro
 
 import argparse
 import math
-import os
-import shlex
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,16 +19,15 @@ from torch import Tensor, nn
 
 from ssl_iqa.data import seen, sets
 from ssl_iqa.data.datasets import name_skipped
-from ssl_iqa.data.splits import part_indices
-from ssl_iqa.data.streams import Pictures, Streams, find_pictures, is_shards, make_streams
-from ssl_iqa.distortions import as_plain, load_distortions
+from ssl_iqa.data.joint_run import finetune_command, set_up
+from ssl_iqa.data.streams import Streams
 from ssl_iqa.engine import checkpoint, console, distributed, run_folder
-from ssl_iqa.engine.chunks import NetworksInChunks
-from ssl_iqa.engine.device import autocast, use_device
-from ssl_iqa.engine.settings import Parser, add_flags, add_version, flag, setting, settings_from
-from ssl_iqa.engine.signals import Stop, Stopped, clear_stop, stop_signals
-from ssl_iqa.engine.weights import encoder_from_state, load_encoder
-from ssl_iqa.evaluation import probe, protocol
+from ssl_iqa.engine.checkpoint import Run
+from ssl_iqa.engine.device import AMP, use_device
+from ssl_iqa.engine.settings import presets, script_parser, setting, settings_from
+from ssl_iqa.engine.signals import Stop, clear_stop, stop_signals
+from ssl_iqa.engine.weights import load_encoder
+from ssl_iqa.evaluation import probe
 from ssl_iqa.evaluation.metrics import srocc
 from ssl_iqa.lars import LARS
 from ssl_iqa.losses import supervised_nt_xent
@@ -41,92 +37,54 @@ from ssl_iqa.schedule import lr_factor
 
 @dataclass(frozen=True)
 class Settings:
-    """Section 4.2's setting; where the paper is silent, the README's decisions."""
+    """Section 4.2's setting; where the paper is silent, docs/decisions.md's. docs/training.md says more of each."""
 
-    unlabeled: str = setting(
-        "", "data", "pristine pictures: `demo`, KADIS-700k's folder, any folder, or tars: `photos-{0000..1399}.tar`"
-    )
-    labeled: str = setting("", "data", f"scored pictures: {sets.SPECS}")
+    unlabeled: str = setting("", "data", "pristine images: `demo`, a folder, or tars: `{000..999}.tar`", demo="demo")
+    labeled: str = setting("", "data", f"scored images: {sets.SPECS}", demo="demo")
     distortions: str = setting(
-        "kadis", "data", "types and levels: `kadis`, `distinct`, `imgaug` or a TOML or JSON file (docs/distortions.md)"
+        "kadis", "data", "types and levels: `kadis`, `distinct`, `imgaug` or a TOML or JSON file"
     )
-    distort_on: str = setting("worker", "data", "where pictures are distorted", choices=("worker", "device"))
-    near_duplicates: str = setting(
-        "report",
-        "data",
-        "photographs of a folder that the labeled set holds, too; to find them, all pictures are read once before"
-        " training, 150,000 PNG files in half an hour of one core, which the workers share",
-        choices=("report", "remove", "ignore"),
-    )
-    crop: int = setting(224, "data", "side of the views, pixels", low=32)
-    epoch_size: int = setting(0, "data", "unlabeled pictures an epoch; 0: each once", low=0)
-    validation_size: int = setting(0, "data", "unlabeled pictures to validate with; 0: each once", low=0)
-    arch: str = setting("resnet50", "model", "the encoder", choices=tuple(ARCHS))
-    init: str = setting("imagenet", "model", "weights to start from: `imagenet`, `random` or a file")
+    distort_on: str = setting("worker", "data", "where images are distorted", choices=("worker", "device"))
+    near_duplicates: str = setting("report", "data", "of labeled images", choices=("report", "remove", "ignore"))
+    crop: int = setting(224, "data", "side of the views, pixels", low=32, demo=96)
+    long_side: int = setting(0, "data", "pixels that images are reduced to when read; 0: as they are", low=0, demo=192)
+    epoch_size: int = setting(0, "data", "unlabeled images an epoch; 0: each once", low=0, demo=6400)
+    validation_size: int = setting(0, "data", "unlabeled images to validate with; 0: each once", low=0, demo=256)
+    arch: str = setting("resnet50", "model", "the encoder", choices=tuple(ARCHS), demo="dct-mlp")
+    init: str = setting("imagenet", "model", "weights to start from: `imagenet`, `random` or a file", demo="random")
     alpha: float = setting(0.9, "loss", "weight of L_cont in Eq. 8; 1 is the paper's CL, no labels", low=0, high=1)
     temperature: float = setting(0.5, "loss", "tau of Eq. 5", above=0)
     average: str = setting("anchors", "loss", "what Eq. 5 is averaged over", choices=("anchors", "classes"))
-    batch_size: int = setting(1000, "loss", "unlabeled pictures a step; the loss sees twice as many views", low=2)
-    labeled_batch_size: int = setting(32, "loss", "labeled pictures a step", low=2)
-    images_per_class: int = setting(0, "loss", "M pictures of each class drawn; 0: classes at random", low=0)
-    views: int = setting(2, "loss", "of each distorted picture; 1: positives are other pictures only", low=1, high=2)
-    epochs: int = setting(100, "optimization", "at most", low=1)
-    optimizer: str = setting(
-        "lars", "optimization", "the paper's, or what it is compared with", choices=("lars", "sgd", "adam")
-    )
-    lr: float = setting(1e-2, "optimization", "learning rate of encoder and projection head", above=0)
-    regressor_lr: float = setting(1e-4, "optimization", "learning rate of the regressor", above=0)
+    batch_size: int = setting(1000, "loss", "unlabeled images a step, of two views each", low=2, demo=64)
+    labeled_batch_size: int = setting(32, "loss", "labeled images a step", low=2, demo=64)
+    images_per_class: int = setting(0, "loss", "M images of each class drawn; 0: classes at random", low=0, demo=2)
+    views: int = setting(2, "loss", "of each distorted image; 1: positives are other images only", low=1, high=2)
+    epochs: int = setting(100, "optimization", "at most", low=1, demo=8)
+    optimizer: str = setting("lars", "optimization", "the paper's, or one to compare", choices=("lars", "sgd", "adam"))
+    lr: float = setting(1e-2, "optimization", "learning rate of encoder and projection head", above=0, demo=0.7)
+    regressor_lr: float = setting(1e-4, "optimization", "learning rate of the regressor", above=0, demo=1e-2)
     weight_decay: float = setting(1e-6, "optimization", "of all but one-dimensional parameters", low=0)
     trust_coefficient: float = setting(1e-3, "optimization", "of LARS", above=0)
-    warmup: int = setting(0, "optimization", "steps over which the learning rates rise to their value", low=0)
-    schedule: str = setting(
-        "plateau",
-        "optimization",
-        "lr / 10 when the validation loss stagnates, or down to 0",
-        choices=("plateau", "linear"),
-    )
+    warmup: int = setting(0, "optimization", "steps over which the learning rates rise to their value", low=0, demo=40)
+    schedule: str = setting("plateau", "optimization", "of lr", choices=("plateau", "linear"), demo="linear")
     patience: int = setting(5, "optimization", "epochs without a better validation loss until lr / 10", low=1)
     stop_after: int = setting(15, "optimization", "epochs without a better validation loss until the end", low=1)
     accumulate: int = setting(1, "run", "parts in which a step's views pass the encoder, for a small GPU", low=1)
-    amp: str = setting("off", "run", "mixed precision", choices=("bf16", "fp16", "off"))
+    amp: str = setting("off", "run", "mixed precision", choices=tuple(AMP))
     compile: bool = setting(False, "run", "compile the encoder (torch.compile)")
     save_every: int = setting(0, "run", "steps after which to save within an epoch; 0: at its end", low=0)
-    keep: int = setting(0, "run", "numbered checkpoints of the last epochs to keep beside last.pt and best.pt", low=0)
-    workers: int = setting(8, "run", "processes that read and distort pictures, of each training process", low=0)
+    keep: int = setting(0, "run", "numbered checkpoints of the last epochs to keep beside last.pt", low=0)
+    workers: int = setting(8, "run", "processes that read and distort images, of each training process", low=0, demo=2)
     device: str = setting("auto", "run", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
     seed: int = setting(0, "run", "of everything random", low=0)
 
 
-PRESETS = {
-    # what a few minutes of two CPU cores buy most with: see the README's section on the demo
-    "demo": Settings(
-        unlabeled="demo",
-        labeled="demo",
-        crop=96,
-        epoch_size=6400,
-        validation_size=256,
-        arch="dct-mlp",
-        init="random",
-        batch_size=64,
-        labeled_batch_size=64,
-        images_per_class=2,
-        epochs=8,
-        lr=0.7,
-        regressor_lr=1e-2,
-        warmup=40,
-        schedule="linear",
-        workers=2,
-    ),
-    "paper": Settings(),
-}
-
-
+PRESETS = presets(Settings)  # paper; demo: what a few minutes of two CPU cores buy most with, see docs/demo.md
+Losses = tuple[Tensor, Tensor, Tensor]  # L, L_cont, L_r
 DEFAULT_OUT = Path("runs/joint")  # finetune.py's default encoder is there
 
 
-def joint_loss(
-    p: Tensor, classes: Tensor, y_hat: Tensor | None, y: Tensor | None, settings: Settings
-) -> tuple[Tensor, Tensor, Tensor]:
+def joint_loss(p: Tensor, classes: Tensor, y_hat: Tensor | None, y: Tensor | None, settings: Settings) -> Losses:
     """Eq. 8 and its two terms, L, L_cont and L_r: scalars.
 
     p [n, 128] and distortion classes [n] of the views, predicted scores y_hat [N_L] and opinion scores y [N_L], which
@@ -154,13 +112,12 @@ def joint_step(
     `scale` is what fp16 needs.
     """
     (x_d, classes), (x, y) = unlabeled, labeled or (None, None)
-    with autocast(x_d.device, settings.amp):
+    with torch.autocast(x_d.device.type, AMP[settings.amp], enabled=settings.amp != "off"):
         p, y_hat = nets(x_d, x)  # Eqs. 1-4: [n, 128], and Eq. 6: [N_L]
     loss, loss_cont, loss_r = joint_loss(p, classes, y_hat, y, settings)
     scale(loss).backward()
     values = distributed.mean(torch.stack([loss, loss_cont, loss_r]).detach()).tolist()
-    losses = dict(zip(("L", "L_cont", "L_r"), values, strict=True))
-    return {name: losses[name] for name in losses if labeled or name != "L_r"}
+    return dict(zip(("L", "L_cont", "L_r") if labeled else ("L", "L_cont"), values, strict=False))
 
 
 def make_optimizer(nets: Networks, settings: Settings) -> torch.optim.Optimizer:
@@ -170,16 +127,13 @@ def make_optimizer(nets: Networks, settings: Settings) -> torch.optim.Optimizer:
     """
     adapted = {"params": [*nets.encoder.parameters(), *nets.projector.parameters()], "lr": settings.lr}
     regressor = {"params": [*nets.regressor.parameters()], "lr": settings.regressor_lr}
+    decay = settings.weight_decay
     if settings.optimizer == "adam":
-        return torch.optim.Adam([adapted, regressor], weight_decay=settings.weight_decay)
+        return torch.optim.Adam([adapted, regressor], weight_decay=decay)
     if settings.optimizer == "sgd":
-        return torch.optim.SGD([adapted, regressor], momentum=0.9, weight_decay=settings.weight_decay)
-    return LARS(
-        [adapted, regressor | {"adapt": False}],
-        lr=settings.lr,
-        weight_decay=settings.weight_decay,
-        trust_coefficient=settings.trust_coefficient,
-    )
+        return torch.optim.SGD([adapted, regressor], momentum=0.9, weight_decay=decay)
+    groups = [adapted, regressor | {"adapt": False}]
+    return LARS(groups, settings.lr, weight_decay=decay, trust_coefficient=settings.trust_coefficient)
 
 
 def gradient_norm(nets: Networks) -> float:
@@ -187,23 +141,21 @@ def gradient_norm(nets: Networks) -> float:
     return torch.stack([w.grad.norm() for w in nets.parameters() if w.grad is not None]).norm().item()
 
 
-def train_epoch(
-    run: checkpoint.Run, nets: nn.Module, streams: Streams, settings: Settings, stop: Stop
-) -> dict[str, float]:
-    """One pass over the unlabeled pictures, the labeled ones going round beside them. Returns the epoch's means.
+def train_epoch(run: Run, nets: nn.Module, streams: Streams, settings: Settings, stop: Stop) -> dict[str, float]:
+    """One pass over the unlabeled images, the labeled ones going round beside them. Returns the epoch's means.
 
     Begins with the step that the run has come to. Raises FloatingPointError, before the weights change, when the loss
     is not finite, and Stopped, between two steps, when the run is to end.
     """
     nets.train()
     progress, optimizer, scaler = run.progress, run.optimizer, run.scaler
-    epoch, steps = progress.epochs, len(streams)
+    first, last = progress.epochs * len(streams), settings.epochs * len(streams)  # steps: of the epoch, of the run
     clock = console.Clock(settings.batch_size + (settings.labeled_batch_size if streams.labeled else 0))
-    batches = clock.waiting(stop.waiting(streams.batches(epoch, progress.step)))
-    bar = console.bar(batches, f"epoch {epoch + 1}/{settings.epochs}", steps, done=progress.step)
+    batches = clock.waiting(streams.batches(progress.epochs, progress.step))
+    bar = console.bar(batches, f"epoch {progress.epochs + 1}/{settings.epochs}", len(streams), done=progress.step)
     for unlabeled, labeled in bar:
-        step, total_steps = epoch * steps + progress.step, settings.epochs * steps
-        factor = lr_factor(step, total_steps, progress.plateaus, settings.warmup, settings.schedule)
+        step = first + progress.step
+        factor = lr_factor(step, last, progress.plateaus, settings.warmup, settings.schedule)
         for group, lr in zip(optimizer.param_groups, (settings.lr, settings.regressor_lr), strict=True):
             group["lr"] = lr * factor
         optimizer.zero_grad()
@@ -213,7 +165,7 @@ def train_epoch(
         # a gradient that fp16 cannot hold is left out, and the next one scaled down, as far as that goes
         is_finite = math.isfinite(values["grad_norm"]) or (scaler.is_enabled() and scaler.get_scale() > 1)
         if not (math.isfinite(values["L"]) and is_finite):
-            where = f"step {epoch * steps + progress.step + 1}, epoch {epoch + 1}"
+            where = f"step {step + 1}, epoch {progress.epochs + 1}"
             raise FloatingPointError(f"the loss or its gradient is not finite at {where}: {values}")
         scaler.step(optimizer)
         scaler.update()
@@ -221,7 +173,7 @@ def train_epoch(
         bar.set_postfix(console.shown(values | {"lr": settings.lr * factor} | clock.rates()), refresh=False)
         if settings.save_every and progress.step % settings.save_every == 0:
             checkpoint.save_run(run)
-        end_if_asked(stop, streams.device)
+        distributed.end_if_asked(stop.asked, streams.device)
     lr, regressor_lr = (group["lr"] for group in optimizer.param_groups)
     return progress.means() | {"lr": lr, "regressor_lr": regressor_lr} | clock.rates()
 
@@ -237,16 +189,16 @@ def validate(nets: Networks, streams: Streams, settings: Settings, stop: Stop) -
     nets.eval()
     y_hat, y = predict_all(nets, streams, settings, stop) if streams.labeled else (None, None)
     losses = []  # of each batch L, L_cont, L_r
-    for x_d, classes in console.bar(stop.waiting(streams.unlabeled_batches()), "validation", len(streams)):
-        with autocast(streams.device, settings.amp):
+    for x_d, classes in console.bar(streams.unlabeled_batches(), "validation", len(streams)):
+        with torch.autocast(streams.device.type, AMP[settings.amp], enabled=settings.amp != "off"):
             p = nets.project(x_d)
         losses.append(torch.stack(joint_loss(p, classes, y_hat, y, settings)))
-        end_if_asked(stop, streams.device)
+        distributed.end_if_asked(stop.asked, streams.device)
     means = distributed.mean(torch.stack(losses).mean(dim=0)).tolist()
     values = dict(zip(("val_L", "val_L_cont", "val_L_r"), means, strict=True))
     if not math.isfinite(values["val_L"]):
         raise FloatingPointError(f"the validation loss is not finite: {values}")
-    if y is not None:
+    if streams.labeled:
         values["val_SROCC"] = srocc(y_hat.cpu(), y.cpu()) if len(y) > 1 else math.nan
     return values
 
@@ -254,168 +206,71 @@ def validate(nets: Networks, streams: Streams, settings: Settings, stop: Stop) -
 def predict_all(nets: Networks, streams: Streams, settings: Settings, stop: Stop) -> tuple[Tensor, Tensor]:
     """y_hat and y [M] of all labeled validation images, of all processes."""
     predicted, true = [], []
-    batches = stop.waiting(streams.labeled_batches())
+    batches = streams.labeled_batches()
     for _ in console.bar(range(len(streams.labeled)), "validation, scores"):
         if batch := next(batches, None):  # None: of the last batch this process has no share
-            with autocast(streams.device, settings.amp):
+            with torch.autocast(streams.device.type, AMP[settings.amp], enabled=settings.amp != "off"):
                 predicted += nets.predict(batch[0]).tolist()
             true += batch[1].tolist()
-        end_if_asked(stop, streams.device)
+        distributed.end_if_asked(stop.asked, streams.device)
     parts = zip(*distributed.every((predicted, true)), strict=True)
     y_hat, y = (torch.tensor(sum(part, []), device=streams.device) for part in parts)
     return y_hat, y
 
 
-def end_if_asked(stop: Stop, device: torch.device) -> None:
-    """Raises Stopped, in all processes, when one of them was told to end."""
-    if distributed.any_process(stop.asked, device):
-        raise Stopped
-
-
 def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace]:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_flags(parser, PRESETS)
-    add_version(parser)
-    parser.add_argument("--out", type=Path, help="the run's folder (runs/joint)")
-    parser.add_argument("--overwrite", action="store_true", help="replace the run that --out holds")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out from where it was saved")
+    parser = script_parser(__doc__, PRESETS, DEFAULT_OUT)
     parser.add_argument("--tensorboard", action="store_true", help="write its log for TensorBoard, too")
     args = parser.parse_args(arguments)
     with console.clear_errors():
-        # own pictures never go with the demo's scores unasked
-        settings = settings_from(args, PRESETS, **({"labeled": ""} if args.unlabeled else {}))
+        # own images never go with the demo's scores, and are never reduced, unasked
+        own = {"labeled": ""} if args.unlabeled else {}
+        own |= {"long_side": 0} if {args.unlabeled, args.labeled} - {None, "", "demo"} else {}
+        settings = settings_from(args, PRESETS, **own)
         if not settings.unlabeled:
-            raise ValueError("--unlabeled: a folder of pristine pictures is wanted")
+            raise ValueError("--unlabeled is required: `demo`, a folder of pristine images, or tars")
         if not settings.labeled and settings.alpha < 1:
-            raise ValueError("--labeled: a labeled set is wanted; only --alpha 1, the paper's CL, goes without")
+            raise ValueError("--labeled is required: only --alpha 1, the paper's CL, goes without labels")
         if settings.batch_size % max(settings.images_per_class, 1):
-            raise ValueError(
-                f"--images-per-class {settings.images_per_class}: it must divide --batch-size {settings.batch_size}"
-            )
-        processes = distributed.launched()
-        for name in ("batch_size", "labeled_batch_size"):
-            size = getattr(settings, name)
-            if size % processes:
-                wanted = f"with {processes} processes a multiple of {processes} is wanted"
-                raise ValueError(f"{flag(name)} {size}: {wanted}")
-        if 2 * settings.accumulate > settings.views * settings.batch_size // processes:
-            raise ValueError(f"--accumulate {settings.accumulate}: at least two views in each part are wanted")
+            raise ValueError(f"--images-per-class must divide --batch-size, got {settings.images_per_class}")
+        most = settings.views * settings.batch_size // distributed.launched() // 2  # of two views each
+        if settings.accumulate > most:
+            raise ValueError(f"--accumulate must be at most {most} for this batch, got {settings.accumulate}")
         if args.tensorboard:
             console.summary_writer()
     args.overwrite |= args.out is None and settings.unlabeled == "demo"  # the demo's default folder is replaced
+    args.out = args.out or DEFAULT_OUT
     return settings, args
-
-
-def set_up(
-    settings: Settings,
-    args: argparse.Namespace,
-    out: Path,
-    device: torch.device,
-    is_restarted: bool,
-    near: dict[str, Any] | None,
-) -> tuple[checkpoint.Run, Pictures, Streams, Streams]:
-    """The run, new or as it was saved, its pictures, and the batches to train and to validate with.
-
-    `near` is the report on near-duplicates, where they were looked for.
-    """
-    distortions = load_distortions(settings.distortions)
-    plain_settings, plain_classes = asdict(settings), as_plain(distortions)
-    has_saved = args.resume or (is_restarted and (out / run_folder.LAST).exists())
-    of_shards = is_shards(settings.unlabeled)
-    saved = checkpoint.read_run(out, plain_settings, plain_classes, of_shards) if has_saved else None
-    if saved:
-        encoder = encoder_from_state(saved["encoder"], str(out / run_folder.LAST))
-    else:
-        encoder = load_encoder(settings.init, settings.arch, settings.seed)
-    is_removed = near and settings.near_duplicates == "remove"
-    pictures = find_pictures(
-        settings.unlabeled,
-        settings.labeled,
-        settings.crop,
-        distortions,
-        on_device=settings.distort_on == "device",
-        seed=settings.seed,
-        workers=settings.workers,
-        left_out={found["unlabeled"] for found in near["found"]} if is_removed else (),
-        seen=protocol.records_of(settings.init, encoder),
-    )
-    encoder.seen = pictures.seen
-    if saved:
-        checkpoint.check_splits(out, pictures.splits)
-    streams, val_streams = make_streams(pictures, device, settings)
-
-    torch.manual_seed(settings.seed)  # of the heads
-    mean_score = 5.5
-    if pictures.labeled:  # of the training part: the test part must not have any influence
-        train = part_indices(pictures.labeled.references, pictures.splits["labeled"]["train"])
-        mean_score = sum(pictures.labeled.scores[i] for i in train) / len(train)
-    nets = Networks(encoder, mean_score)
-    if settings.accumulate > 1:
-        nets = NetworksInChunks(encoder, mean_score, settings.accumulate)
-    nets.regressor.requires_grad_(settings.alpha < 1)  # CL does not reach it
-    nets = nets.to(device, memory_format=torch.channels_last)
-    distributed.synchronize(nets, device)
-    if settings.compile:
-        nets.encoder.compile()
-    scaler = torch.amp.GradScaler(device.type, enabled=settings.amp == "fp16")
-    run = checkpoint.Run(out, plain_settings, plain_classes, nets, make_optimizer(nets, settings), scaler)
-    if saved:
-        checkpoint.restore(run, saved)
-    streams.skipped = val_streams.skipped = run.skipped
-    if distributed.is_main():
-        run_folder.prepare_folder(out, keep=args.resume or is_restarted, replace=args.overwrite)
-        checkpoint.begin(run, pictures.splits)
-        if near:
-            run_folder.write_json(near, out / run_folder.NEAR_DUPLICATES)
-    return run, pictures, streams, val_streams
-
-
-def finetune_command(settings: Settings, preset: str, out: Path) -> str:
-    """How to finetune the encoder of a run, to be pasted into a shell: the flags that finetune.py's preset of the same
-    name, whose set and crop are this script's, does not have already. The split comes with the encoder.
-    """
-    words = ["python", os.path.relpath(Path(__file__).with_name("finetune.py")), "--mode", "lp-ft"]
-    if preset != "demo":
-        words += ["--preset", preset]
-    if out != DEFAULT_OUT:
-        words += ["--encoder", str(out / run_folder.ENCODER)]
-    if settings.labeled != PRESETS[preset].labeled or not settings.labeled:
-        words += ["--data", settings.labeled or "SPEC"]
-    if settings.crop != PRESETS[preset].crop:
-        words += ["--crop", str(settings.crop)]
-    return shlex.join(words)
 
 
 def main(arguments: list[str] | None = None) -> None:
     from ssl_iqa.data import near_duplicates  # beside what a reader follows from here to the loss
 
     settings, args = parse_arguments(arguments)
-    out = args.out or DEFAULT_OUT
     with console.clear_errors():
         device = use_device(settings.device, settings.workers, settings.amp)
     with stop_signals() as stop, distributed.processes(device), console.one_voice(distributed.is_main()):
-        is_restarted = distributed.every(run_folder.is_of_this_launch(out))[0]
-        left = f"{out / run_folder.LAST} is as it was" if args.resume or is_restarted else "nothing to resume"
-        with clear_stop(f"before the first step; {left}"), stop.anywhere():
-            with console.clear_errors():
-                # told before the search for near-duplicates, which may take minutes
-                run_folder.run_in(out, keep=args.resume or is_restarted, replace=args.overwrite)
-                near = near_duplicates.search_for_training(
-                    settings.near_duplicates,
-                    settings.unlabeled,
-                    settings.labeled,
-                    settings.workers,
-                    recorded=out / run_folder.NEAR_DUPLICATES if args.resume or is_restarted else None,
-                )
-            with console.clear_errors(), distributed.together():
-                run, pictures, streams, val_streams = set_up(settings, args, out, device, is_restarted, near)
+        last, report_file = args.out / run_folder.LAST, args.out / run_folder.NEAR_DUPLICATES
+        goes_on = distributed.every(args.resume or run_folder.is_of_this_launch(args.out))[0]
+        args.resume |= goes_on and last.exists()
+        kept = f"{last} is as it was" if goes_on else "nothing to resume"
+        with clear_stop(f"before the first step; {kept}"), stop.anywhere(), console.clear_errors():
+            # refused before the search for near-duplicates, which may take minutes
+            run_folder.run_in(args.out, keep=goes_on, replace=args.overwrite)
+            known = report_file if goes_on else None
+            duplicates = near_duplicates.search_for_training(
+                settings.near_duplicates, settings.unlabeled, settings.labeled, settings.workers, known
+            )
+            with distributed.together():
+                start = set_up(settings, args, device, goes_on, duplicates, make_optimizer)
+        run, pictures, streams, val_streams = start
         progress, nets = run.progress, distributed.parallel(run.nets, device)
-        write_scalars = console.tensorboard(run) if args.tensorboard and distributed.is_main() else None
-        if near:
-            near_duplicates.print_report(near, settings.near_duplicates, out / run_folder.NEAR_DUPLICATES)
+        if duplicates:
+            near_duplicates.print_report(duplicates, settings.near_duplicates, report_file)
         console.print_start(run, pictures.splits, len(streams), device)
         if pictures.known and not run.saved:
             print(seen.in_words(pictures.splits["labeled"], pictures.known))
+        report = console.epoch_reporter(run, args.tensorboard)
 
         with checkpoint.clear_end(run):
             while progress.epochs < settings.epochs and progress.since_best < settings.stop_after:
@@ -426,18 +281,14 @@ def main(arguments: list[str] | None = None) -> None:
                 name_skipped(skipped, run.skipped)
                 record |= {"epoch": progress.epochs, "minutes": round(run.minutes(), 2), "skipped": len(skipped)}
                 checkpoint.save_run(run, record, is_best, settings.keep)
-                console.print_epoch(run, record, is_best)
-                if write_scalars:
-                    write_scalars(record)
+                report(record, is_best)
 
         if distributed.is_main():
-            encoders = {
-                "this encoder": load_encoder(out / run_folder.ENCODER),
-                "a random one": load_encoder("random", settings.arch, settings.seed),
-            }
-            with clear_stop(f"after the last epoch; {out} is complete"), stop.anywhere():
+            with clear_stop(f"after the last epoch; {args.out} is complete"), stop.anywhere():
+                best = load_encoder(args.out / run_folder.ENCODER)
+                encoders = {"this encoder": best, "a random one": load_encoder("random", best.arch, settings.seed)}
                 accuracies = probe.probe_types(encoders, pictures.train, pictures.val, settings.seed)
-            console.print_end(accuracies, run, finetune_command(settings, args.preset, out), sets.SPECS)
+            console.print_end(accuracies, run, finetune_command(settings, PRESETS[args.preset], args), sets.SPECS)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from scipy import ndimage
 from benchmarks.timing import SIZE, at_least, photographs, seconds
 from ssl_iqa.data.datasets import UnlabeledViews, distorted_views
 from ssl_iqa.data.demo import demo_sources
-from ssl_iqa.data.images import list_pictures, read_image
+from ssl_iqa.data.images import list_images, read_image
 from ssl_iqa.data.samplers import Draw
 from ssl_iqa.data.streams import Streams
 from ssl_iqa.data.views import to_float
@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--amp", choices=("bf16", "fp16", "off"), default="off", help="its precision (off)")
     args = parser.parse_args(arguments)
     with TemporaryDirectory() as folder, console.clear_errors():
-        sources = demo_sources() if args.photographs == "demo" else list_pictures(args.photographs)
+        sources = demo_sources() if args.photographs == "demo" else list_images(args.photographs)
         paths = photographs(Path(folder), 12, sources)
         if args.device:
             device = use_device(args.device, workers=0, amp=args.amp)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
+from ssl_iqa.data.images import read_image, reduced
 from ssl_iqa.evaluation import predictions, probe
 from ssl_iqa.evaluation.metrics import plcc
 
@@ -154,6 +156,14 @@ def small_probe(monkeypatch: pytest.MonkeyPatch) -> None:
 def finetune_arguments(scored: Path, one_thread: None, no_logistic5: None) -> Callable[..., list[str]]:
     """finetune_arguments(out=.., name=value ..): finetune's smallest ones but for what is named."""
     return lambda **changes: flags(smallest_finetune(scored) | changes)
+
+
+def save_reduced(folder: Path, out: Path, long_side: int) -> Path:
+    """A copy of a folder whose images are reduced, each saved as PNG under its name."""
+    shutil.copytree(folder, out)
+    for path in out.glob("*.png"):
+        Image.fromarray(reduced(read_image(path), long_side).permute(1, 2, 0).numpy()).save(path)
+    return out
 
 
 def write(path: Path, text: str) -> Path:

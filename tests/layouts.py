@@ -1,6 +1,6 @@
 """Small folders in the published layout of every labeled set, shared by several modules' tests.
 
-Each function takes a folder and scores on the set's own scale by picture, and returns the spec. Pictures are all
+Each function takes a folder and scores on the set's own scale by image, and returns the spec. Images are all
 different, of 64 x 48 pixels.
 """
 
@@ -44,7 +44,7 @@ def koniq10k(folder: Path, scores: Scores) -> str:
 
 
 def koniq_sets(folder: Path, rows: dict[str, tuple[float, str]]) -> None:
-    """KonIQ-10k's official split: score from 0 to 100 and set by picture."""
+    """KonIQ-10k's official split: score from 0 to 100 and set by image."""
     header = "image_name,c1,c2,c3,c4,c5,c_total,MOS,SD,set"
     lines = [f"{name},0.0,0.0,0.2,0.7,0.1,105,{score},0.5,{part}" for name, (score, part) in rows.items()]
     write(folder / "koniq10k_distributions_sets.csv", "\n".join([header, *lines]))
@@ -92,7 +92,7 @@ def csiq(folder: Path, rows: list[tuple[str | int, str, int, float]]) -> str:
 
 
 def clive(folder: Path, scores: Scores) -> str:
-    """The seven pictures for practice come first, and lie in a folder of their own."""
+    """The seven images for practice come first, and lie in a folder of their own."""
     names = [*(f"t{i}.bmp" for i in range(1, 8)), *scores]
     cells = np.empty((len(names), 1), dtype=object)
     cells[:, 0] = names

@@ -3,6 +3,7 @@
 import csv
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,13 @@ import torch
 
 import finetune
 import train_joint
+from ssl_iqa import __main__
 from ssl_iqa.data.splits import split_references
 from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.weights import encoder_state, load_encoder
-from ssl_iqa.evaluation import probe
 
 Arguments = Callable[..., list[str]]
-MAINS = {"train_joint": train_joint.main, "finetune": finetune.main, "probe": probe.main}
+MAINS = {"train_joint": train_joint.main, "finetune": finetune.main, "probe": partial(__main__.run, "probe")}
 
 
 @pytest.fixture
@@ -110,14 +111,14 @@ def test_a_device_that_is_not_there(
     assert names(error_of(script, arguments(device="cuda")), "--device cuda", "cpu")
 
 
-# --- pictures ---
+# --- images ---
 
 
 @pytest.mark.parametrize("kind", ["missing", "file", "empty", "one"])
-def test_a_folder_of_pictures_that_is_none(
+def test_a_folder_of_images_that_is_none(
     joint_arguments: Arguments, error_of: Callable, photographs: Path, tmp_path: Path, kind: str
 ) -> None:
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     if kind == "file":
         folder.touch()
     elif kind != "missing":
@@ -126,20 +127,20 @@ def test_a_folder_of_pictures_that_is_none(
     if kind == "one":
         (folder / "only.png").write_bytes((photographs / "0.png").read_bytes())
     error = error_of("train_joint", joint_arguments(unlabeled=folder, out=tmp_path / "run"))
-    says = {"missing": "no such folder", "file": "not a folder", "empty": "no pictures", "one": "only picture"}
+    says = {"missing": "no such folder", "file": "must be a folder", "empty": "no images", "one": "2 or more"}
     assert names(error, folder, says[kind]) and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_pictures_none_of_which_can_be_read(
+def test_images_none_of_which_can_be_read(
     joint_arguments: Arguments, error_of: Callable, photographs: Path, tmp_path: Path, workers: int
 ) -> None:
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     for i in range(5):
         (folder / f"{i}.png").write_bytes((photographs / f"{i}.png").read_bytes()[:300])
     error = error_of("train_joint", joint_arguments(unlabeled=folder, workers=workers, out=tmp_path / "run"))
-    assert names(error, folder, "not a usable picture")
+    assert names(error, folder, "usable")
     assert not (tmp_path / "run").exists()
 
 
@@ -154,7 +155,7 @@ def own_set(scored: Path, tmp_path: Path) -> Path:
 
 
 def damage(table: Path, wanted: Callable[[str], bool]) -> list[str]:
-    """Truncates the set's pictures whose reference is wanted: their names."""
+    """Truncates the set's images whose reference is wanted: their names."""
     rows = list(csv.DictReader(table.open()))
     named = [row["image"] for row in rows if wanted(row["reference"])]
     for name in named:
@@ -162,34 +163,34 @@ def damage(table: Path, wanted: Callable[[str], bool]) -> list[str]:
     return named
 
 
-def test_scored_pictures_none_of_which_can_be_read(
+def test_scored_images_none_of_which_can_be_read(
     script: str, arguments: Arguments, error_of: Callable, own_set: Path
 ) -> None:
     damage(own_set, lambda reference: True)
-    assert names(error_of(script, arguments(labeled=f"csv:{own_set}")), own_set.parent, "not a usable picture")
+    assert names(error_of(script, arguments(labeled=f"csv:{own_set}")), own_set.parent, "usable")
 
 
 @pytest.mark.parametrize("part", ["train", "val", "test"])
-def test_a_part_none_of_whose_pictures_can_be_read(
+def test_a_part_none_of_whose_images_can_be_read(
     finetune_arguments: Arguments, error_of: Callable, own_set: Path, tmp_path: Path, part: str
 ) -> None:
     references = {row["reference"] for row in csv.DictReader(own_set.open())}
     split = split_references(sorted(references), 0)
     damage(own_set, lambda reference: reference in split[part])
     error = error_of("finetune", finetune_arguments(data=f"csv:{own_set}", out=tmp_path / "run"))
-    assert names(error, own_set.parent, "not a usable picture") and not (tmp_path / "run").exists()
+    assert names(error, own_set.parent, "usable") and not (tmp_path / "run").exists()
 
 
-def test_a_part_of_one_picture_has_no_srocc(
+def test_a_part_of_one_image_has_no_srocc(
     finetune_arguments: Arguments, error_of: Callable, own_set: Path, tmp_path: Path
 ) -> None:
     rows = own_set.read_text().splitlines()
-    own_set.write_text("\n".join([rows[0], rows[1], rows[5], rows[9], rows[14]]))  # one picture of each of four
+    own_set.write_text("\n".join([rows[0], rows[1], rows[5], rows[9], rows[14]]))  # one image of each of four
     error = error_of("finetune", finetune_arguments(data=f"csv:{own_set}", out=tmp_path / "run"))
     assert names(error, f"csv:{own_set}", "val", "two")
 
 
-def test_some_unreadable_scored_pictures_are_named_counted_and_left_out(
+def test_some_unreadable_scored_images_are_named_counted_and_left_out(
     finetune_arguments: Arguments, own_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     split = split_references([f"reference {i}" for i in range(10)], 0)
@@ -197,7 +198,7 @@ def test_some_unreadable_scored_pictures_are_named_counted_and_left_out(
     rows = list(csv.DictReader(own_set.open()))
     named = [next(row["image"] for row in rows if row["reference"] == reference) for reference in sorted(firsts)]
     for name in named:
-        (own_set.parent / name).write_text("no picture")
+        (own_set.parent / name).write_text("no image")
     finetune.main(finetune_arguments(data=f"csv:{own_set}", out=tmp_path / "run", epochs=3))
     shown = capsys.readouterr()
     warnings = sorted(line for line in shown.err.splitlines() if line.startswith("warning"))
@@ -212,17 +213,17 @@ def test_some_unreadable_scored_pictures_are_named_counted_and_left_out(
 @pytest.mark.parametrize(
     ("content", "wanted"),
     [
-        ("picture,score\n0_blur_1.png,3\n", ("line 1", "image")),
+        ("photo,score\n0_blur_1.png,3\n", ("line 1", "image")),
         ("image,mos\n0_blur_1.png,3\n", ("line 1", "score")),
         ("image,score\n0_blur_1.png,3\n1_blur_1.png,good\n", ("line 3", "'good'", "number")),
         ("image,score\n0_blur_1.png,3\n1_blur_1.png,\n", ("line 3", "number")),
         ("image,score\n0_blur_1.png,nan\n", ("line 2", "nan")),
-        ("image,score\n0_blur_1.png,3\nnone.png,4\n", ("line 3", "none.png", "no picture")),
-        ("image,score\n0_blur_1.png\n", ("line 2", "1 cells")),
-        ("image,score\n0_blur_1.png,3\n1_blur_1.png,3\n", ("every score is 3",)),
-        ("image,score\n0_blur_1.png,3\n1_blur_1.png,4\n", ("2 distinct reference", "at least 3")),
-        ("image,score\n", ("no rows",)),
-        ("", ("line 1", "empty")),
+        ("image,score\n0_blur_1.png,3\nnone.png,4\n", ("line 3", "none.png", "no such file")),
+        ("image,score\n0_blur_1.png\n", ("line 2", "2 cells, got 1")),
+        ("image,score\n0_blur_1.png,3\n1_blur_1.png,3\n", ("scores must differ, got 3",)),
+        ("image,score\n0_blur_1.png,3\n1_blur_1.png,4\n", ("distinct reference images", "3 or more", "got 2")),
+        ("image,score\n", ("must have a row",)),
+        ("", ("line 1", "got nothing")),
     ],
 )
 def test_a_table_that_is_wrong(

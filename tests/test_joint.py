@@ -17,13 +17,14 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 import train_joint
-from ssl_iqa.data import datasets, sets
-from ssl_iqa.data.datasets import finish_views, read_labeled
+from ssl_iqa.data import sets
+from ssl_iqa.data.datasets import finish_views
 from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.seen import known_parts
 from ssl_iqa.data.splits import split_references
 from ssl_iqa.data.streams import Pictures, Streams, find_pictures, make_streams
+from ssl_iqa.data.views import to_float
 from ssl_iqa.distortions import load_distortions
 from ssl_iqa.engine import console, distributed
 from ssl_iqa.engine.checkpoint import Run
@@ -34,7 +35,7 @@ from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.evaluation import probe
 from ssl_iqa.model import Networks
 from ssl_iqa.schedule import Progress, lr_factor
-from tests.conftest import load, log, same, timeless
+from tests.conftest import load, log, same, save_reduced, timeless
 from train_joint import joint_step, make_optimizer
 
 ARCH = "dct-mlp"
@@ -311,9 +312,7 @@ def test_the_encoder_is_that_of_the_best_epoch(
     encoders = val_losses([3.0, 1.0, 2.0])
     train_joint.main(joint_arguments(out=tmp_path, epochs=3))
     assert same(load(tmp_path / "encoder.pt")["weights"], encoders[1])
-    assert same(load(tmp_path / "best.pt")["encoder"]["weights"], encoders[1])
     assert same(load(tmp_path / "last.pt")["encoder"]["weights"], encoders[2])
-    assert load(tmp_path / "best.pt")["progress"]["epochs"] == 2
     assert not same(encoders[1], encoders[2])
 
 
@@ -336,7 +335,16 @@ def test_a_validation_loss_that_is_not_finite_stops_the_run(
 
 def pictures_of(settings: train_joint.Settings) -> Pictures:
     classes = load_distortions(settings.distortions)
-    return find_pictures(settings.unlabeled, settings.labeled, settings.crop, classes, False, settings.seed, 0)
+    return find_pictures(
+        settings.unlabeled,
+        settings.labeled,
+        settings.crop,
+        classes,
+        on_device=False,
+        seed=settings.seed,
+        workers=0,
+        long_side=settings.long_side,
+    )
 
 
 def streams_of(arguments: list[str]) -> tuple[train_joint.Settings, Streams, Streams, LabeledSet]:
@@ -371,7 +379,7 @@ def test_validation_is_eq_8_of_all_labeled_images_and_their_srocc(
     x, y = (torch.cat(parts) for parts in zip(*val_streams.labeled_batches(), strict=True))
     assert len(indices) == 8 and y.tolist() == pytest.approx([labeled.scores[i] for i in indices])
     for crop, index in zip(x, indices, strict=True):  # each image's own: its colors are all there
-        image = read_labeled(labeled, index).flatten(1)
+        image = to_float(labeled.read(index)).flatten(1)
         assert (crop.flatten(1)[:, :, None] == image[:, None]).all(0).any(1).all()
     pairs = list(val_streams.unlabeled_batches())
     nets.double()
@@ -398,7 +406,7 @@ def test_processes_with_unequal_shares_validate_as_one(
 
     expected = train_joint.validate(nets, streams(0, 1), settings, Stop())
     asked, told = [], []  # by each process: for the end; and what it tells the others
-    monkeypatch.setattr(distributed, "any_process", lambda flag, device: asked.append(flag) or flag)
+    monkeypatch.setattr(distributed, "end_if_asked", lambda flag, device: asked.append(flag))
     monkeypatch.setattr(distributed, "every", lambda value: told.append(value) or [value])
     counts = []
     for process in range(3):
@@ -435,7 +443,7 @@ def test_a_run_leaves_its_files(joint_arguments: Arguments, tmp_path: Path, caps
     arguments = joint_arguments(out=tmp_path, seed=3, epochs=2)
     train_joint.main(arguments)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        *("best.pt", "config.json", "encoder.pt", "last.pt", "log.jsonl", "near_duplicates.json", "splits.json")
+        *("config.json", "encoder.pt", "last.pt", "log.jsonl", "near_duplicates.json", "splits.json")
     ]
     settings, _ = train_joint.parse_arguments(arguments)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -491,7 +499,7 @@ def test_the_same_seed_gives_the_same_weights_with_any_workers(joint_arguments: 
 def test_alpha_1_needs_no_labels_and_leaves_the_regressor(
     joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datasets, "read_labeled", lambda *_: pytest.fail("a labeled picture was read"))
+    monkeypatch.setattr(LabeledSet, "read", lambda *_: pytest.fail("a labeled picture was read"))
     started: list[dict] = []
     real = train_joint.make_optimizer
 
@@ -516,8 +524,8 @@ def test_no_picture_of_a_test_reference_is_ever_read(
     joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: set[int] = set()
-    real = read_labeled
-    monkeypatch.setattr(datasets, "read_labeled", lambda labeled, i: read.add(i) or real(labeled, i))
+    real = LabeledSet.read
+    monkeypatch.setattr(LabeledSet, "read", lambda labeled, i: read.add(i) or real(labeled, i))
     train_joint.main(joint_arguments(out=tmp_path, epochs=8))
     split = json.loads((tmp_path / "splits.json").read_text())["labeled"]
     labeled = sets.load_labeled(split["spec"])
@@ -526,14 +534,14 @@ def test_no_picture_of_a_test_reference_is_ever_read(
 
 
 def test_no_photograph_of_a_test_source_is_in_the_demos_unlabeled_stream() -> None:
-    settings = replace(SETTINGS, unlabeled="demo", labeled="demo")
+    settings = replace(SETTINGS, unlabeled="demo", labeled="demo", long_side=192)
     splits, train, val, labeled, seen, _ = pictures_of(settings)
     sources = demo_sources()
     parts = {name: set(splits["labeled"][name]) for name in ("train", "val", "test")}
     assert {sources[path] for path in train.paths} == parts["train"]
     assert {sources[path] for path in val.paths} == parts["val"]
     assert not parts["test"] & (parts["train"] | parts["val"])
-    assert labeled.name == "demo" and train.reduce == val.reduce == 2
+    assert labeled.name == "demo" and train.long_side == val.long_side == labeled.long_side == 192
     assert [record["data"] for record in seen] == ["demo"] and seen[0]["references"]["test"] == sorted(parts["test"])
 
 
@@ -612,7 +620,7 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(
     with (tmp_path / "part" / "log.jsonl").open("a") as file:
         file.write('{"epoch": 2}\n')  # logged, then killed before it was saved
     train_joint.main([*part, "--resume"])
-    for name in ("last.pt", "best.pt", "encoder.pt"):
+    for name in ("last.pt", "encoder.pt"):
         ours, theirs = (load(tmp_path / run / name) for run in ("part", "whole"))
         ours.pop("minutes", None), theirs.pop("minutes", None)
         assert same(ours, theirs), name
@@ -873,9 +881,9 @@ def test_a_compiled_encoder_trains_and_is_saved_as_any_other(
 @pytest.mark.parametrize(
     ("processes", "changes", "message"),
     [
-        (3, {}, "--batch-size 4: with 3 processes a multiple of 3 is wanted"),
-        (2, {"labeled_batch_size": 5}, "--labeled-batch-size 5: with 2 processes"),
-        (2, {"accumulate": 3}, "--accumulate 3: at least two views in each part"),
+        (3, {}, "--batch-size must be a multiple of the number of processes, 3, got 4"),
+        (2, {"labeled_batch_size": 5}, "--labeled-batch-size must be a multiple of the number of processes, 2, got 5"),
+        (2, {"accumulate": 3}, "--accumulate must be at most 2 for this batch, got 3"),
     ],
 )
 def test_batches_that_do_not_divide_are_an_error(
@@ -942,3 +950,46 @@ def test_the_gradients_norm_is_that_of_all_parameters(nets: Networks) -> None:
     joint_step(nets, *batches(), SETTINGS)
     norm = sum(gradient.double().square().sum() for gradient in gradients(nets)).sqrt()
     assert train_joint.gradient_norm(nets) == pytest.approx(norm.item(), rel=1e-4)
+
+
+# --- the long side ---
+
+
+@pytest.mark.parametrize("distort_on", ["worker", "device"])
+def test_images_reduced_to_a_long_side_train_as_files_of_that_size(
+    joint_arguments: Arguments, photographs: Path, scored: Path, tmp_path: Path, distort_on: str
+) -> None:
+    small, small_scored = (
+        save_reduced(folder, tmp_path / name, 46) for folder, name in ((photographs, "u"), (scored.parent, "l"))
+    )
+    train_joint.main(joint_arguments(out=tmp_path / "a", epochs=1, long_side=46, distort_on=distort_on))
+    own = {"unlabeled": small, "labeled": f"csv:{small_scored / scored.name}"}
+    train_joint.main(joint_arguments(out=tmp_path / "b", epochs=1, distort_on=distort_on, **own))
+    a, b = (load(tmp_path / name / "last.pt") for name in "ab")
+    assert all(same(a[part], b[part]) for part in ("projector", "regressor", "optimizer"))
+    assert same(a["encoder"]["weights"], b["encoder"]["weights"]) and timeless(tmp_path / "a") == timeless(
+        tmp_path / "b"
+    )
+
+
+def test_own_images_are_not_reduced_unasked(photographs: Path) -> None:
+    def long_side(*words: str) -> int:
+        return train_joint.parse_arguments([*words])[0].long_side
+
+    assert long_side() == long_side("--unlabeled", "demo", "--alpha", "1") == 192
+    assert long_side("--unlabeled", str(photographs), "--alpha", "1") == long_side("--labeled", "csv:own.csv") == 0
+    assert long_side("--unlabeled", str(photographs), "--alpha", "1", "--long-side", "50") == 50
+
+
+def test_a_run_of_before_there_was_a_long_side_goes_on(
+    joint_arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_joint.main(joint_arguments(out=tmp_path, epochs=1))
+    state = load(tmp_path / "last.pt")
+    del state["settings"]["long_side"]
+    torch.save(state, tmp_path / "last.pt")
+    with pytest.raises(SystemExit):
+        train_joint.main(joint_arguments(out=tmp_path, epochs=2, resume=True, long_side=60))
+    assert "--long-side was 0, is 60" in capsys.readouterr().err
+    train_joint.main(joint_arguments(out=tmp_path, epochs=2, resume=True))
+    assert len(log(tmp_path)) == 2

@@ -1,6 +1,6 @@
-"""No leak: with every labeled set, neither a picture nor a score of the test part has any influence before the test.
+"""No leak: with every labeled set, neither an image nor a score of the test part has any influence before the test.
 
-Two runs are compared bit for bit. Before the second, the test part's scores and picture files are changed: whatever
+Two runs are compared bit for bit. Before the second, the test part's scores and image files are changed: whatever
 used them in between, to train or to choose the epoch, would show in the weights.
 """
 
@@ -27,12 +27,12 @@ from tests import layouts
 from tests.conftest import flags, load, photograph, same, smallest_finetune, smallest_joint, write
 
 TENS = range(10)
-PICTURES = {f"{i}.jpg": 20.0 + 5 * i for i in TENS}  # sets without references: each picture is its own
+IMAGES = {f"{i}.jpg": 20.0 + 5 * i for i in TENS}  # sets without references: each image is its own
 SETS: dict[str, Callable[[Path], str]] = {
     "kadid10k": lambda folder: layouts.kadid10k(
         folder, {f"I{i:02}_{kind:02}_03.png": 1.1 + 0.3 * i + 0.1 * kind for i in TENS for kind in (1, 10)}
     ),
-    "koniq10k": lambda folder: layouts.koniq10k(folder, PICTURES),
+    "koniq10k": lambda folder: layouts.koniq10k(folder, IMAGES),
     "tid2013": lambda folder: layouts.tid2013(
         folder, {f"i{i:02}_{kind:02}_4.bmp": 1 + 0.5 * i + 0.1 * kind for i in TENS for kind in (1, 8)}
     ),
@@ -44,9 +44,9 @@ SETS: dict[str, Callable[[Path], str]] = {
     "csiq": lambda folder: layouts.csiq(
         folder, [(f"image{i}", kind, 3, 0.05 * i + 0.01 * len(kind)) for i in TENS for kind in ("noise", "blur")]
     ),
-    "clive": lambda folder: layouts.clive(folder, PICTURES),
-    "spaq": lambda folder: layouts.spaq(folder, PICTURES),
-    "csv": lambda folder: layouts.own(folder, PICTURES),
+    "clive": lambda folder: layouts.clive(folder, IMAGES),
+    "spaq": lambda folder: layouts.spaq(folder, IMAGES),
+    "csv": lambda folder: layouts.own(folder, IMAGES),
 }
 
 
@@ -81,7 +81,7 @@ def first(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def train_jointly(spec: str, out: Path, photographs: Path) -> None:
     changes = {"unlabeled": "demo" if spec == "demo" else photographs, "labeled": spec, "out": out}
-    changes["near_duplicates"] = "ignore"  # its search reads every labeled picture, to leave photographs out
+    changes["near_duplicates"] = "ignore"  # its search reads every labeled image, to leave photographs out
     train_joint.main(flags(smallest_joint(photographs, Path()) | changes))
 
 
@@ -103,7 +103,7 @@ def without_test_images(encoder: dict[str, Any]) -> dict[str, Any]:
 
 
 class Changed:
-    """Gives a part's pictures other scores: another order, another mean. `paths` are their files, `read` all read."""
+    """Gives a part's images other scores: another order, another mean. `paths` are their files, `read` all read."""
 
     def __init__(self, spec: str, names: list[str], patch: pytest.MonkeyPatch) -> None:
         self.names, self.read = set(names), set()
@@ -113,8 +113,8 @@ class Changed:
         patch.setattr(sets, "load_labeled", self.load_others)
         patch.setattr(images, "decode_image", self.decode_and_note)
 
-    def load_others(self, spec: str) -> LabeledSet:
-        labeled = self.load(spec)
+    def load_others(self, spec: str, long_side: int = 0) -> LabeledSet:
+        labeled = self.load(spec, long_side)
         of = zip(labeled.scores, labeled.references, strict=True)
         return replace(labeled, scores=[6 - score / 2 if name in self.names else score for score, name in of])
 
@@ -134,7 +134,7 @@ def test_joint_training_meets_nothing_of_the_test_part(
     changed = Changed(spec, split_of(out)["test"], monkeypatch)
     whole = {path: Path(path).read_bytes() for path in changed.paths}
     for path in changed.paths:
-        Path(path).write_text(f"no picture: {path}")
+        Path(path).write_text(f"no image: {path}")
     train_jointly(spec, tmp_path, photographs)
     for path, content in whole.items():  # other tests of this process have the same files
         Path(path).write_bytes(content)
@@ -151,7 +151,7 @@ def test_joint_training_meets_nothing_of_the_test_part(
 def test_finetuning_meets_nothing_of_the_test_part_before_the_test(
     first: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The epoch is chosen and the weights are final before a changed picture or score can matter."""
+    """The epoch is chosen and the weights are final before a changed image or score can matter."""
     spec, out = first
     changed = Changed(spec, split_of(out)["test"], monkeypatch)
     changed.draw_others()
@@ -170,7 +170,7 @@ def test_finetuning_meets_nothing_of_the_test_part_before_the_test(
 def test_what_is_trained_on_does_show(
     first: tuple[str, Path], photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same changes, of a single training picture: else the tests above could not fail."""
+    """The same changes, of a single training image: else the tests above could not fail."""
     spec, out = first
     changed = Changed(spec, split_of(out)["train"][:1], monkeypatch)
     changed.draw_others()

@@ -9,23 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ssl_iqa.data.images import UnreadableImage, read_image
+from ssl_iqa.data.images import UnreadableImage, read_image, reduced
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.samplers import Draw
 from ssl_iqa.data.views import in_8_bits, random_view, to_float, view_places
 from ssl_iqa.distortions import KADIS, DistortionClass, distort_as, distort_batch, on_cpu_only
 from ssl_iqa.engine import console, distributed
 from ssl_iqa.engine.workers import make_loader
-
-
-def read_labeled(labeled: LabeledSet, index: int) -> Tensor:
-    """x_i of Section 3.2, [3, H, W] in [0, 1]; the demo's are photographs that are distorted here, always alike, and
-    rounded to 8 bits as the files of other sets.
-    """
-    picture = to_float(read_image(labeled.paths[index]), labeled.reduce)
-    if labeled.classes is None:
-        return picture
-    return in_8_bits(distort_as(picture, KADIS[labeled.classes[index]], torch.Generator().manual_seed(index)))
 
 
 def first_readable(read: Callable[[int], Tensor], paths: Sequence[str], start: int) -> tuple[int, Tensor, list[str]]:
@@ -63,12 +53,12 @@ class UnlabeledViews(Dataset):
         self,
         paths: Sequence[str],
         size: int,
-        reduce: int = 1,
         distortions: Sequence[DistortionClass] = KADIS,
         on_device: bool = False,
+        long_side: int = 0,
     ) -> None:
-        self.paths, self.size, self.reduce = paths, size, reduce
-        self.distortions, self.on_device = distortions, on_device
+        self.paths, self.size, self.distortions = paths, size, distortions
+        self.on_device, self.long_side = on_device, long_side
         self.kept: dict[int, Tensor] = {}
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Draw, list[str]]:
@@ -80,7 +70,7 @@ class UnlabeledViews(Dataset):
         distortion = self.distortions[draw.distortion_class]  # d_t, d_s
         if self.on_device and not on_cpu_only(distortion):
             return picture
-        x_u = to_float(picture, self.reduce)
+        x_u = to_float(picture)
         x_d = in_8_bits(distort_as(x_u, distortion, torch.Generator().manual_seed(draw.seed)))
         crops = crop_generator(draw)
         return torch.stack([random_view(x_d, self.size, crops) for _ in range(2)])  # x^d_i, x^d_j
@@ -88,14 +78,15 @@ class UnlabeledViews(Dataset):
     def read(self, index: int) -> Tensor:
         if index in self.kept:
             return self.kept[index]
-        picture = self.checked(read_image(self.paths[index]), self.paths[index])
+        picture = self.prepared(read_image(self.paths[index]), self.paths[index])
         if len(self.paths) <= self.KEEP:
             self.kept[index] = picture
         return picture
 
-    def checked(self, picture: Tensor, name: str) -> Tensor:
-        """The picture [3, H, W]. Raises UnreadableImage where it is too small to be distorted."""
-        if min(picture.shape[1:]) < 16 * self.reduce:
+    def prepared(self, picture: Tensor, name: str) -> Tensor:
+        """The image at its long side, [3, h, w]. Raises UnreadableImage where it is too small to be distorted."""
+        picture = reduced(picture, self.long_side)
+        if min(picture.shape[1:]) < 16:
             raise UnreadableImage(f"{name}: {list(picture.shape[1:])} pixels, distort takes 16 a side")
         return picture
 
@@ -110,7 +101,7 @@ def distorted_views(pictures: Tensor, draws: Sequence[Draw], dataset: UnlabeledV
     device = pictures.device
     classes = [draw.distortion_class for draw in draws]
     generators = [torch.Generator(device).manual_seed(draw.seed) for draw in draws]
-    x_d = in_8_bits(distort_batch(to_float(pictures, dataset.reduce), classes, generators, dataset.distortions))
+    x_d = in_8_bits(distort_batch(to_float(pictures), classes, generators, dataset.distortions))
     size, crops = x_d.shape[2:], [crop_generator(draw) for draw in draws]
     n, channel = (
         torch.arange(len(draws), device=device)[:, None, None, None],
@@ -125,7 +116,7 @@ def distorted_views(pictures: Tensor, draws: Sequence[Draw], dataset: UnlabeledV
 
 
 class LabeledPictures(Dataset):
-    """Pictures of a labeled set, each with its index in the set: (index, bytes [3, H, W] or None where unreadable)."""
+    """Images of a labeled set, each with its index in the set: (index, bytes [3, H, W] or None where unreadable)."""
 
     def __init__(self, labeled: LabeledSet, indices: Sequence[int]) -> None:
         self.labeled, self.indices = labeled, indices
@@ -136,52 +127,42 @@ class LabeledPictures(Dataset):
     def __getitem__(self, place: int) -> tuple[int, Tensor | None]:
         index = self.indices[place]
         try:
-            return index, (read_labeled(self.labeled, index) * 255).round().to(torch.uint8)
+            return index, self.labeled.read(index)
         except (UnreadableImage, OSError):
             return index, None
 
 
-def make_demo_pictures(labeled: LabeledSet, indices: Sequence[int], workers: int) -> dict[int, Tensor]:
-    """The demo's labeled pictures as bytes [3, H, W], by index: they have to be distorted, so they are made once.
-
-    Nothing for other sets, whose pictures are read when they are wanted.
-    """
-    if labeled.classes is None:
-        return {}
-    pictures = LabeledPictures(labeled, indices)
-    batches = make_loader(pictures, workers, list, batch_size=25)
-    bar = console.bar(batches, "distorting the demo's labeled photographs")
-    # clones: what a worker sends keeps a file open
-    return {index: picture.clone() for batch in bar for index, picture in batch}
+def make_all(labeled: LabeledSet, indices: Sequence[int], workers: int) -> None:
+    """Distorts the demo's labeled photographs once, for the set to keep; nothing for sets of files."""
+    if labeled.classes is not None:
+        batches = make_loader(LabeledPictures(labeled, indices), workers, list, batch_size=25)
+        for batch in console.bar(batches, "distorting the demo's labeled photographs"):
+            labeled.kept.update(
+                (index, image.clone()) for index, image in batch
+            )  # what a worker sends keeps a file open
 
 
 def picture_batches(
-    labeled: LabeledSet, indices: Sequence[int], made: dict[int, Tensor], workers: int
+    labeled: LabeledSet, indices: Sequence[int], workers: int
 ) -> Iterable[list[tuple[int, Tensor | None]]]:
-    """Every picture of a part, in order, in batches of (index, bytes [3, H, W], or None where it cannot be read)."""
-    if made:
-        return [[(index, made[index]) for index in indices[start : start + 25]] for start in range(0, len(indices), 25)]
-    return make_loader(LabeledPictures(labeled, indices), workers, list, batch_size=25)
+    """Images of a labeled set in order, in batches of (index, bytes [3, H, W] or None where unreadable)."""
+    return make_loader(LabeledPictures(labeled, indices), 0 if labeled.kept else workers, list, batch_size=25)
 
 
 class LabeledCrops(Dataset):
-    """The labeled stream: a `Draw` of a place in `indices` -> (random view [3, size, size], score in [1, 10], skipped).
+    """The labeled stream: a `Draw` of a place in `indices` -> (random view [3, size, size], score y_i, skipped)."""
 
-    `made` holds pictures that need not be read, see `make_demo_pictures`.
-    """
-
-    def __init__(self, labeled: LabeledSet, indices: Sequence[int], size: int, made: dict[int, Tensor]) -> None:
-        self.labeled, self.indices, self.size, self.made = labeled, indices, size, made
+    def __init__(self, labeled: LabeledSet, indices: Sequence[int], size: int) -> None:
+        self.labeled, self.indices, self.size = labeled, indices, size
         self.paths = [labeled.paths[i] for i in indices]
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, float, list[str]]:
         place, x, skipped = first_readable(self.read, self.paths, draw.index)
-        view = to_float(random_view(x, self.size, torch.Generator().manual_seed(draw.seed)))  # `made` holds bytes
+        view = to_float(random_view(x, self.size, torch.Generator().manual_seed(draw.seed)))
         return view, self.labeled.scores[self.indices[place]], skipped
 
     def read(self, place: int) -> Tensor:
-        index = self.indices[place]
-        return self.made[index] if index in self.made else read_labeled(self.labeled, index)
+        return self.labeled.read(self.indices[place])
 
 
 class UnlabeledBatch(NamedTuple):

@@ -6,32 +6,31 @@ from ssl_iqa.data.labeled import LabeledSet, mapped_scores, read_csv
 from ssl_iqa.distortions import DISTORTIONS
 
 DEMO_FOLDER = Path(__file__).parent / "demo_photos"
-DEMO_REDUCE = 2  # 384x288 -> 192x144 before anything else: a quarter of the work, and a crop shows more of the picture
+LONG_SIDE = 192  # of the demo's 384: a quarter of the work, and a crop shows more of the image
 
 
 def load_demo() -> LabeledSet:
-    table = DEMO_FOLDER / "kadid_class_means.csv"
-    rows = read_csv(table, ("type", "level", "mean_opinion"))  # in the order of the distortion classes
+    # in the order of the distortion classes
+    table = read_csv(DEMO_FOLDER / "kadid_class_means.csv", ("type", "level", "mean_opinion"))
     sources = demo_sources()
     names = list(DISTORTIONS)
     return LabeledSet(
         name="demo",
-        paths=[path for path in sources for _ in rows],
-        scores=mapped_scores(table, rows, "mean_opinion", 1, 5) * len(sources),
+        paths=[path for path in sources for _ in table.rows],
+        scores=mapped_scores(table, "mean_opinion", (1, 5)) * len(sources),
         score_range=(1, 5),
-        references=[source for source in sources.values() for _ in rows],
-        distortions=[names[int(row["type"]) - 1] for _, row in rows] * len(sources),
-        levels=[int(row["level"]) for _, row in rows] * len(sources),
-        classes=list(range(len(rows))) * len(sources),
-        reduce=DEMO_REDUCE,
+        references=[source for source in sources.values() for _ in table.rows],
+        distortions=[names[int(kind) - 1] for kind in table.column("type")] * len(sources),
+        levels=[int(level) for level in table.column("level")] * len(sources),
+        classes=list(range(len(table.rows))) * len(sources),
     )
 
 
 def demo_sources() -> dict[str, str]:
     """The demo's 67 photographs, by path, and the one of 40 sources that each was cut from.
 
-    They are the demo's unlabeled pictures and, distorted, its labeled ones. Two parts of one photograph share their
-    source: split both streams by it.
+    They are the demo's unlabeled images and, distorted, its labeled ones. Two parts of one photograph share their
+    source: both streams are split by it.
     """
-    rows = read_csv(DEMO_FOLDER / "CREDITS.csv", ("image", "source"))
-    return dict(sorted((str(DEMO_FOLDER / row["image"]), row["source"]) for _, row in rows))
+    credits = read_csv(DEMO_FOLDER / "CREDITS.csv", ("image", "source"))
+    return dict(sorted((str(DEMO_FOLDER / row["image"]), row["source"]) for _, row in credits.rows))

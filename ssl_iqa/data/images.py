@@ -1,4 +1,4 @@
-"""What is on disk: reading pictures, listing folders of them, and Section 4.1's splits, of scored sets by reference."""
+"""Images on disk: reading one, listing those of a folder."""
 
 import codecs
 import io
@@ -26,16 +26,15 @@ else:
 
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 GET_HEIF = "pip install 'ssl_iqa[heif]'"
-PICTURE_SUFFIXES = (  # of the still images that this installation of Pillow reads
+IMAGE_SUFFIXES = (  # of the still images that this installation of Pillow reads
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"),
     *(".tga", ".ppm", ".pgm", ".pbm", ".pnm"),
     *((".jp2", ".j2k", ".jpf", ".jpx") if features.check("jpg_2000") else ()),
     *((".avif",) if "avif" in features.modules and features.check("avif") else ()),  # Pillow 11.3 is the first with it
     *(HEIF_SUFFIXES if HAS_HEIF else ()),
 )
-SUFFIXES_NAMED = 8  # of the files that are no images here, the most frequent ones
 
-# What brings a picture with this EXIF orientation upright (EXIF 2.32, tag 0x0112; 1 is upright).
+# What brings an image with this EXIF orientation upright (EXIF 2.32, tag 0x0112; 1 is upright).
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -45,7 +44,6 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
 
 # The ancillary chunks of a PNG that say how its pixels are meant, and the texts that may hold an EXIF orientation.
 PNG_CHUNKS = (b"tRNS", b"eXIf")
@@ -57,17 +55,17 @@ _was_lenient = False
 
 
 class UnreadableImage(ValueError):
-    """A file that is no picture, or a damaged one; the message is one line that names it."""
+    """A file that is no image, or a damaged one; the message is one line that names it."""
 
 
 def read_image(path: str | os.PathLike[str]) -> torch.Tensor:
-    """The picture in a file as 8-bit RGB, `uint8 [3, H, W]`, upright and with its first frame only.
+    """The image in a file as 8-bit RGB, uint8 [3, H, W], upright and with its first frame only.
 
-    Gray, palette, CMYK and 1-bit pictures become RGB, alpha is composited over white, 16-bit gray is divided by 257.
+    Gray, palette, CMYK and 1-bit images become RGB, alpha is composited over white, 16-bit gray is divided by 257.
     Color profiles are not applied. EXIF that cannot be parsed is taken to state no orientation.
     A truncated file is never decoded in part. A pipe, socket or device is not opened: reading it might never end.
 
-    Raises OSError for a file that cannot be opened, UnreadableImage for one that holds no readable picture.
+    Raises OSError for a file that cannot be opened, UnreadableImage for one that holds no readable image.
     """
     refuse_special_file(path)
     with open(path, "rb") as file:
@@ -83,7 +81,7 @@ def refuse_special_file(path: str | os.PathLike[str]) -> None:
 
 
 def decode_image(file: BinaryIO, name: str | os.PathLike[str]) -> torch.Tensor:
-    """The picture in an open file, as `read_image` gives it; an UnreadableImage is called by `name`."""
+    """The image in an open file, as `read_image` returns it; `name` is what an UnreadableImage calls it."""
     try:
         with _whole_files_only(), Image.open(_without_png_metadata(file)) as image:
             image.load()
@@ -91,16 +89,16 @@ def decode_image(file: BinaryIO, name: str | os.PathLike[str]) -> torch.Tensor:
     except UnidentifiedImageError as error:
         raise UnreadableImage(f"{name}: {_why_unidentified(file, name)}") from error
     except Image.DecompressionBombError as error:
-        limit = f"{2 * Image.MAX_IMAGE_PIXELS / 1e6:.4g} megapixels"  # what PIL raises at
-        where = "PIL.Image.MAX_IMAGE_PIXELS sets the limit, --max-megapixels that of ssl_iqa.scoring.score"
-        raise UnreadableImage(f"{name}: over {limit}; {where}") from error
+        limit = f"{2 * Image.MAX_IMAGE_PIXELS / 1e6:.4g}"  # what PIL raises at
+        where = "(PIL.Image.MAX_IMAGE_PIXELS, or --max-megapixels of ssl-iqa score)"
+        raise UnreadableImage(f"{name}: must be at most {limit} megapixels {where}") from error
     except Exception as error:  # on damaged files PIL's decoders raise nearly every type there is
-        raise UnreadableImage(f"{name}: not a readable picture ({error!r})") from error
+        raise UnreadableImage(f"{name}: not a readable image ({error!r})") from error
 
 
 @contextmanager
 def _whole_files_only() -> Iterator[None]:
-    """While it lasts, PIL refuses files that are cut short, even if another library has told it not to.
+    """Within it PIL refuses files that are cut short, even if another library has told it not to.
 
     PIL's switch is one for the whole process, so the first thread to decode turns it off and the last one back on.
     """
@@ -164,16 +162,14 @@ def _why_unidentified(file: BinaryIO, name: str | os.PathLike[str]) -> str:
         tags.load(file)
         bits, photometric = tags[TiffImagePlugin.BITSPERSAMPLE], tags[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION]
     except Exception:  # no TIFF, or a damaged one
-        return "not a picture of a known format"
-    if 3 in tags.get(TiffImagePlugin.SAMPLEFORMAT, ()):
-        return f"a TIFF with {len(bits)} floating-point samples a pixel, which have no fixed range"
-    return (
-        f"a TIFF of a kind that Pillow does not read ({bits} bits a sample, photometric interpretation {photometric})"
-    )
+        return "not an image of a known format"
+    kind = "floating-point " if 3 in tags.get(TiffImagePlugin.SAMPLEFORMAT, ()) else ""
+    samples = f"{len(bits)} {kind}samples of {bits[0]} bits, photometric interpretation {photometric}"
+    return f"a TIFF of a kind that Pillow does not read ({samples})"
 
 
 def from_pil(image: Image.Image) -> torch.Tensor:
-    """A PIL image as `read_image` gives it. Raises ValueError for samples without a fixed range."""
+    """A PIL image as `read_image` returns it. Raises ValueError for samples without a fixed range."""
     rgb = _to_rgb(image)
     try:  # not ImageOps.exif_transpose: it writes the EXIF block anew, which fails on many that can be read
         orientation = image.getexif().get(ExifTags.Base.Orientation)
@@ -201,67 +197,92 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def list_pictures(folder: str | os.PathLike[str], passed: Counter[str] | None = None) -> list[str]:
-    """Sorted paths of all pictures in a folder and those below it, told by their suffix (PICTURE_SUFFIXES, any case).
+def reduced(image: torch.Tensor, long_side: int) -> torch.Tensor:
+    """An image averaged down to a long side, its aspect kept: uint8 [3, H, W] -> uint8 [3, h, w].
+
+    A pixel is the mean over its area, of the border pixels by the fraction that lies in it, rounded half to even. An
+    image that is no larger, and any for `long_side` 0, stays as it is.
+    """
+    height, width = image.shape[1:]
+    if long_side == 0 or max(height, width) <= long_side:
+        return image
+    h, w = (max(1, round(side * long_side / max(height, width))) for side in (height, width))
+    sums = _area_sums(_area_sums(image.numpy(), w).swapaxes(1, 2), h).swapaxes(1, 2)  # [3, h, w]
+    return torch.from_numpy((sums / (height / h * (width / w))).round().astype(np.uint8))
+
+
+def _area_sums(x: np.ndarray, n: int) -> np.ndarray:
+    """Sums over n equal parts of the last axis, whose edges may lie within a pixel: [.., side] -> [.., n]."""
+    side = x.shape[-1]
+    edges = np.arange(n + 1) * side / n
+    whole = edges.astype(int)  # pixels before an edge
+    within = (edges - whole) * x[..., whole.clip(max=side - 1)]
+    return np.add.reduceat(x, whole[:-1], axis=-1, dtype=np.float64) + np.diff(within)
+
+
+def list_images(folder: str | os.PathLike[str], passed: Counter[str] | None = None) -> list[str]:
+    """Sorted paths of all images in a folder and those below it, told by their suffix (IMAGE_SUFFIXES, any case).
 
     Hidden files and folders are skipped, links to folders are not followed; `passed` counts what is passed over, as in
-    `walk_pictures`. A folder laid out as KADIS-700k (Section 4.1), with `ref_imgs/` in it, in any case, gives the
-    pictures in that one only: what its generator may have put beside it in `dist_imgs/` is distorted already.
+    `walk_images`. A folder laid out as KADIS-700k (Section 4.1), with `ref_imgs/` in it, in any case, gives the images
+    in that one only: what its generator may have put beside it in `dist_imgs/` is distorted already.
 
-    Raises FileNotFoundError or NotADirectoryError where there is no such folder, ValueError where it has no pictures.
+    Raises FileNotFoundError or NotADirectoryError where there is no such folder, ValueError where it has no images.
     """
     if not os.path.exists(folder):
-        raise FileNotFoundError(f"{folder}: no such folder; a folder of pictures is wanted")
+        raise FileNotFoundError(f"{folder}: no such folder")
     if not os.path.isdir(folder):
-        raise NotADirectoryError(f"{folder}: not a folder; a folder of pictures is wanted")
+        raise NotADirectoryError(f"{folder}: must be a folder of images, got a file")
     references = in_any_case(Path(folder), "ref_imgs")
     root = os.path.join(folder, references.name) if references.is_dir() else os.fspath(folder)
 
     passed = Counter() if passed is None else passed
-    pictures = sorted(walk_pictures(root, _stop, passed))
-    if not pictures:
-        raise ValueError(f"{root}: {no_pictures(passed)}")
-    return pictures
+    images = sorted(walk_images(root, _stop, passed))
+    if not images:
+        raise ValueError(f"{root}: {no_images(passed)}")
+    return images
 
 
-def walk_pictures(
+def walk_images(
     folder: str | os.PathLike[str], unlistable: Callable[[OSError], object], passed: Counter[str]
 ) -> Iterator[str]:
-    """Paths of all pictures in a folder and those below it, as in `list_pictures`, folder by folder, sorted in each.
+    """Paths of all images in a folder and those below it, as in `list_images`, folder by folder, sorted in each.
 
     A folder that cannot be listed is passed over after a call of `unlistable`. `passed` counts the files that are no
-    pictures by their suffix in lower case, hidden ones left out.
+    images by their suffix in lower case, hidden ones left out.
     """
     for parent, folders, names in os.walk(folder, onerror=unlistable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(name for name in names if not name.startswith(".")):
-            if name.lower().endswith(PICTURE_SUFFIXES):
+            if name.lower().endswith(IMAGE_SUFFIXES):
                 yield os.path.join(parent, name)
             else:
                 passed[os.path.splitext(name)[1].lower()] += 1
 
 
 def passed_over(passed: Counter[str]) -> str:
-    """What `walk_pictures` has counted: "passed over: 12 .heic (pip install 'ssl_iqa[heif]'), 3 .txt"."""
-    named = [suffix for suffix, _ in passed.most_common() if suffix[1:].isalnum() and len(suffix) < 10]
-    named = named[:SUFFIXES_NAMED]
-    hint = "" if HAS_HEIF else f" ({GET_HEIF})"
-    counts = [f"{passed[suffix]} {suffix}{hint if suffix in HEIF_SUFFIXES else ''}" for suffix in named]
+    """What `walk_images` has counted, the most frequent suffixes: "passed over: 12 .heic, 3 .txt, 1 other"."""
+    named = [suffix for suffix, _ in passed.most_common() if suffix[1:].isalnum() and len(suffix) < 10][:8]
+    hints = {} if HAS_HEIF else dict.fromkeys(HEIF_SUFFIXES, f" ({GET_HEIF})")
+    counts = [f"{passed[suffix]} {suffix}{hints.get(suffix, '')}" for suffix in named]
     others = passed.total() - sum(passed[suffix] for suffix in named)
-    return f"passed over: {', '.join([*counts, *([f'{others} other'] if others else [])])}"
+    if others:
+        counts.append(f"{others} other")
+    return f"passed over: {', '.join(counts)}"
 
 
-def no_pictures(passed: Counter[str]) -> str:
-    """What an error says of a folder without pictures."""
-    over = f"; {passed_over(passed)}" if passed else ""
-    return f"no pictures in this folder; wanted are files ending in {' '.join(PICTURE_SUFFIXES)}{over}"
+def no_images(passed: Counter[str]) -> str:
+    """What an error says of a folder without images."""
+    text = f"no images in this folder, which are files ending in {' '.join(IMAGE_SUFFIXES)}"
+    return f"{text}; {passed_over(passed)}" if passed else text
 
 
 def in_any_case(folder: Path, name: str) -> Path:
-    """Where a folder has a file or folder of that name, or, if it has not, of that name in another case."""
-    if not (folder / name).exists() and folder.is_dir():
-        return next((path for path in sorted(folder.iterdir()) if path.name.lower() == name.lower()), folder / name)
-    return folder / name
+    """The path of a folder's file or folder of that name, or, where there is none, of that name in another case."""
+    path = folder / name
+    if path.exists() or not folder.is_dir():
+        return path
+    return next((other for other in sorted(folder.iterdir()) if other.name.lower() == name.lower()), path)
 
 
 def in_utf8(text: bytes) -> bytes:

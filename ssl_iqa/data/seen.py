@@ -8,17 +8,23 @@ are drawn.
 
 import hashlib
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
 from ssl_iqa.data.images import UnreadableImage, read_image
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.splits import digest, part_indices, part_sizes, shuffled, split_references
-from ssl_iqa.engine import console
+from ssl_iqa.engine import console, distributed, run_folder
 from ssl_iqa.engine.device import cpu_cores
+from ssl_iqa.model import Encoder
 
 PARTS = ("train", "val", "test")  # a reference that is in several counts to the first of them
 Split = dict[str, list[str]]
@@ -29,29 +35,20 @@ Record = dict[str, Any]
 def contents(labeled: LabeledSet) -> list[str]:
     """16 hexadecimal digits of the SHA-256 of each image's file, an entry an image; "" for one that is empty or gone.
 
-    64 bits: of a million different files two share theirs with a probability of 3e-8. What several files share has to
-    be an image, or it is "", too: a page that says "not found" under many names says nothing of them.
+    64 bits: of a million different files two share theirs with a probability of 3e-8. A content that several files
+    share is "" as well unless it is an image: a page that says "not found" under many names says nothing of them.
     """
     paths = list(dict.fromkeys(labeled.paths))
     with ThreadPoolExecutor(cpu_cores()) as pool:
-        found = dict(
-            zip(paths, console.bar(pool.map(_content, paths), "reading labeled images", len(paths)), strict=True)
-        )
-    places: dict[str, list[str]] = {}
-    for path, content in found.items():
-        places.setdefault(content, []).append(path)
-    for sharing in places.values():
-        if len(sharing) > 1 and not _is_image(sharing[0]):
-            found |= dict.fromkeys(sharing, "")
-    return [found[path] for path in labeled.paths]
-
-
-def _is_image(path: str) -> bool:
-    try:
-        read_image(path)
-    except (UnreadableImage, OSError):
-        return False
-    return True
+        bar = console.bar(pool.map(_content, paths), "reading labeled images", len(paths))
+        by_path = dict(zip(paths, bar, strict=True))
+    sharing: dict[str, list[str]] = {}
+    for path, content in by_path.items():
+        sharing.setdefault(content, []).append(path)
+    for alike in sharing.values():
+        if len(alike) > 1 and not _is_image(alike[0]):
+            by_path |= dict.fromkeys(alike, "")
+    return [by_path[path] for path in labeled.paths]
 
 
 def _content(path: str) -> str:
@@ -62,93 +59,91 @@ def _content(path: str) -> str:
         return ""
 
 
+@lru_cache(maxsize=100_000)  # a set is looked at once for each encoder and split
+def _digest(path: str, size: int, time: int) -> str:
+    sha256 = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            sha256.update(block)
+    return sha256.hexdigest()[:16]
+
+
+def _is_image(path: str) -> bool:
+    try:
+        read_image(path)
+    except (UnreadableImage, OSError):
+        return False
+    return True
+
+
 def fingerprint(labeled: LabeledSet) -> str:
     """Tells two labeled sets apart by their references, scores and images, wherever these lie."""
     return digest(zip(labeled.references, labeled.scores, contents(labeled), strict=True))
 
 
-@lru_cache(maxsize=100_000)  # a set is looked at once for each encoder and split
-def _digest(path: str, size: int, time: int) -> str:
-    known = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            known.update(block)
-    return known.hexdigest()[:16]
-
-
 def with_record(records: Sequence[Record], labeled: LabeledSet, split: Split, seed: int, by: str) -> list[Record]:
-    """The records and one more, of a set that was split so; `by` is what trains on it, in words."""
-    found = contents(labeled)
+    """The records and one more, of a set and its split; `by` is what trains on it, in words."""
+    of_images = contents(labeled)
     images = {}
     for part, names in split.items():
-        indices = part_indices(labeled.references, names)
-        images[part] = sorted({found[i] for i in indices} - {""})
+        images[part] = sorted({of_images[i] for i in part_indices(labeled.references, names)} - {""})
     record = {"data": labeled.name, "seed": seed, "by": by, "references": dict(split), "images": images}
     same = {"data": ""}  # a run that goes on has it already, perhaps under another path
     return [*(other for other in records if other | same != record | same), record]
 
 
 def known_parts(labeled: LabeledSet, records: Sequence[Record]) -> dict[str, str]:
-    """The part of each reference of a set that a record knows; of several the one that was seen most, train first.
+    """The part of each reference of a set that a record knows; of several the first of PARTS.
 
     References that hold an image of the same content are one reference here: what is known of one is known of all.
     """
     if not records:
         return {}
-    found = contents(labeled)
-    by_content, by_name = _places(records, "images"), _places(_same_kind(labeled, records), "references")
-    known: dict[str, int] = {}
-    for reference, content in zip(labeled.references, found, strict=True):
-        places = [place for place in (by_content.get(content), by_name.get(reference)) if place is not None]
-        if places:
-            known[reference] = min(places + ([known[reference]] if reference in known else []))
-    for group in _groups(labeled.references, found):
-        places = [known[name] for name in group if name in known]
-        known |= dict.fromkeys(group, min(places)) if places else {}
-    return {name: PARTS[place] for name, place in sorted(known.items())}
-
-
-def _same_kind(labeled: LabeledSet, records: Sequence[Record]) -> list[Record]:
-    """Records of sets of the same kind, in whose names a reference can be looked up."""
+    of_images, unknown = contents(labeled), len(PARTS)
     kind = labeled.name.partition(":")[0]
-    return [record for record in records if record["data"].partition(":")[0] == kind]
+    by_content = _places(records, "images")
+    by_name = _places((record for record in records if record["data"].partition(":")[0] == kind), "references")
+    places: dict[str, int] = {}
+    for reference, content in zip(labeled.references, of_images, strict=True):
+        place = min(by_content.get(content, unknown), by_name.get(reference, unknown))
+        places[reference] = min(place, places.get(reference, unknown))
+    known: dict[str, str] = {}
+    for group in _groups(labeled.references, of_images):
+        place = min(places[name] for name in group)
+        if place < unknown:
+            known |= dict.fromkeys(group, PARTS[place])
+    return dict(sorted(known.items()))
 
 
 def _places(records: Iterable[Record], key: str) -> dict[str, int]:
-    """Of each name or content the first of PARTS that it is in."""
-    found: dict[str, int] = {}
+    """Of each name or content the place of its first part in PARTS."""
+    places: dict[str, int] = {}
     for record in records:
         for place, part in enumerate(PARTS):
             for item in record[key].get(part, ()):
-                found[item] = min(place, found.get(item, place))
-    return found
+                places[item] = min(place, places.get(item, place))
+    return places
 
 
-def _groups(references: Sequence[str], found: Sequence[str]) -> list[list[str]]:
+def _groups(references: Sequence[str], of_images: Sequence[str]) -> list[list[str]]:
     """References that share an image's content, directly or by way of others: sorted names, a list a group."""
-    parent = {name: name for name in references}
-
-    def root(name: str) -> str:
-        while parent[name] != name:
-            name = parent[name]
-        return name
-
-    first: dict[str, str] = {}
-    for reference, content in zip(references, found, strict=True):
-        if content:
-            one, other = sorted((root(reference), root(first.setdefault(content, reference))))
-            parent[other] = one  # the first name of a group stands for it
-    groups: dict[str, list[str]] = {}
-    for name in sorted(parent):
-        groups.setdefault(root(name), []).append(name)
+    names, reference_of = np.unique(references, return_inverse=True)
+    _, content_of = np.unique(of_images, return_inverse=True)
+    has_content = np.array(of_images) != ""
+    edges = reference_of[has_content], len(names) + content_of[has_content]  # references and contents are the nodes
+    nodes = len(names) + len(references)
+    _, group_of = connected_components(coo_array((np.ones(len(edges[0])), edges), shape=(nodes, nodes)))
+    groups: dict[int, list[str]] = {}
+    for name, group in zip(names.tolist(), group_of, strict=False):  # the nodes after the names are contents
+        groups.setdefault(int(group), []).append(name)
     return list(groups.values())
 
 
 def divide(labeled: LabeledSet, known: Mapping[str, str], seed: int) -> Split:
     """A split into 60, 20 and 20 % by reference (Section 4.1) in which known references keep their part.
 
-    `known` comes from `known_parts`; without any it is `split_references` by `seed`. New references are drawn so
-    that the parts come as near to their shares as can be. References that share an image stay together.
+    `known` comes from `known_parts`; where it is empty, this is `split_references` by `seed`. New references are drawn
+    so that the parts come as near to their shares as can be. References that share an image stay together.
 
     Raises ValueError for too few references, and where every reference is known and a part has none.
     """
@@ -163,9 +158,8 @@ def divide(labeled: LabeledSet, known: Mapping[str, str], seed: int) -> Split:
         empty = [part for part in PARTS if not parts[part]]
         if empty:
             raise ValueError(
-                f"{labeled.name}: its {len(groups)} reference images leave none for {' and '.join(empty)}, since"
-                f" {len(groups) - len(new)} of them keep the part that the encoder has seen them in; images that it"
-                " has not seen are needed"
+                f"{labeled.name}: {len(groups) - len(new)} of its {len(groups)} reference images keep the part in which"
+                f" the encoder has seen them, and leave none for {' and '.join(empty)}; images new to it are required"
             )
     return {part: sorted(name for first in names for name in groups[first]) for part, names in parts.items()}
 
@@ -196,3 +190,24 @@ def unseen(labeled: LabeledSet, records: Sequence[Record]) -> list[int]:
     """The images of a set that no record has in its train or val part: those that can be tested."""
     known = known_parts(labeled, records)
     return [i for i, name in enumerate(labeled.references) if known.get(name, "test") == "test"]
+
+
+def records_of(file: str, encoder: Encoder) -> list[Record]:
+    """What an encoder from a file was trained on. A file of an earlier version has the splits.json beside it, if any.
+
+    Says so where neither tells it. Weights of others, such as ImageNet's, have no records.
+    """
+    if encoder.seen is not None or not Path(file).is_file():
+        return encoder.seen or []
+    path = Path(file).parent / run_folder.SPLITS
+    if not path.is_file():
+        if distributed.is_main():
+            print(
+                f"warning: {file} does not say what it was trained on, nor is there {path}: of a set that it was"
+                " trained on, images that it has seen may be tested",
+                file=sys.stderr,
+            )
+        return []
+    parts = dict(run_folder.read_json(path).get("labeled", {}))
+    spec = parts.pop("spec", "")
+    return [{"data": spec, "seed": None, "by": "joint training", "references": parts, "images": {}}] if parts else []

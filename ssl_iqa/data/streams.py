@@ -19,15 +19,15 @@ from ssl_iqa.data.datasets import (
     collate_views,
     finish_views,
     first_readable,
-    make_demo_pictures,
+    make_all,
     name_skipped,
 )
-from ssl_iqa.data.demo import DEMO_REDUCE, demo_sources
-from ssl_iqa.data.images import list_pictures, passed_over
+from ssl_iqa.data.demo import demo_sources
+from ssl_iqa.data.images import list_images, passed_over
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.samplers import EachOnce, InParts, LabeledBatches, UnlabeledBatches
 from ssl_iqa.data.seen import Record, divide, known_parts, with_record
-from ssl_iqa.data.splits import digest, part_indices, split_pictures
+from ssl_iqa.data.splits import digest, part_indices, split_unlabeled
 from ssl_iqa.distortions import DistortionClass
 from ssl_iqa.engine import distributed
 from ssl_iqa.engine.device import cpu_cores
@@ -61,6 +61,7 @@ def find_pictures(
     workers: int,
     left_out: Collection[str] = (),
     seen: Sequence[Record] = (),
+    long_side: int = 0,
 ) -> Pictures:
     """Section 4.1's parts of the pictures that `--unlabeled` and `--labeled` name; `labeled` may be empty.
 
@@ -68,9 +69,9 @@ def find_pictures(
 
     Labeled pictures are split 60/20/20 by reference, unlabeled ones 80/20, shards as wholes. The demo's photographs
     serve both streams and are split by source, alike in both, so that none of the labeled test part is met in training.
-    What the encoder has `seen` before keeps its part.
+    What the encoder has `seen` before keeps its part. Images are reduced to a long side when they are read.
     """
-    scored = sets.load_labeled(labeled) if labeled else None
+    scored = sets.load_labeled(labeled, long_side) if labeled else None
     known = known_parts(scored, seen) if scored else {}
     split = divide(scored, known, seed) if scored else {}
     records = list(seen)
@@ -78,9 +79,9 @@ def find_pictures(
         from ssl_iqa.data.shards import ShardViews, list_shards, split_shards
 
         shards = split_shards(list_shards(unlabeled, workers), seed)
-        train, val = (ShardViews(part, size, distortions, on_device, part is shards[1]) for part in shards)
-        names = [[[os.path.basename(shard.path), shard.pictures] for shard in part] for part in shards]  # as in JSON
-        counts = [sum(shard.pictures for shard in part) for part in shards]
+        train, val = (ShardViews(part, size, distortions, on_device, part is shards[1], long_side) for part in shards)
+        names = [[[os.path.basename(shard.path), shard.images] for shard in part] for part in shards]  # as in JSON
+        counts = [sum(shard.images for shard in part) for part in shards]
         sizes = [shard.size for part in shards for shard in part]
     else:
         if unlabeled == "demo":
@@ -91,16 +92,15 @@ def find_pictures(
                 records = with_record(records, demo, parts, seed, JOINT)
         else:
             passed: Counter[str] = Counter()
-            found = list_pictures(unlabeled, passed)
+            found = list_images(unlabeled, passed)
             kept = [path for path in found if path not in left_out]
             if left_out and len(kept) < 2:
                 raise ValueError(f"--near-duplicates remove: leaves {len(kept)} of the {len(found)} pictures there")
-            names = list(split_pictures(kept, seed))
+            names = list(split_unlabeled(kept, seed))
             if passed and distributed.is_main():
                 print(passed_over(passed), file=sys.stderr)
         sizes = [os.path.getsize(path) for part in names for path in part]
-        reduce = DEMO_REDUCE if unlabeled == "demo" else 1
-        train, val = (UnlabeledViews(paths, size, reduce, distortions, on_device) for paths in names)
+        train, val = (UnlabeledViews(paths, size, distortions, on_device, long_side) for paths in names)
         names = [[*map(os.path.basename, paths)] for paths in names]
         counts = [*map(len, names)]
     splits = {"unlabeled": {"spec": unlabeled, "train": counts[0], "val": sorted(names[1]), "val_pictures": counts[1]}}
@@ -153,9 +153,9 @@ class Streams:
                 **settings,
             )
 
-        # `some` and `first_readable`: where there is no usable picture, they raise now and not amid training
+        # `sample` and `first_readable`: where there is no usable picture, they raise now and not amid training
         if isinstance(unlabeled, ShardViews):
-            unlabeled.some(1)
+            unlabeled.sample(1)
             order = ShardBatches(
                 unlabeled, epoch_size, batch_size, images_per_class, seed, process, processes, part_size=PART
             )
@@ -184,7 +184,7 @@ class Streams:
             else:
                 batches = LabeledBatches(images, len(self), labeled_batch_size, seed, process, processes)
             self.samplers.append(batches)
-            labeled_workers = 0 if labeled.made else workers  # cropping bytes is no work
+            labeled_workers = 0 if labeled.labeled.kept else workers  # cropping bytes is no work
             self.labeled = loader(labeled, labeled_workers, batch_sampler=batches, collate=collate_crops)
         self.device = device
         self.skipped: set[str] = set()
@@ -235,8 +235,8 @@ def make_streams(pictures: Pictures, device: torch.device, settings: Any) -> tup
         crops, labeled = None, pictures.labeled
         if labeled is not None and settings.alpha < 1:
             indices = part_indices(labeled.references, pictures.splits["labeled"][part])
-            made = make_demo_pictures(labeled, indices, settings.workers and cpu_cores())
-            crops = LabeledCrops(labeled, indices, settings.crop, made)
+            make_all(labeled, indices, settings.workers and cpu_cores())
+            crops = LabeledCrops(labeled, indices, settings.crop)
         streams.append(
             Streams(
                 unlabeled=unlabeled,

@@ -6,7 +6,6 @@ sums, since the encoder's threads are those that the workers leave (`use_device`
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 LEAST = 32  # pixels a side of a whole picture that passes the encoder
@@ -71,16 +70,14 @@ def turned_back(places: Tensor, side: int) -> Tensor:
     return torch.minimum(there_and_back, 2 * last - there_and_back)
 
 
-def to_float(picture: Tensor, reduce: int = 1) -> Tensor:
-    """Bytes [.., 3, H, W] as the encoder takes them: float32, RGB in [0, 1], averaged over reduce x reduce pixels.
+def to_float(image: Tensor) -> Tensor:
+    """Bytes [.., 3, H, W] as the encoder takes them: float32, RGB in [0, 1]. Floating point is that already."""
+    return image if image.is_floating_point() else image.float() / 255
 
-    Floating point is taken to be in [0, 1] already. Averages are rounded to 8 bits, as a file of that size holds them:
-    means of bytes, halves to even ones, so that every device and runtime rounds alike.
-    """
-    if picture.is_floating_point() and reduce == 1:
-        return picture
-    levels = (picture * 255).round() if picture.is_floating_point() else picture.float()
-    return (F.avg_pool2d(levels, reduce).round() if reduce > 1 else levels) / 255
+
+def to_bytes(image: Tensor) -> Tensor:
+    """An image in [0, 1] as a file holds it: uint8."""
+    return (image * 255).round().to(torch.uint8)
 
 
 def in_8_bits(image: Tensor) -> Tensor:

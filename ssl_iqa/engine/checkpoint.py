@@ -57,14 +57,13 @@ class Run:
     earlier_minutes: float = 0.0  # of training, before this start of the program
     began: float = field(default_factory=time.perf_counter)
     saved: str = ""  # the progress that the last checkpoint holds, in words
-    is_warned: bool = False  # of waiting for data, once
 
     def minutes(self) -> float:
         return self.earlier_minutes + (time.perf_counter() - self.began) / 60
 
 
 def save_run(run: Run, record: dict[str, Any] | None = None, is_best: bool = False, keep: int = 0) -> None:
-    """The checkpoint of a run; at an epoch's end its line of the log, too, and where it is the best, it as best.pt.
+    """The checkpoint of a run; at an epoch's end its line of the log, too, and encoder.pt where it is the best.
 
     With `keep` that many numbered checkpoints of whole epochs stay, too, and older ones are removed. Of several
     processes the first one writes, and the others wait for it. Raises run_folder.NotWritten, on all of them.
@@ -100,7 +99,6 @@ def _write(run: Run, record: dict[str, Any] | None, is_best: bool, keep: int) ->
         run_folder.append_json(record, run.out / run_folder.LOG)
     if is_best:
         run_folder.save(state["encoder"], run.out / run_folder.ENCODER)
-        run_folder.save(state, run.out / run_folder.BEST)
     run_folder.save(state, last)
     if keep:
         numbered = run.out / run_folder.NUMBERED.replace("*", f"{run.progress.epochs:05}")
@@ -146,6 +144,7 @@ def read_run(out: Path, settings: dict[str, Any], distortions: list[list], of_sh
     wanted = ("settings", "distortions", "progress", "encoder", "projector", "regressor", "optimizer")
     if not isinstance(state, dict) or not {*wanted} <= {*state}:
         raise ValueError(f"{path}: not a checkpoint of train_joint.py; wanted is one with {', '.join(wanted)}")
+    state["settings"]["long_side"] = run_folder.saved_long_side(state["settings"])
     # where no rate of a step depends on it, a run may be longer than was thought
     may_differ = (*MAY_DIFFER, "epochs") if settings["schedule"] == "plateau" else MAY_DIFFER
     differing = [
@@ -197,8 +196,9 @@ def check_splits(out: Path, splits: dict[str, Any]) -> None:
         raise ValueError(f"{path}: the pictures have changed since: {'; '.join(differing)}")
 
 
-def restore(run: Run, state: dict[str, Any]) -> None:
-    """Puts everything back as it was when `state` was saved."""
+def restore(run: Run, state: dict[str, Any], splits: dict[str, Any]) -> None:
+    """Puts everything back as it was when `state` was saved. Raises ValueError where the images are others."""
+    check_splits(run.out, splits)
     run.nets.encoder.load_state_dict(state["encoder"]["weights"])
     run.nets.projector.load_state_dict(state["projector"])
     run.nets.regressor.load_state_dict(state["regressor"])

@@ -90,19 +90,6 @@ def summary_writer() -> type:
     return SummaryWriter
 
 
-def tensorboard(run: Run) -> Callable[[dict[str, Any]], None]:
-    """Writes lines of log.jsonl for TensorBoard, too; those after the run's last epoch anew."""
-    writer = summary_writer()(str(run.out / run_folder.TENSORBOARD), purge_step=run.progress.epochs + 1)
-
-    def write(record: dict[str, Any]) -> None:
-        for name, value in record.items():
-            if name != "epoch":
-                writer.add_scalar(name, value, record["epoch"])
-        writer.flush()
-
-    return write
-
-
 def print_start(run: Run, splits: dict, steps: int, device: torch.device) -> None:
     settings = run.settings
     for name, value in sorted(settings.items()):
@@ -125,28 +112,38 @@ def print_start(run: Run, splits: dict, steps: int, device: torch.device) -> Non
     print(f"run folder: {run.out}{going_on}", flush=True)
 
 
-def print_epoch(run: Run, record: dict[str, Any], is_best: bool) -> None:
-    """A line of log.jsonl, for people; * marks the best epoch so far."""
-    labeled = "L_r" in record
-    print(
-        f"epoch {record['epoch']:>3}/{run.settings['epochs']}  L_cont {record['L_cont']:.3f}"
-        + (f"  L_r {record['L_r']:.3f}" if labeled else "")
-        + f" | validation: L {record['val_L']:.3f}  L_cont {record['val_L_cont']:.3f}"
-        + (f"  L_r {record['val_L_r']:.3f}  SROCC {record['val_SROCC']:.3f}" if labeled else "")
-        + (
-            f" | {record['pictures_per_second']:.0f} pictures/s, {record['data_wait']:.0%} waiting"
-            if "data_wait" in record
-            else ""
-        )
-        + f" | {record['minutes']:.1f} min"
-        + (" *" if is_best else ""),
-        flush=True,
-    )
-    cores = cpu_cores() // distributed.on_this_machine()[1]
-    warning = advice(record.get("data_wait", 0.0), run.settings, cores)
-    if warning and distributed.is_main() and not run.is_warned:
-        print(f"warning: {warning}", file=sys.stderr)
-        run.is_warned = True
+def epoch_reporter(run: Run, tensorboard: bool) -> Callable[[dict[str, Any], bool], None]:
+    """report(record, is_best) prints a line of log.jsonl for people, * at the best epoch so far, and writes it for
+    TensorBoard, too, where that is asked for: what is there after the run's last epoch anew.
+    """
+    writer, is_warned = None, False
+    if tensorboard and distributed.is_main():
+        writer = summary_writer()(str(run.out / run_folder.TENSORBOARD), purge_step=run.progress.epochs + 1)
+
+    def report(record: dict[str, Any], is_best: bool) -> None:
+        nonlocal is_warned
+        parts = [f"epoch {record['epoch']:>3}/{run.settings['epochs']}  L_cont {record['L_cont']:.3f}"]
+        val = f"validation: L {record['val_L']:.3f}  L_cont {record['val_L_cont']:.3f}"
+        if "L_r" in record:
+            parts[0] += f"  L_r {record['L_r']:.3f}"
+            val += f"  L_r {record['val_L_r']:.3f}  SROCC {record['val_SROCC']:.3f}"
+        parts.append(val)
+        if "data_wait" in record:
+            parts.append(f"{record['pictures_per_second']:.0f} images/s, {record['data_wait']:.0%} waiting")
+        parts.append(f"{record['minutes']:.1f} min" + (" *" if is_best else ""))
+        print(" | ".join(parts), flush=True)
+
+        cores = cpu_cores() // distributed.on_this_machine()[1]
+        warning = advice(record.get("data_wait", 0.0), run.settings, cores)
+        if warning and distributed.is_main() and not is_warned:
+            print(f"warning: {warning}", file=sys.stderr)
+            is_warned = True
+        if writer:
+            for name in record.keys() - {"epoch"}:
+                writer.add_scalar(name, record[name], record["epoch"])
+            writer.flush()
+
+    return report
 
 
 def print_end(accuracies: dict[str, dict[str, float]], run: Run, next_command: str, specs: str) -> None:

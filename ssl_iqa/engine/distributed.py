@@ -17,6 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ssl_iqa.engine.signals import Stopped
+
 
 def launched() -> int:
     """The number of processes that torchrun has started."""
@@ -170,13 +172,11 @@ def mean(values: Tensor) -> Tensor:
     return values
 
 
-def any_process(flag: bool, device: torch.device) -> bool:
-    """Whether one of the processes says so; all must ask."""
-    if size() == 1:
-        return flag
-    flags = torch.tensor(float(flag), device=device)
-    dist.all_reduce(flags)
-    return flags.item() > 0
+def end_if_asked(is_asked: bool, device: torch.device) -> None:
+    """Raises Stopped, in all processes, when one of them was asked to end."""
+    flag = mean(torch.tensor(float(is_asked), device=device)) if size() > 1 else is_asked
+    if flag > 0:
+        raise Stopped
 
 
 def every(value: Any) -> list[Any]:

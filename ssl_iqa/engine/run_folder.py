@@ -4,7 +4,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +20,18 @@ NEAR_DUPLICATES = "near_duplicates.json"
 FILES = (CONFIG, SPLITS, LOG, RESULTS, PREDICTIONS, *TABLES, LAUNCH, LAST, BEST, ENCODER, MODEL, NEAR_DUPLICATES)
 FOLDERS = (TENSORBOARD, CELLS, FEATURES)
 NUMBERED = "epoch-*.pt"  # the checkpoints that --keep keeps
+
+
+def saved_long_side(settings: Mapping[str, Any]) -> int | None:
+    """`--long-side` in the settings of a file. Files from before it reduced the demo's photographs to 192 pixels and no
+    other images: None of a run that had both.
+    """
+    if "long_side" in settings:
+        return settings["long_side"]
+    data = settings.get("data", [])
+    specs = {settings.get("unlabeled"), settings.get("labeled"), *([data] if isinstance(data, str) else data)}
+    specs -= {None, ""}
+    return 192 if specs == {"demo"} else None if "demo" in specs else 0
 
 
 class NotWritten(OSError):

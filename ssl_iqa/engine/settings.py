@@ -1,20 +1,30 @@
-"""The commands' flags: their parser, and the scripts' settings, a frozen dataclass whose fields say their flag's group,
-help and range.
+"""What train_joint.py and finetune.py parse and check alike, and every command's parser.
+
+A script's settings are a frozen dataclass, whose fields say their flag's group, help and range:
+
+    PRESETS = presets(Settings)
+    parser = script_parser(__doc__, PRESETS, Path("runs/joint"))
+    parser.add_argument("--tensorboard", ..)            what the script has beside its settings
+    args = parser.parse_args(arguments)
+    settings = settings_from(args, PRESETS)             raises ValueError: call it in console.clear_errors()
 """
 
 import argparse
 import dataclasses
 import difflib
 import math
+import operator
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ssl_iqa import __version__
 from ssl_iqa.engine import distributed
 
 TYPE_NAMES = {int: "a whole number", float: "a number"}
+LIMITS = {"low": (operator.ge, "at least"), "high": (operator.le, "at most"), "above": (operator.gt, "more than")}
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,12 +49,10 @@ class Parser(argparse.ArgumentParser):
         self.error(f"no such flag: {name}" + (f", the nearest is {nearest[0]}" if nearest else ""))
 
     def error(self, message: str) -> NoReturn:
-        message = message.removeprefix("argument ")
-        name, _, problem = message.partition(": ")
-        if problem.startswith("must be "):
-            message = f"{name} {problem}"
+        name, _, problem = message.removeprefix("argument ").partition(": ")
+        separator = " " if problem.startswith("must be ") else ": "
         if distributed.on_this_machine()[0] == 0:
-            print(f"error: {message}; see --help", file=sys.stderr)
+            print(f"error: {name}{separator if problem else ''}{problem}; see --help", file=sys.stderr)
         sys.exit(2)
 
     # argparse offers no public way to word these two
@@ -67,58 +75,82 @@ def add_version(parser: argparse.ArgumentParser) -> None:
 
 
 def setting(
-    default: Any,
-    group: str,
-    text: str,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
-    choices: Sequence[str] | None = None,
+    default: Any, group: str, text: str, choices: Sequence[str] | None = None, demo: Any = None, **limits: float
 ) -> Any:
-    """A field of a settings dataclass: low <= value <= high, value > above, or one of `choices`.
+    """A field of a settings dataclass: one of `choices`, or a number within `limits`: `low`, `high`, `above`.
 
-    One whose default is a tuple takes its flag several times.
+    `demo` is its value in the demo's preset, where that is another one. With a tuple as default the flag may be given
+    several times.
     """
-    metadata = {"group": group, "help": text, "low": low, "high": high, "above": above, "choices": choices}
+    metadata = {"group": group, "help": text, "choices": choices, "demo": demo, "limits": limits}
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def add_flags(parser: argparse.ArgumentParser, presets: dict[str, Any]) -> None:
-    """`--preset` and a flag for each setting; a flag that is not given is None."""
+def presets(settings: type) -> dict[str, Any]:
+    """`paper`, the fields' defaults, and `demo`."""
+    demo = {field.name: field.metadata["demo"] for field in dataclasses.fields(settings)}
+    return {"demo": settings(**{name: v for name, v in demo.items() if v is not None}), "paper": settings()}
+
+
+def script_parser(description: str, presets: dict[str, Any], out: Path) -> Parser:
+    """A flag for each setting, whose value is None where it is not given, and those of every run; `out` is its default
+    folder. Where --out is not given, `args.out` is None.
+    """
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=tuple(presets), default="demo", help="what the settings below start from")
     groups: dict[str, argparse._ArgumentGroup] = {}
     for field in dataclasses.fields(presets["demo"]):
-        title = field.metadata["group"]
-        group = groups[title] if title in groups else groups.setdefault(title, parser.add_argument_group(title))
+        title, choices = field.metadata["group"], field.metadata["choices"]
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
         defaults = ", ".join(f"{name} {getattr(preset, field.name)!r}" for name, preset in presets.items())
-        choices = field.metadata["choices"]
-        text = f"{field.metadata['help']} ({defaults})".replace("%", "%%")
+        kind: dict[str, Any] = {"type": field.type, "choices": choices}
+        kind["metavar"] = "|".join(choices) if choices else field.name.upper()
         if field.type is bool:
-            group.add_argument(flag(field.name), action="store_true", default=None, help=text)
+            kind = {"action": "store_true", "default": None}
         elif isinstance(field.default, tuple):
-            group.add_argument(flag(field.name), action="append", metavar=field.name.upper(), help=text)
-        else:
-            metavar = "|".join(choices) if choices else field.name.upper()
-            group.add_argument(flag(field.name), type=field.type, choices=choices, metavar=metavar, help=text)
+            kind = {"action": "append", "metavar": field.name.upper()}
+        text = f"{field.metadata['help']} ({defaults})".replace("%", "%%")
+        groups[title].add_argument(flag(field.name), help=text, **kind)
+    parser.add_argument("--out", type=Path, help=f"the run's folder ({out})")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run that --out holds")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out from where it was saved")
+    add_version(parser)
+    return parser
 
 
 def settings_from(args: argparse.Namespace, presets: dict[str, Any], **forced: Any) -> Any:
-    """The preset with what was given in its place. Raises ValueError, naming the flag, for a value out of range."""
+    """The preset with `forced` values and those of the flags in its place.
+
+    Raises ValueError, naming the flag, for a value out of range, and for a batch that the processes cannot share.
+    """
     preset = presets[args.preset]
     given = {field.name: getattr(args, field.name) for field in dataclasses.fields(preset)}
     given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items() if v is not None}
     settings = dataclasses.replace(preset, **forced | given)
     for field in dataclasses.fields(settings):
-        value, limits = getattr(settings, field.name), field.metadata
+        name, value = flag(field.name), getattr(settings, field.name)
         if isinstance(value, float) and math.isinf(value):
-            raise ValueError(f"{flag(field.name)} {value}: a finite number is wanted")
-        if limits["low"] is not None and not value >= limits["low"]:
-            raise ValueError(f"{flag(field.name)} {value}: {limits['low']} or more is wanted")
-        if limits["high"] is not None and not value <= limits["high"]:
-            raise ValueError(f"{flag(field.name)} {value}: {limits['high']} or less is wanted")
-        if limits["above"] is not None and not value > limits["above"]:
-            raise ValueError(f"{flag(field.name)} {value}: more than {limits['above']} is wanted")
+            raise ValueError(f"{name} must be finite, got {value}")
+        for limit, bound in field.metadata["limits"].items():
+            is_within, words = LIMITS[limit]
+            if not is_within(value, bound):
+                raise ValueError(f"{name} must be {words} {bound}, got {value}")
+        processes = distributed.launched()
+        if field.name.endswith("batch_size") and value % processes:
+            raise ValueError(f"{name} must be a multiple of the number of processes, {processes}, got {value}")
     return settings
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """An argument's type: a whole number from low to high, 0 or more."""
+
+    def parse(text: str) -> int:
+        if not (text.isdecimal() and low <= int(text) <= high):
+            raise argparse.ArgumentTypeError(f"must be a whole number {low} to {high}, got {text!r}")
+        return int(text)
+
+    return parse
 
 
 def flag(name: str) -> str:
@@ -132,7 +164,7 @@ def is_same(was: Any, now: Any) -> bool:
 
 def _resolved(value: Any) -> Any:
     if isinstance(value, list | tuple):
-        return [_resolved(one) for one in value]
+        return [_resolved(part) for part in value]
     if not isinstance(value, str):
         return value
     places = []

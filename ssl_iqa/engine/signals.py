@@ -4,18 +4,12 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from ssl_iqa.engine import distributed
-
-ONE_SIGTERM = 5.0  # seconds, see stop_signals
 STOPPED = 75  # the exit code of a run that a signal has ended; sysexits.h calls it "temporary failure, try again"
-
-Item = TypeVar("Item")
 
 
 class Stopped(KeyboardInterrupt):
@@ -40,20 +34,6 @@ class Stop:
         finally:
             self.at_once = before
 
-    def waiting(self, batches: Iterable[Item]) -> Iterator[Item]:
-        """The batches. A signal that comes while one is waited for ends the run, since it may never come.
-
-        Of several processes none ends alone, but all after the same step.
-        """
-        iterator = iter(batches)
-        while True:
-            with self.anywhere() if distributed.size() == 1 else nullcontext():
-                try:
-                    batch = next(iterator)
-                except StopIteration:
-                    return
-            yield batch
-
 
 @contextmanager
 def clear_stop(where: str) -> Iterator[None]:
@@ -67,11 +47,10 @@ def clear_stop(where: str) -> Iterator[None]:
 
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """While it lasts, SIGINT (Ctrl-C) and SIGTERM (a scheduler's) only ask to end: whether they have is what it gives.
+    """While it lasts, SIGINT (Ctrl-C) and SIGTERM (a scheduler's) only ask to end: gives whether they have.
 
-    A second one ends the program at once. Two SIGTERMs within `ONE_SIGTERM` seconds are one: a scheduler may signal
-    torchrun, which tells its processes, and these processes, too. Outside of the main thread, where Python takes no
-    handlers, signals mean what they did before.
+    A second Ctrl-C ends the program at once. Further SIGTERMs are ignored, since torchrun and the scheduler may both
+    send one: SIGKILL remains. Outside of the main thread, where Python takes no handlers, signals keep their meaning.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -79,36 +58,17 @@ def stop_signals() -> Iterator[Stop]:
         return
 
     def ask(number: int, frame: Any) -> None:
-        is_first, stop.asked = not stop.asked, True
-        if is_first and stop.at_once:
+        stop.asked = True
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if number == signal.SIGTERM else signal.SIG_DFL)
+        if stop.at_once:
             raise Stopped
-        if is_first:
-            name = signal.Signals(number).name.encode()
-            os.write(2, b"\n" + name + b": ending after this step; a second one ends at once\n")  # amid a print, too
+        name = signal.Signals(number).name.encode()
+        os.write(2, b"\n" + name + b": ending after this step; Ctrl-C ends at once\n")  # amid a print, too
 
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    threading.Thread(target=_end_at_a_second, args=(reader,), daemon=True).start()
-    descriptor = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(descriptor)
-        os.write(writer, b"\0")
-        os.close(writer)
-
-
-def _end_at_a_second(reader: int) -> None:
-    """Reads signals, which Python writes there when they come: its handlers wait for the end of a long computation."""
-    first, came = 0, 0.0
-    while number := os.read(reader, 1)[0]:
-        if number not in (signal.SIGINT, signal.SIGTERM):
-            continue
-        if not first:
-            first, came = number, time.monotonic()
-        elif first != signal.SIGTERM or number != signal.SIGTERM or time.monotonic() - came > ONE_SIGTERM:
-            os._exit(128 + number)
-    os.close(reader)

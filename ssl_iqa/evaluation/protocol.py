@@ -1,13 +1,11 @@
 """Which encoders are compared, and on which splits: no picture that is tested was met before (Sections 4.1 to 4.3)."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ssl_iqa.data.labeled import LabeledSet
-from ssl_iqa.data.seen import Record, Split, divide, known_parts
-from ssl_iqa.engine import distributed, run_folder
-from ssl_iqa.model import Encoder
+from ssl_iqa.data.seen import Split, divide
+from ssl_iqa.engine import run_folder
 
 SEED = "{seed}"  # in an encoder's path: the split's seed, for a run of joint training a split
 
@@ -34,36 +32,15 @@ def encoder_file(spec: str, seed: int) -> str:
     return str(path / run_folder.ENCODER) if path.is_dir() else str(path)
 
 
-def records_of(file: str, encoder: Encoder) -> list[Record]:
-    """What an encoder from a file was trained on. A file of an earlier version has the splits.json beside it, if any.
-
-    Says so where neither tells it. Weights of others, such as ImageNet's, have no records.
-    """
-    if encoder.seen is not None or not Path(file).is_file():
-        return encoder.seen or []
-    path = Path(file).parent / run_folder.SPLITS
-    if not path.is_file():
-        if distributed.is_main():
-            print(
-                f"warning: {file} does not say what it was trained on, nor is there {path}: of a set that it was"
-                " trained on, images that it has seen may be tested",
-                file=sys.stderr,
-            )
-        return []
-    parts = dict(run_folder.read_json(path).get("labeled", {}))
-    spec = parts.pop("spec", "")
-    return [{"data": spec, "seed": None, "by": "joint training", "references": parts, "images": {}}] if parts else []
-
-
-def known_to_all(records: Mapping[str, Sequence[Record]], labeled: LabeledSet) -> dict[str, str]:
-    """The part of each reference that an encoder has seen, by `seen.known_parts`; `records` by the encoder's file.
+def known_to_all(known_by: Mapping[str, Mapping[str, str]], labeled: LabeledSet) -> dict[str, str]:
+    """The part of each reference that any encoder has seen; `known_by` its file gives what each knows (`known_parts`).
 
     Raises ValueError for encoders that were trained by different splits.
     """
     known: dict[str, str] = {}
     whose: dict[str, str] = {}
-    for file, of_file in records.items():
-        for name, part in known_parts(labeled, of_file).items():
+    for file, parts in known_by.items():
+        for name, part in parts.items():
             if known.setdefault(name, part) != part:
                 raise ValueError(_another_split(file, labeled, whose[name]))
             whose.setdefault(name, file)

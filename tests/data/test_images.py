@@ -1,4 +1,4 @@
-"""Reading pictures and listing folders of them; splits."""
+"""Reading images and listing folders of them; splits."""
 
 import os
 import socket
@@ -16,12 +16,13 @@ from PIL import Image, ImageFile, PngImagePlugin
 from ssl_iqa.data import images
 from ssl_iqa.data.images import (
     HEIF_SUFFIXES,
-    PICTURE_SUFFIXES,
+    IMAGE_SUFFIXES,
     UnreadableImage,
     from_pil,
-    list_pictures,
+    list_images,
     passed_over,
     read_image,
+    reduced,
 )
 from ssl_iqa.data.sets import load_labeled
 from ssl_iqa.data.splits import part_indices, split_references
@@ -31,7 +32,7 @@ RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
 def pixels(path):
-    """A picture as rows of (r, g, b), through read_image."""
+    """An image as rows of (r, g, b), through read_image."""
     return [[tuple(pixel) for pixel in row] for row in read_image(path).permute(1, 2, 0).tolist()]
 
 
@@ -189,7 +190,7 @@ def test_jpeg_with_exif_orientation_is_upright(tmp_path, orientation, corner):
 )
 def test_orientation_of_what_phones_write_is_applied_once(tmp_path, orientation, is_low, is_right, suffix):
     """The container itself says how to turn the image (irot, imir), and EXIF may say so again."""
-    if f".{suffix}" not in PICTURE_SUFFIXES:
+    if f".{suffix}" not in IMAGE_SUFFIXES:
         pytest.skip(f"no {suffix} in this installation")
     image = Image.new("RGB", (64, 32), "white")
     image.paste("black", (0, 0, 32, 16))  # the stored top left
@@ -208,7 +209,7 @@ def test_orientation_of_what_phones_write_is_applied_once(tmp_path, orientation,
     assert (middle > torch.tensor(upright.shape[1:]) / 2).tolist() == [is_low, is_right]
 
 
-def test_picture_with_broken_exif_is_read_as_stored(tmp_path):
+def test_image_with_broken_exif_is_read_as_stored(tmp_path):
     Image.new("RGB", (16, 8), RED).save(tmp_path / "a.png", exif=b"Exif\0\0no TIFF header")
     assert pixels(tmp_path / "a.png") == [[RED] * 16] * 8
 
@@ -294,10 +295,11 @@ def test_12_bit_gray_tiff_spans_all_of_8_bits(tmp_path):
 def test_tiff_that_is_not_read_says_why(tmp_path):
     tiff(tmp_path / "a.tif", 2, 1, [32] * 3, 2, struct.pack("<6f", *[0.5] * 6), sample_format=3)
     message = error_of(UnreadableImage, read_image, tmp_path / "a.tif")
-    assert message == f"{tmp_path / 'a.tif'}: a TIFF with 3 floating-point samples a pixel, which have no fixed range"
+    start = f"{tmp_path / 'a.tif'}: a TIFF of a kind that Pillow does not read ("
+    assert message == f"{start}3 floating-point samples of 32 bits, photometric interpretation 2)"
     tiff(tmp_path / "b.tif", 2, 1, [32] * 3, 2, struct.pack("<6I", *[5] * 6))
     message = error_of(UnreadableImage, read_image, tmp_path / "b.tif")
-    assert "a kind that Pillow does not read ((32, 32, 32) bits a sample, photometric interpretation 2)" in message
+    assert "does not read (3 samples of 32 bits, photometric interpretation 2)" in message
 
 
 @pytest.mark.parametrize("kind", ["a FIFO", "a socket", "a device"])
@@ -318,11 +320,11 @@ def test_special_file_is_refused_unopened(tmp_path, monkeypatch, kind):
 
 @pytest.mark.parametrize("suffix", ["jfif", "jpe", "gif", "jp2", "j2k", "tga", "ppm", "pnm", "avif", "heic", "heif"])
 def test_kinds_that_people_have_are_listed_and_read(tmp_path, suffix):
-    if f".{suffix}" not in PICTURE_SUFFIXES and suffix in ("jp2", "j2k", "avif", "heic", "heif"):
+    if f".{suffix}" not in IMAGE_SUFFIXES and suffix in ("jp2", "j2k", "avif", "heic", "heif"):
         pytest.skip(f"no {suffix} in this installation")
     color = (200, 60, 60)
     Image.new("RGB", (32, 32), color).save(tmp_path / f"a.{suffix.upper()}")
-    (path,) = list_pictures(tmp_path)
+    (path,) = list_images(tmp_path)
     difference = (read_image(path).movedim(0, 2).int() - torch.tensor(color)).abs().max()
     assert difference <= (6 if suffix in ("jfif", "jpe", "avif", "heic", "heif") else 0)
 
@@ -343,8 +345,8 @@ def test_folder_is_an_os_error_naming_it(tmp_path):
     assert str(tmp_path) in error_of(IsADirectoryError, read_image, tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture\n", b"\x89PNG\r\n\x1a\n"])
-def test_file_that_is_no_picture_is_named(tmp_path, content):
+@pytest.mark.parametrize("content", [b"", b"no image\n", b"\x89PNG\r\n\x1a\n"])
+def test_file_that_is_no_image_is_named(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
     assert str(tmp_path / "a.png") in error_of(UnreadableImage, read_image, tmp_path / "a.png")
 
@@ -410,21 +412,21 @@ def test_decompression_bomb_is_refused(tmp_path):
     assert "a.png" in error_of(UnreadableImage, read_image, tmp_path / "a.png")
 
 
-def test_picture_without_pixels_is_refused(tmp_path):
+def test_image_without_pixels_is_refused(tmp_path):
     (tmp_path / "a.ppm").write_bytes(b"P6 0 4 255\n")
     png(tmp_path / "b.png", 0, 4, 8, 2, [b""] * 4)
     for name in ("a.ppm", "b.png"):
         assert name in error_of(UnreadableImage, read_image, tmp_path / name)
 
 
-# --- list_pictures ---
+# --- list_images ---
 
 
-def test_pictures_are_listed_sorted_recursive_any_case_without_hidden(tmp_path):
+def test_images_are_listed_sorted_recursive_any_case_without_hidden(tmp_path):
     names = ["b.PNG", "a.jpg", "sub/c.JpEg", "sub/deep/d.tiff", "e.webp", "f.bmp", "g.TIF"]
     for name in [*names, ".hidden.png", "._b.PNG", ".cache/x.png", "notes.txt", "jpg", "x.png.part"]:
         write(tmp_path / name, "")
-    assert list_pictures(tmp_path) == sorted(str(tmp_path / name) for name in names)
+    assert list_images(tmp_path) == sorted(str(tmp_path / name) for name in names)
 
 
 @pytest.mark.parametrize("folder", ["ref_imgs", "Ref_Imgs"])
@@ -433,7 +435,7 @@ def test_kadis_layout_gives_its_references_only(tmp_path, folder):
     for name in [f"{folder}/b.png", f"{folder}/a.png", "dist_imgs/a_01_01.png", "c.png"]:
         write(tmp_path / name, "")
     passed = Counter()
-    assert list_pictures(str(tmp_path), passed) == [str(tmp_path / folder / name) for name in ("a.png", "b.png")]
+    assert list_images(str(tmp_path), passed) == [str(tmp_path / folder / name) for name in ("a.png", "b.png")]
     assert not passed
 
 
@@ -442,22 +444,22 @@ def test_of_two_kadis_folders_the_one_named_exactly_is_taken(tmp_path):
         write(tmp_path / name, "")
     if len(os.listdir(tmp_path)) == 1:
         pytest.skip("one folder, since the disk knows no case")
-    assert list_pictures(tmp_path) == [str(tmp_path / "ref_imgs" / "b.png")]
+    assert list_images(tmp_path) == [str(tmp_path / "ref_imgs" / "b.png")]
 
 
 def test_what_is_passed_over_is_counted_by_suffix(tmp_path, monkeypatch):
     names = ["a.png", "a.HEIC", "b.heic", "sub/c.heic", "notes.txt", "d.cr2", "e.CR2", "README", ".hidden.txt"]
     for name in names:
         write(tmp_path / name, "")
-    without = tuple(suffix for suffix in PICTURE_SUFFIXES if suffix not in HEIF_SUFFIXES)
-    monkeypatch.setattr(images, "PICTURE_SUFFIXES", without)
+    without = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in HEIF_SUFFIXES)
+    monkeypatch.setattr(images, "IMAGE_SUFFIXES", without)
     monkeypatch.setattr(images, "HAS_HEIF", False)
     passed = Counter()
-    assert list_pictures(tmp_path, passed) == [str(tmp_path / "a.png")]
+    assert list_images(tmp_path, passed) == [str(tmp_path / "a.png")]
     said = "passed over: 3 .heic (pip install 'ssl_iqa[heif]'), 2 .cr2, 1 .txt, 1 other"
     assert passed_over(passed) == said
     (tmp_path / "a.png").unlink()
-    assert error_of(ValueError, list_pictures, tmp_path).endswith(said)
+    assert error_of(ValueError, list_images, tmp_path).endswith(said)
     assert "pip install 'ssl_iqa[heif]'" in error_of(UnreadableImage, read_image, tmp_path / "a.HEIC")
 
 
@@ -468,12 +470,12 @@ def test_of_many_suffixes_the_most_frequent_are_named():
 
 
 def test_folder_that_cannot_be_used_is_named(tmp_path):
-    message = error_of(FileNotFoundError, list_pictures, tmp_path / "nowhere")
+    message = error_of(FileNotFoundError, list_images, tmp_path / "nowhere")
     assert message.startswith(f"{tmp_path / 'nowhere'}: no such folder")
-    message = error_of(NotADirectoryError, list_pictures, write(tmp_path / "a.png", ""))
-    assert message.startswith(f"{tmp_path / 'a.png'}: not a folder")
+    message = error_of(NotADirectoryError, list_images, write(tmp_path / "a.png", ""))
+    assert message.startswith(f"{tmp_path / 'a.png'}: must be a folder")
     (tmp_path / "empty").mkdir()
-    message = error_of(ValueError, list_pictures, tmp_path / "empty")
+    message = error_of(ValueError, list_images, tmp_path / "empty")
     assert str(tmp_path / "empty") in message and ".tiff" in message
 
 
@@ -488,7 +490,7 @@ def test_folder_below_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", closed)
-    assert "closed" in error_of(PermissionError, list_pictures, tmp_path)
+    assert "closed" in error_of(PermissionError, list_images, tmp_path)
 
 
 # --- splits ---
@@ -512,7 +514,7 @@ def test_split_is_disjoint_complete_and_sorted():
     assert all(part == sorted(part) for part in parts.values())
 
 
-def test_split_follows_the_seed_and_not_the_order_of_pictures():
+def test_split_follows_the_seed_and_not_the_order_of_images():
     names = names_of(81)
     assert split_references(names, seed=1) == split_references(names[::-1] * 2, seed=1)
     assert split_references(names, seed=1) != split_references(names, seed=2)
@@ -520,21 +522,9 @@ def test_split_follows_the_seed_and_not_the_order_of_pictures():
     assert len(drawn) > 75  # each of 81 is left out of 30 tests with probability 0.0014
 
 
-def test_split_takes_other_fractions():
-    parts = split_references(names_of(20), seed=0, fractions=(0.5, 0.1, 0.4))
-    assert [len(part) for part in parts.values()] == [10, 2, 8]
-
-
 def test_too_few_references_say_how_many_are_there_and_needed():
     message = error_of(ValueError, split_references, ["a", "b", "a"], 0)
-    assert message.startswith("2 distinct") and "at least 3" in message
-    message = error_of(ValueError, split_references, names_of(10), 0, (0.9, 0.05, 0.05))
-    assert message.startswith("10 distinct") and "at least 11" in message  # round(0.05 * 11) is 1
-
-
-@pytest.mark.parametrize("fractions", [(0.6, 0.2, 0.3), (0.8, 0.2, 0.0), (1.2, -0.1, -0.1), (0.8, 0.2)])
-def test_fractions_that_are_none_are_refused(fractions):
-    assert str(fractions) in error_of(ValueError, split_references, names_of(81), 0, fractions)
+    assert message.startswith("distinct reference images must be 3 or more") and message.endswith("got 2")
 
 
 def test_part_indices_are_those_of_the_named_references():
@@ -545,3 +535,43 @@ def test_part_indices_are_those_of_the_named_references():
     assert sorted(sum(indices, [])) == list(range(8375))
     photographs = [{Path(demo.paths[i]).name.split("_")[0] for i in part} for part in indices]
     assert not (photographs[0] & photographs[1] or photographs[0] & photographs[2] or photographs[1] & photographs[2])
+
+
+# --- smaller images ---
+
+
+def averaged(image: np.ndarray, h: int, w: int) -> np.ndarray:
+    """Means over areas with fractional edges, pixel by pixel: [H, W] -> [h, w], not rounded."""
+    height, width = image.shape
+    means = np.zeros((h, w))
+    for i, j in np.ndindex(h, w):
+        top, bottom, left, right = i * height / h, (i + 1) * height / h, j * width / w, (j + 1) * width / w
+        for y, x in np.ndindex(height, width):
+            area = max(0, min(y + 1, bottom) - max(y, top)) * max(0, min(x + 1, right) - max(x, left))
+            means[i, j] += area * image[y, x]
+    return means * h * w / (height * width)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "long_side", "size"),
+    [(13, 29, 11, (5, 11)), (31, 8, 30, (30, 8)), (1, 40, 7, (1, 7)), (40, 2, 3, (3, 1)), (17, 17, 1, (1, 1))],
+)
+def test_an_image_is_averaged_down_over_areas(height: int, width: int, long_side: int, size: tuple[int, int]) -> None:
+    image = torch.randint(256, (3, height, width), generator=torch.Generator().manual_seed(height)).byte()
+    found = reduced(image, long_side)
+    assert found.dtype == torch.uint8 and found.shape == (3, *size)
+    for channel, small in zip(image.double().numpy(), found.numpy(), strict=True):
+        assert np.abs(averaged(channel, *size) - small).max() <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 6])
+def test_by_a_whole_factor_it_is_the_mean_of_blocks(factor: int) -> None:
+    image = torch.randint(256, (3, 12 * factor, 20 * factor), generator=torch.Generator().manual_seed(0)).byte()
+    blocks = image.numpy().reshape(3, 12, factor, 20, factor).sum(axis=(2, 4)) / factor**2
+    assert factor % 2 or (blocks % 1 == 0.5).any()  # halves, to even ones
+    assert np.array_equal(reduced(image, 20).numpy(), blocks.round())
+
+
+def test_an_image_that_is_no_larger_stays_as_it_is() -> None:
+    image = torch.zeros(3, 20, 30, dtype=torch.uint8)
+    assert reduced(image, 30) is image and reduced(image, 31) is image and reduced(image, 0) is image

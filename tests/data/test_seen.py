@@ -152,13 +152,13 @@ def test_another_sets_images_are_not_tested_where_they_were_seen(
     other = write_csv(tmp_path / "other" / "scores.csv", [f"{i}.png" for i in range(10)])
     decoded: list[set[bytes]] = []
     with pytest.MonkeyPatch.context() as patch:
-        elsewhere = finetune.measure_elsewhere
+        elsewhere = cells.measure_elsewhere
 
         def noting(*args: object) -> dict:
             decoded.append(note_decoded(patch))
             return elsewhere(*args)
 
-        patch.setattr(finetune, "measure_elsewhere", noting)
+        patch.setattr(cells, "measure_elsewhere", noting)
         images_tested(other, joint[0] / "run" / "encoder.pt", tmp_path / "out", test=f"csv:{subset}")
     assert decoded[0] and not decoded[0] & joint[1]
     found = json.loads((tmp_path / "out" / "results.json").read_text())["tests"][f"csv:{subset}"]
@@ -194,9 +194,9 @@ def test_the_learning_curve_trains_and_tests_within_the_parts(joint: tuple[Path,
     write_csv(table, [f"{i}.png" for i in range(8)] + NAMES)
     encoder = joint[0] / "run" / "encoder.pt"
     settings, _ = finetune.parse_arguments(flags(smallest_finetune(table) | {"encoder": encoder, "arch": None}))
-    (cell,) = cells.plan(settings, ("lp",), None, tmp_path / "out")
-    paths = cell.labeled.paths
-    for parts, _ in curve_parts(cell):
+    planned = cells.plan(settings, ("lp",), None, tmp_path / "out")
+    paths = planned[0].labeled.paths
+    for parts, _ in curve_parts(planned):
         assert not {Path(paths[i]).read_bytes() for i in parts["test"]} & joint[1]
 
 
@@ -274,6 +274,15 @@ def test_an_image_under_two_names_is_one_reference(tmp_path: Path) -> None:
         for names in split.values():
             assert {int(name[0]) // 2 for name in names} == {int(names[i][0]) // 2 for i in range(0, len(names), 2)}
     assert seen.known_parts(labeled, records(train=["4.png"])) == {"4.png": "train", "5.png": "train"}
+
+
+def test_references_that_share_images_by_way_of_another_are_one(tmp_path: Path) -> None:
+    labeled = own(tmp_path, [f"{i}.png" for i in range(7)], ["a", "b", "b", "c", "d", "e", "f"])
+    for one, other in ((0, 1), (2, 3)):
+        shutil.copy(tmp_path / f"{one}.png", tmp_path / f"{other}.png")
+    assert seen.known_parts(labeled, records(val=["c"])) == dict.fromkeys("abc", "val")
+    for seed in range(5):
+        assert any({*"abc"} <= {*names} for names in seen.divide(labeled, {}, seed).values())
 
 
 def test_files_that_are_no_images_are_not_one_image(tmp_path: Path) -> None:

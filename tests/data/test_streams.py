@@ -31,7 +31,7 @@ def streams(photographs: Path, scored: Path) -> Callable[..., Streams]:
         scores = load_labeled(f"csv:{scored}")
         return Streams(
             unlabeled=UnlabeledViews(paths or sorted_paths(photographs), size=32),
-            labeled=LabeledCrops(scores, range(0, 40, 3), size=32, made={}) if labeled else None,
+            labeled=LabeledCrops(scores, range(0, 40, 3), size=32) if labeled else None,
             batch_size=4,
             labeled_batch_size=3,
             images_per_class=2,
@@ -127,7 +127,7 @@ def test_processes_have_their_parts_of_each_batch(
     monkeypatch.setattr("ssl_iqa.data.streams.PART", part)
 
     def batches(process: int, processes: int) -> list:
-        labeled = LabeledCrops(load_labeled(f"csv:{scored}"), range(12), size=32, made={})
+        labeled = LabeledCrops(load_labeled(f"csv:{scored}"), range(12), size=32)
         unlabeled, device = UnlabeledViews(sorted_paths(photographs), size=32), torch.device("cpu")
         return list(Streams(unlabeled, labeled, 4, 2, 2, 0, 0, 0, device, process, processes).batches(0))
 

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ssl_iqa.data import datasets, views
+from ssl_iqa.data import labeled as labeled_module
 from ssl_iqa.data.datasets import (
     LabeledCrops,
     UnlabeledViews,
@@ -18,17 +19,16 @@ from ssl_iqa.data.datasets import (
     distorted_views,
     finish_views,
     first_readable,
-    make_demo_pictures,
+    make_all,
     picture_batches,
-    read_labeled,
 )
-from ssl_iqa.data.demo import DEMO_REDUCE
-from ssl_iqa.data.images import read_image
+from ssl_iqa.data.demo import LONG_SIDE
+from ssl_iqa.data.images import read_image, reduced
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.samplers import Draw
 from ssl_iqa.data.sets import load_labeled
 from ssl_iqa.data.views import pad_to, random_view
-from ssl_iqa.distortions import KADIS, NUM_CLASSES, DistortionClass, class_distortion, distort, distort_as
+from ssl_iqa.distortions import KADIS, NUM_CLASSES, DistortionClass, distort, distort_as
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -96,69 +96,61 @@ def test_center_is_the_first_of_five_and_full_the_whole_picture() -> None:
     assert views.test_crops(numbered(20, 50), "full", 4).shape == (1, 1, 32, 50)  # what the encoder takes
 
 
-def test_to_float_averages_reduce_x_reduce_pixels_and_rounds_them_to_8_bits(photographs: Path) -> None:
-    path = sorted_paths(photographs)[0]
-    array = np.asarray(Image.open(path), dtype=np.float64).transpose(2, 0, 1) / 255  # [3, 48, 64]
-    np.testing.assert_allclose(views.to_float(read_image(path)), array, atol=1e-6)
-    levels = np.asarray(Image.open(path)).transpose(2, 0, 1)
-    means = levels.reshape(3, 24, 2, 32, 2).sum(axis=(2, 4)) / 4
-    assert (means % 1 == 0.5).mean() > 0.1  # halves are many: to even ones, as NumPy rounds them
-    for picture in (read_image(path), read_image(path) / 255):
-        assert np.array_equal(views.to_float(picture, 2), (means.round() / 255).astype(np.float32))
+def test_bytes_and_floats_become_each_other() -> None:
+    levels = torch.arange(256, dtype=torch.uint8)
+    np.testing.assert_allclose(views.to_float(levels), np.arange(256) / 255, atol=1e-7)
+    assert torch.equal(views.to_bytes(views.to_float(levels)), levels)
+    floats = torch.rand(5)
+    assert views.to_float(floats) is floats
 
 
-@pytest.mark.parametrize("reduce", [1, 2])
-def test_what_is_trained_on_is_rounded_to_8_bits_before_it_is_cropped(photographs: Path, reduce: int) -> None:
+@pytest.mark.parametrize("long_side", [0, 32])
+def test_what_is_trained_on_is_rounded_to_8_bits_before_it_is_cropped(photographs: Path, long_side: int) -> None:
     path = sorted_paths(photographs)[3]
     for one in (3, 52, 78, 92):  # blur, noise, a curve, jitter: floats all of them
         draw = Draw(0, 7, one)
-        x_u = views.to_float(read_image(path), reduce)
-        x_d = distort_as(x_u, KADIS[one], seeded(7)).numpy()
+        image = reduced(read_image(path), long_side)
+        x_d = distort_as(views.to_float(image), KADIS[one], seeded(7)).numpy()
         assert np.abs(255 * x_d - (255 * x_d).round()).max() > 0.3
-        dataset = UnlabeledViews([path], 24, reduce)
-        on_device = distorted_views(read_image(path)[None], [draw], dataset)[:, 0]
+        dataset = UnlabeledViews([path], 24, long_side=long_side)
+        on_device = distorted_views(image[None], [draw], dataset)[:, 0]
         rounded = torch.from_numpy((255 * x_d).round() / 255).float()
         for view in (*dataset[draw][0], *on_device):
             assert any(places(view.flip(dims), rounded) for dims in ((), (1,), (2,), (1, 2)))
 
 
-def test_a_demo_picture_is_its_photograph_in_its_class_and_always_the_same() -> None:
-    demo = load_labeled("demo")
+def test_an_image_of_the_demo_is_its_photograph_in_its_class_and_always_the_same() -> None:
+    demo = load_labeled("demo", LONG_SIDE)
     index = 125 * 3 + 52  # white noise, level 3: the random one
-    name, level = class_distortion(52)
+    name, level = KADIS[52][:2]
     photograph = read_image(demo.paths[index]).double() / 255
     small = ((photograph * 255).view(3, 144, 2, 192, 2).mean(dim=(2, 4)).round() / 255).float()
-    assert (name, DEMO_REDUCE) == ("white_noise", 2)
-    made = (distort(small, name, level, seeded(index)) * 255).round() / 255
-    torch.testing.assert_close(read_labeled(demo, index), made)
-    assert torch.equal(read_labeled(demo, index), read_labeled(demo, index))
-    assert not torch.equal(read_labeled(demo, index), read_labeled(demo, index + 1))
+    assert name == "white_noise"
+    expected = (distort(small, name, level, seeded(index)) * 255).round()
+    assert torch.equal(demo.read(index).float(), expected)
+    assert torch.equal(demo.read(index), demo.read(index))
+    assert not torch.equal(demo.read(index), demo.read(index + 1))
 
 
-def test_demo_pictures_are_made_once_as_bytes() -> None:
-    demo = load_labeled("demo")
-    made = make_demo_pictures(demo, [50, 7], workers=0)
-    assert list(made) == [50, 7]
-    for index, picture in made.items():
-        assert picture.dtype == torch.uint8
-        assert torch.equal(picture / 255, read_labeled(demo, index))
+def test_the_demos_labeled_images_are_made_once_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    demo = load_labeled("demo", LONG_SIDE)
+    make_all(demo, [50, 7], workers=0)
+    assert list(demo.kept) == [50, 7] and load_labeled("demo").kept == {}
+    expected = [load_labeled("demo", LONG_SIDE).read(index) for index in (50, 7)]
+    monkeypatch.setattr(labeled_module, "read_image", None)
+    assert all(torch.equal(demo.read(index), image) for index, image in zip((50, 7), expected, strict=True))
+    (batch,) = picture_batches(demo, [7, 50], workers=2)
+    assert [index for index, _ in batch] == [7, 50] and torch.equal(batch[0][1], expected[1])
 
 
-def test_pictures_of_other_sets_are_not_made_but_read_in_order(scored: Path) -> None:
+def test_images_of_other_sets_are_not_kept_but_read_in_order(scored: Path) -> None:
     labeled = load_labeled(f"csv:{scored}")
     indices = list(range(39, 5, -1))
-    assert make_demo_pictures(labeled, indices, workers=0) == {}
-    batches = list(picture_batches(labeled, indices, {}, workers=0))
+    make_all(labeled, indices, workers=0)
+    assert labeled.kept == {}
+    batches = list(picture_batches(labeled, indices, workers=0))
     assert [index for batch in batches for index, _ in batch] == indices
-    assert all(torch.equal(picture, read_image(labeled.paths[index])) for batch in batches for index, picture in batch)
-
-
-def test_made_pictures_come_in_the_same_batches() -> None:
-    made = {index: torch.full((3, 2, 2), index) for index in range(60)}
-    batches = picture_batches(load_labeled("demo"), range(59, -1, -1), made, workers=0)
-    flat = [item for batch in batches for item in batch]
-    assert [index for index, _ in flat] == list(range(59, -1, -1)) and all(len(batch) <= 25 for batch in batches)
-    assert all((picture == index).all() for index, picture in flat)
+    assert all(torch.equal(image, read_image(labeled.paths[index])) for batch in batches for index, image in batch)
 
 
 # --- two views of one distorted picture ---
@@ -239,7 +231,7 @@ def test_no_readable_picture_is_an_error(damaged: list[str]) -> None:
 
 def test_the_score_is_that_of_the_picture_in_the_place(damaged: list[str]) -> None:
     labeled = LabeledSet("own", damaged, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], (1, 6), damaged)
-    crops = LabeledCrops(labeled, [5, 0, 4], size=32, made={})
+    crops = LabeledCrops(labeled, [5, 0, 4], size=32)
     assert [crops[Draw(place, 0)][1] for place in range(3)] == [6.0, 5.0, 5.0]
     view, _, skipped = crops[Draw(1, 0)]
     assert places(view, views.to_float(read_image(damaged[4]))) or any(
@@ -250,22 +242,22 @@ def test_the_score_is_that_of_the_picture_in_the_place(damaged: list[str]) -> No
 
 def test_small_labeled_pictures_are_learned_from_as_they_are_tested(damaged: list[str]) -> None:
     labeled = LabeledSet("own", damaged, [1.0] * 6, (1, 6), damaged)
-    view, _, skipped = LabeledCrops(labeled, [3], size=32, made={})[Draw(0, 0)]  # 10 x 10 pixels, reflected
+    view, _, skipped = LabeledCrops(labeled, [3], size=32)[Draw(0, 0)]  # 10 x 10 pixels, reflected
     assert view.shape == (3, 32, 32) and skipped == []
 
 
-def test_made_pictures_are_cropped_without_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "read_image", None)
+def test_kept_images_are_cropped_without_reading() -> None:
     labeled = LabeledSet("own", ["none", "none"], [1.0, 10.0], (0, 1), ["a", "b"])
-    made = {1: torch.arange(3 * 40 * 40).view(3, 40, 40).remainder(256).to(torch.uint8)}
-    view, score, _ = LabeledCrops(labeled, [1], 32, made)[Draw(0, 3)]
+    image = torch.arange(3 * 40 * 40).view(3, 40, 40).remainder(256).to(torch.uint8)
+    labeled.kept[1] = image
+    view, score, _ = LabeledCrops(labeled, [1], 32)[Draw(0, 3)]
     assert score == 10.0
-    assert sum(places(view.flip(dims), made[1] / 255) > 0 for dims in ((), (1,), (2,), (1, 2))) == 1
+    assert sum(places(view.flip(dims), image / 255) > 0 for dims in ((), (1,), (2,), (1, 2))) == 1
 
 
 def test_pictures_to_test_are_none_where_they_cannot_be_read(damaged: list[str]) -> None:
     labeled = LabeledSet("own", damaged, [1.0] * 6, (1, 6), damaged)
-    ((*first, last),) = picture_batches(labeled, [0, 1, 2, 5], {}, workers=0)
+    ((*first, last),) = picture_batches(labeled, [0, 1, 2, 5], workers=0)
     assert first == [(0, None), (1, None), (2, None)]
     assert last[0] == 5 and torch.equal(last[1], read_image(damaged[5]))
 
@@ -298,10 +290,10 @@ def test_distorted_on_the_device_the_views_are_the_same(photographs: Path, tmp_p
         paths.append(str(tmp_path / f"{i}.png"))
     classes = [9, 29, 44, 50, 61, 93, 97, 107]  # lens blur, quantization, JPEG 2000, noises, jitter, patches, Otsu
     draws = [Draw(i, 100 + i, one) for i, one in enumerate(classes)]
-    for reduce in (1, 2):
+    for long_side in (0, 32):
         found = []
         for on_device in (False, True):
-            dataset = UnlabeledViews(paths, 32, reduce, on_device=on_device)
+            dataset = UnlabeledViews(paths, 32, on_device=on_device, long_side=long_side)
             samples = [dataset[draw] for draw in draws]
             assert [part.dtype == torch.uint8 for part, *_ in samples] == [
                 on_device and i not in (1, 2) for i in range(8)

@@ -21,10 +21,11 @@ import finetune
 import train_joint
 from ssl_iqa.engine import checkpoint, distributed, run_folder
 from ssl_iqa.engine.chunks import NetworksInChunks
+from ssl_iqa.engine.signals import Stopped
 from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.evaluation import probe
 from ssl_iqa.model import Networks
-from tests.conftest import flags, load, smallest_finetune, smallest_joint
+from tests.conftest import flags, load, same, smallest_finetune, smallest_joint
 from tests.processes import run_process, run_processes
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +89,10 @@ def take_steps(folder: Path) -> None:
         if torch.ops.mkldnn._is_mkldnn_bf16_supported():
             results["in half precision"] = three_steps("both losses", rank, distributed.size(), amp="bf16")
         assert distributed.every(rank) == [0, 1]
-        assert [distributed.any_process(rank == one, torch.device("cpu")) for one in (0, 1, 2)] == [1, 1, 0]
+        distributed.end_if_asked(False, torch.device("cpu"))
+        for process in (0, 1):
+            with pytest.raises(Stopped):
+                distributed.end_if_asked(rank == process, torch.device("cpu"))
         torch.save(results, folder / f"{rank}.pt")
 
 
@@ -139,7 +143,10 @@ def test_a_single_process_runs_nothing_distributed(monkeypatch: pytest.MonkeyPat
         assert distributed.gather(p, classes) == (p, classes, (0, 4))
         assert distributed.synchronize(net, device) is net is distributed.parallel(net, device)
         assert type(net[1]) is nn.BatchNorm1d
-        assert distributed.mean(p) is p and distributed.every(3) == [3] and distributed.any_process(True, device)
+        assert distributed.mean(p) is p and distributed.every(3) == [3]
+        distributed.end_if_asked(False, device)
+        with pytest.raises(Stopped):
+            distributed.end_if_asked(True, device)
         assert (distributed.rank(), distributed.size(), distributed.is_main()) == (0, 1, True)
 
 
@@ -237,12 +244,12 @@ def test_torchrun_restarts_a_run_that_lost_a_process(
     done = run_process(train_with_restarts, flags(arguments | {"out": tmp_path}))
     assert done.returncode == 0, done.stderr
     assert re.findall("going on after (.*)", done.stdout) == ["epoch 2, step 1", "epoch 3, step 1"]
-    for name in ("last.pt", "best.pt"):
-        ours, theirs = load(tmp_path / name), load(whole[0] / name)
-        for part in ("encoder", "projector", "regressor"):
-            ours_part, theirs_part = (state[part].get("weights", state[part]) for state in (ours, theirs))
-            assert all(torch.equal(ours_part[key], theirs_part[key]) for key in theirs_part), (name, part)
-        assert ours["progress"] == theirs["progress"]
+    ours, theirs = load(tmp_path / "last.pt"), load(whole[0] / "last.pt")
+    for part in ("encoder", "projector", "regressor"):
+        ours_part, theirs_part = (state[part].get("weights", state[part]) for state in (ours, theirs))
+        assert all(torch.equal(ours_part[key], theirs_part[key]) for key in theirs_part), part
+    assert ours["progress"] == theirs["progress"]
+    assert same(load(tmp_path / "encoder.pt"), load(whole[0] / "encoder.pt"))
 
 
 def test_a_restart_does_not_go_on_with_a_run_that_was_there_before(

@@ -258,7 +258,7 @@ def test_what_torchrun_asks_for_is_not_asked_for(threads: list[int], monkeypatch
 
 @pytest.mark.parametrize("name", ["cuda", "mps"])
 def test_a_device_that_is_not_there_is_an_error(threads: list[int], name: str) -> None:
-    with pytest.raises(ValueError, match=f"--device {name}: there is none here"):
+    with pytest.raises(ValueError, match=f"--device must be cpu or auto where there is no {name}, got {name}"):
         use_device(name, 0)
 
 
@@ -280,7 +280,7 @@ def test_arithmetic_that_a_cpu_has_not_is_an_error(
     if message is None:
         assert use_device("cpu", 0, amp) == torch.device("cpu")
     else:
-        with pytest.raises(ValueError, match=f"--amp {message}: this CPU has no such arithmetic; wanted is off"):
+        with pytest.raises(ValueError, match=f"--amp must be off on this CPU, got {message}"):
             use_device("cpu", 0, amp)
 
 
@@ -297,7 +297,7 @@ def test_processes_of_a_machine_share_its_cores_and_have_a_gpu_each(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert use_device("auto", 0) == torch.device("cuda", 1) and chosen == [1]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(ValueError, match="--nproc_per_node 2: there are 1 GPUs here"):
+    with pytest.raises(ValueError, match="--nproc_per_node must be at most 1, the GPUs, got 2"):
         use_device("cuda", 0)
 
 
@@ -364,3 +364,22 @@ def test_a_link_to_another_disk(tmp_path: Path) -> None:
         link.symlink_to(Path(other, "model.pt"))
         run_folder.write_atomic(link, lambda out: out.write(b"now"))
         assert link.is_symlink() and Path(other, "model.pt").read_bytes() == b"now"
+
+
+@pytest.mark.parametrize(
+    ("settings", "long_side"),
+    [
+        ({"unlabeled": "demo", "labeled": "demo"}, 192),
+        ({"unlabeled": "demo", "labeled": ""}, 192),
+        ({"unlabeled": "photos", "labeled": "csv:own.csv"}, 0),
+        ({"unlabeled": "photos", "labeled": "demo"}, None),
+        ({"data": "demo"}, 192),
+        ({"data": "csv:own.csv"}, 0),
+        ({"data": ["demo", "csv:own.csv"]}, None),
+        ({"data": "demo", "long_side": 100}, 100),
+    ],
+)
+def test_files_of_before_there_was_a_long_side_mean_192_of_the_demo(
+    settings: dict[str, Any], long_side: int | None
+) -> None:
+    assert run_folder.saved_long_side(settings) == long_side

@@ -12,25 +12,24 @@ import finetune
 import ssl_iqa
 import train_joint
 from benchmarks import loss
-from ssl_iqa.engine.settings import Parser, add_flags, flag, setting, settings_from
-from ssl_iqa.figures import __main__ as figures
-from ssl_iqa.scoring import score
+from ssl_iqa import __main__ as command
+from ssl_iqa.data.joint_run import finetune_command
+from ssl_iqa.engine.settings import flag, presets, script_parser, setting, settings_from
 
 
 @dataclass(frozen=True)
 class Settings:
-    batch_size: int = setting(1000, "data", "pictures a step", low=2)
+    batch_size: int = setting(1000, "data", "pictures a step", low=2, demo=8)
     alpha: float = setting(0.9, "loss", "weight, 100 % at 1", low=0, high=1)
     lr: float = setting(0.01, "loss", "learning rate", above=0)
     mode: str = setting("a", "data", "which", choices=("a", "b"))
 
 
-PRESETS = {"demo": Settings(batch_size=8), "paper": Settings(), "other": Settings(lr=5.0)}
+PRESETS = presets(Settings) | {"other": Settings(lr=5.0)}
 
 
 def parse(line: str, **forced: object) -> Settings:
-    parser = Parser()
-    add_flags(parser, PRESETS)
+    parser = script_parser("", PRESETS, Path("out"))
     return settings_from(parser.parse_args(line.split()), PRESETS, **forced)
 
 
@@ -64,13 +63,13 @@ def test_the_ends_of_a_range_belong_to_it(line: str) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--batch-size 1", "--batch-size 1: 2 or more is wanted"),
-        ("--alpha -0.1", "--alpha -0.1: 0 or more is wanted"),
-        ("--alpha 1.1", "--alpha 1.1: 1 or less is wanted"),
-        ("--alpha nan", "--alpha nan: 0 or more is wanted"),
-        ("--lr 0", "--lr 0.0: more than 0 is wanted"),
-        ("--lr nan", "--lr nan: more than 0 is wanted"),
-        ("--lr inf", "--lr inf: a finite number is wanted"),
+        ("--batch-size 1", "--batch-size must be at least 2, got 1"),
+        ("--alpha -0.1", "--alpha must be at least 0, got -0.1"),
+        ("--alpha 1.1", "--alpha must be at most 1, got 1.1"),
+        ("--alpha nan", "--alpha must be at least 0, got nan"),
+        ("--lr 0", "--lr must be more than 0, got 0.0"),
+        ("--lr nan", "--lr must be more than 0, got nan"),
+        ("--lr inf", "--lr must be finite, got inf"),
     ],
 )
 def test_a_value_out_of_range_names_its_flag(line: str, message: str) -> None:
@@ -103,8 +102,8 @@ def test_an_unknown_flag_or_value_is_one_line_and_exit_code_2(
 
 def test_a_wrong_flag_of_a_subcommand_names_that_ones_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     for module, line, message in [
-        (figures, "tsne --encoders random --tipes demo", "no such flag: --tipes, the nearest is --types"),
-        (figures, "pie", "FIGURE must be one of distortions, curves, tsne, ranking, scatter, types, got 'pie'"),
+        (command, "figure tsne --encoders random --tipes demo", "no such flag: --tipes, the nearest is --types"),
+        (command, "figure pie", "FIGURE must be one of distortions, curves, tsne, ranking, scatter, types, got 'pie'"),
         (loss, "--vews 3", "no such flag: --vews, the nearest is --views"),
     ]:
         with pytest.raises(SystemExit):
@@ -132,7 +131,7 @@ def test_every_command_uses_this_parser() -> None:
         assert "argparse.ArgumentParser(" not in path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("main", [train_joint.main, finetune.main, score.main])
+@pytest.mark.parametrize("main", [train_joint.main, finetune.main])
 def test_the_version_is_the_packages(main, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
@@ -140,9 +139,11 @@ def test_the_version_is_the_packages(main, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_help_groups_the_flags_and_shows_each_presets_value() -> None:
-    parser = argparse.ArgumentParser(formatter_class=argparse.RawTextHelpFormatter)
-    add_flags(parser, PRESETS)
-    _, text = parser.format_help().split("\ndata:")  # after the usage
+    parser = script_parser("", PRESETS, Path("runs/joint"))
+    parser.formatter_class = argparse.RawTextHelpFormatter  # lines are not broken
+    text = parser.format_help()
+    assert "--out OUT" in text and "the run's folder (runs/joint)" in text
+    _, text = text.split("\ndata:")  # after the usage
     assert text.index("--batch-size") < text.index("--mode") < text.index("loss:")
     assert "pictures a step (demo 8, paper 1000, other 1000)" in text
     assert "weight, 100 % at 1 (demo 0.9, paper 0.9, other 0.9)" in text and "--mode a|b" in text
@@ -199,7 +200,8 @@ def test_the_promised_flags_are_there(script, promised: str) -> None:
 
 def test_both_scripts_run_without_arguments_on_the_demo() -> None:
     settings, args = train_joint.parse_arguments([])
-    assert (settings.unlabeled, settings.labeled, settings.init, args.out) == ("demo", "demo", "random", None)
+    assert (settings.unlabeled, settings.labeled, settings.init) == ("demo", "demo", "random")
+    assert args.out == Path("runs/joint") and args.overwrite
     assert finetune.parse_arguments([])[0].data == ("demo",)
 
 
@@ -220,13 +222,14 @@ def test_images_per_class_divides_the_batch(capsys: pytest.CaptureFixture[str]) 
     assert train_joint.parse_arguments(["--batch-size", "12", "--images-per-class", "4"])[0].images_per_class == 4
     with pytest.raises(SystemExit):
         train_joint.parse_arguments(["--batch-size", "12", "--images-per-class", "5"])
-    assert capsys.readouterr().err == "error: --images-per-class 5: it must divide --batch-size 12\n"
+    assert capsys.readouterr().err == "error: --images-per-class must divide --batch-size, got 5\n"
 
 
 def next_settings(*words: str, out: str = "runs/joint") -> finetune.Settings:
     """What finetune.py makes of the line that train_joint.py ends with, as a shell takes it apart."""
-    settings, args = train_joint.parse_arguments([*words])
-    python, script, *flags = shlex.split(train_joint.finetune_command(settings, args.preset, Path(out)))
+    settings, args = train_joint.parse_arguments([*words, "--out", out])
+    command = finetune_command(settings, train_joint.PRESETS[args.preset], args)
+    python, script, *flags = shlex.split(command)
     assert python == "python" and Path(script).resolve() == Path(finetune.__file__).resolve()
     return finetune.parse_arguments(flags)[0]
 
@@ -235,19 +238,21 @@ def test_the_next_command_finetunes_what_was_trained() -> None:
     assert next_settings() == finetune.PRESETS["demo"]
     own = ("--unlabeled", "my photos", "--labeled", "csv:my $scores'.csv")
     found = next_settings(*own, "--crop", "64", out="my runs/a")
-    expected = {"data": ("csv:my $scores'.csv",), "crop": 64, "encoder": "my runs/a/encoder.pt"}
+    expected = {"data": ("csv:my $scores'.csv",), "crop": 64, "long_side": 0, "encoder": "my runs/a/encoder.pt"}
     assert found == dataclasses.replace(finetune.PRESETS["demo"], **expected)
     found = next_settings("--preset", "paper", "--unlabeled", "DIR", "--labeled", "kadid10k:DIR")
     assert found == dataclasses.replace(finetune.PRESETS["paper"], data=("kadid10k:DIR",))
     found = next_settings("--preset", "paper", "--unlabeled", "demo", "--labeled", "demo", "--crop", "96")
     assert found == dataclasses.replace(finetune.PRESETS["paper"], data=("demo",), crop=96)
     assert next_settings("--unlabeled", "DIR", "--alpha", "1").data == ("SPEC",)  # own images without scores
+    for words, long_side in ((("--long-side", "100"), 100), (("--unlabeled", "DIR", "--labeled", "demo"), 0)):
+        assert next_settings(*words) == dataclasses.replace(finetune.PRESETS["demo"], long_side=long_side)
 
 
-def test_both_scripts_presets_have_the_same_crop() -> None:
-    assert {name: preset.crop for name, preset in train_joint.PRESETS.items()} == {
-        name: preset.crop for name, preset in finetune.PRESETS.items()
-    }
+def test_both_scripts_presets_have_the_same_crop_and_long_side() -> None:
+    for name, preset in train_joint.PRESETS.items():
+        other = finetune.PRESETS[name]
+        assert (preset.crop, preset.long_side) == (other.crop, other.long_side)
 
 
 def test_the_next_command_is_a_path_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,9 @@ import torch
 from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
 
+from ssl_iqa.__main__ import main
 from ssl_iqa.data.datasets import UnlabeledViews
-from ssl_iqa.data.demo import DEMO_REDUCE, demo_sources
+from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.images import read_image
 from ssl_iqa.data.splits import split_references
 from ssl_iqa.distortions import distort, distortion_class, load_distortions
@@ -106,7 +107,7 @@ def test_pictures_of_a_group_are_in_one_fold() -> None:
     assert len(sizes) == 5 and sorted(sizes) == [2, 2, 2, 3, 3]
     assert {*probe.make_folds(torch.tensor([4, 4, 5, 6])).tolist()} == {0, 1, 2}
     assert not torch.equal(folds, probe.make_folds(groups, seed=1))
-    with pytest.raises(ValueError, match="2 photographs"):
+    with pytest.raises(ValueError, match="photographs or references must be at least 3 to be probed, got 2"):
         probe.make_folds(torch.tensor([4, 4, 5, 5]))
 
 
@@ -190,7 +191,7 @@ def test_the_command_names_types_on_the_part_that_the_run_kept_out(
     sources = demo_sources()
     splits = split_references(list(sources.values()), 3)
     torch.save(encoder_state(load_encoder("random", "dct-mlp", seed=1)), tmp_path / run_folder.ENCODER)
-    (tmp_path / run_folder.CONFIG).write_text(json.dumps({"crop": 40, "seed": 1}))
+    (tmp_path / run_folder.CONFIG).write_text(json.dumps({"crop": 40, "seed": 1, "unlabeled": "demo"}))
     (tmp_path / run_folder.SPLITS).write_text(json.dumps({"labeled": {"spec": "demo", **splits}}))
     asked: list[Any] = []
 
@@ -200,9 +201,9 @@ def test_the_command_names_types_on_the_part_that_the_run_kept_out(
 
     monkeypatch.setattr(probe, "probe_types", probe_types)
     for part in ("test", "val"):
-        probe.main([str(tmp_path / run_folder.ENCODER), "--part", part, "--seed", "9"])
+        main(["probe", str(tmp_path / run_folder.ENCODER), "--part", part, "--seed", "9"])
         train, test, seed = asked.pop()
         assert {sources[path] for path in train.paths} == set(splits["train"])
         assert {sources[path] for path in test.paths} == set(splits[part])
-        assert (train.size, train.reduce, seed) == (test.size, test.reduce, seed) == (40, DEMO_REDUCE, 9)
+        assert (train.size, train.long_side, seed) == (test.size, test.long_side, seed) == (40, 192, 9)
     assert "linear 0.500, nearest neighbor 0.250" in capsys.readouterr().out
