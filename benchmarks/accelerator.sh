@@ -39,6 +39,8 @@ if ! python3 -c "import torch" 2> "$work/import"; then
 fi
 export PYTHONUNBUFFERED=1
 
+END=30  # seconds in which joint training ends its step and saves, and its encoder is written
+
 device=cpu amp=off workers=0 accumulate=8
 if python3 -c "import torch, sys; sys.exit(not torch.cuda.is_available())"; then
     device=cuda workers=$(nproc)
@@ -61,8 +63,12 @@ note() {  # NAME STATUS SECONDS: a line of the summary, with the last line that 
     printf '{"part": "%s", "status": "%s", "seconds": %d, "last": "%s"}\n' "$1" "$2" "$3" "$last" >> "$work/json"
 }
 
-part() {  # NAME SECONDS COMMAND..: runs it for at most so many of 480 seconds. Not 0 unless it ran to its end.
-    local name=$1 limit=$(($2 * budget / 480)) began=$SECONDS status=ok code
+share() {  # of a part: seconds, where it would have so many of 480
+    echo $(($1 * budget / 480))
+}
+
+part() {  # NAME SECONDS COMMAND..: runs it for at most so many seconds. Not 0 unless it ran to its end.
+    local name=$1 limit=$2 began=$SECONDS status=ok code
     shift 2
     [[ " $parts " == *" $name "* ]] || return 1
     [ "$limit" -le $((budget - SECONDS)) ] || limit=$((budget - SECONDS))
@@ -84,28 +90,27 @@ part() {  # NAME SECONDS COMMAND..: runs it for at most so many of 480 seconds. 
     return "$code"
 }
 
-part machine 20 python3 -c '
+part machine $(share 20) python3 -c '
 import os, platform, torch
 print("Python", platform.python_version(), "torch", torch.__version__, "CUDA", torch.version.cuda)
 names = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
 print(len(os.sched_getaffinity(0)), "cores;", *[f"{n.name}, {n.total_memory / 2**30:.0f} GiB" for n in names] or ["no GPU"])'
-part tests 70 env SSL_IQA_TEST_DEVICE="$device" python3 -m pytest -p no:cacheprovider tests/test_device.py
-part distortions 50 python3 -m benchmarks.distortions --photographs "$images" --device "$device" --amp "$amp" \
+part tests $(share 70) env SSL_IQA_TEST_DEVICE="$device" python3 -m pytest -p no:cacheprovider tests/test_device.py
+part distortions $(share 50) python3 -m benchmarks.distortions --photographs "$images" --device "$device" --amp "$amp" \
     --repeats 2 "${encoder[@]}" "${size[@]:0:2}"
-part step 50 "${step[@]}" && accumulate=1
+part step $(share 50) "${step[@]}" && accumulate=1
 for chunks in 2 4 8; do
-    part "accumulate-$chunks" 30 "${step[@]}" --accumulate "$chunks" && [ "$accumulate" = 8 ] && accumulate=$chunks
+    part "accumulate-$chunks" $(share 30) "${step[@]}" --accumulate "$chunks" && [ "$accumulate" = 8 ] && accumulate=$chunks
 done
-part compile 60 "${step[@]}" --compile --accumulate "$accumulate"
-part nccl 30 python3 -m benchmarks.two_processes nccl
-part gloo 30 python3 -m benchmarks.two_processes gloo
+part compile $(share 60) "${step[@]}" --compile --accumulate "$accumulate"
+part nccl $(share 30) python3 -m benchmarks.two_processes nccl
+part gloo $(share 30) python3 -m benchmarks.two_processes gloo
 
-# The rest but for ending, saving and the encoder.
-part joint $((480 - 480 * SECONDS / budget - 40)) python3 train_joint.py "${common[@]}" --init "$start" \
+part joint $((budget - SECONDS - END)) python3 train_joint.py "${common[@]}" --init "$start" \
     --accumulate "$accumulate" --distort-on device --near-duplicates ignore --workers "$workers" \
     --validation-size "${size[1]}" --epochs 10000 --stop-after 10000 --out "$work/run" ${JOINT-}
 [ ! -f "$work/run/log.jsonl" ] || cp "$work/run/log.jsonl" "$out/joint.jsonl"
-part encoder 20 python3 -c '
+part encoder $((budget - SECONDS)) python3 -c '
 import sys, torch
 from ssl_iqa.engine.weights import load_encoder
 state = torch.load(sys.argv[1], map_location="cpu", weights_only=True)["encoder"]

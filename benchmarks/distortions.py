@@ -13,7 +13,7 @@ from time import perf_counter
 import torch
 from scipy import ndimage
 
-from benchmarks.timing import SIZE, at_least, photographs, seconds
+from benchmarks.timing import MANY, SIZE, photographs, seconds
 from ssl_iqa.data.datasets import UnlabeledViews, distorted_views
 from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.images import list_images, read_image
@@ -23,7 +23,7 @@ from ssl_iqa.data.views import to_float
 from ssl_iqa.distortions import KADIS, distort_as
 from ssl_iqa.engine import console
 from ssl_iqa.engine.device import autocast, cpu_cores, use_device
-from ssl_iqa.engine.settings import Parser
+from ssl_iqa.engine.settings import Parser, whole
 from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.losses import supervised_nt_xent
 from ssl_iqa.model import ARCHS, Networks
@@ -98,11 +98,11 @@ def print_device(paths: Sequence[str], args: argparse.Namespace, device: torch.d
 
 def main(arguments: list[str] | None = None) -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=at_least(1), default=5, help="of each measurement (5)")
-    parser.add_argument("--images", type=at_least(2 * BATCH), default=525, help="through the pipeline (525)")
+    parser.add_argument("--repeats", type=whole(1, MANY), default=5, help="of each measurement (5)")
+    parser.add_argument("--images", type=whole(2 * BATCH, MANY), default=525, help="through the pipeline (525)")
     parser.add_argument("--photographs", default="demo", help="a folder of images, of which 12 are used (the demo's)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="distort there, too")
-    parser.add_argument("--batch-size", type=at_least(1), default=1000, help="images distorted at once there (1000)")
+    parser.add_argument("--batch-size", type=whole(1, MANY), default=1000, help="images distorted at once there (1000)")
     parser.add_argument("--arch", choices=tuple(ARCHS), default="resnet50", help="the encoder (resnet50)")
     parser.add_argument("--amp", choices=("bf16", "fp16", "off"), default="off", help="its precision (off)")
     args = parser.parse_args(arguments)

@@ -10,11 +10,11 @@ from concurrent.futures import ProcessPoolExecutor
 import torch
 from torch import Tensor
 
-from benchmarks.timing import at_least, peak_memory, seconds
+from benchmarks.timing import MANY, peak_memory, seconds
 from ssl_iqa.distortions import KADIS
 from ssl_iqa.engine import console
 from ssl_iqa.engine.device import use_device
-from ssl_iqa.engine.settings import Parser
+from ssl_iqa.engine.settings import Parser, whole
 from ssl_iqa.losses import supervised_nt_xent
 
 
@@ -46,9 +46,9 @@ def cost_in_new_process(*arguments: int | bool | str) -> tuple[float, float]:
 def main(arguments: list[str] | None = None) -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--views", type=at_least(2), nargs="+", default=[1000, 2000, 4096, 8192, 16384])
-    parser.add_argument("--processes", type=at_least(1), nargs="+", default=[1], help="that share the anchors (1)")
-    parser.add_argument("--repeats", type=at_least(1), default=3, help="of each measurement (3)")
+    parser.add_argument("--views", type=whole(2, MANY), nargs="+", default=[1000, 2000, 4096, 8192, 16384])
+    parser.add_argument("--processes", type=whole(1, MANY), nargs="+", default=[1], help="that share the anchors (1)")
+    parser.add_argument("--repeats", type=whole(1, MANY), default=3, help="of each measurement (3)")
     args = parser.parse_args(arguments)
     shares = [(n_views, processes) for n_views in args.views for processes in args.processes]
     with console.clear_errors():

@@ -8,12 +8,12 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from benchmarks.timing import SIZE, at_least, in_turns, photographs
+from benchmarks.timing import MANY, SIZE, in_turns, photographs
 from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.images import read_image
 from ssl_iqa.engine import console
 from ssl_iqa.engine.device import cpu_cores, use_device
-from ssl_iqa.engine.settings import Parser
+from ssl_iqa.engine.settings import Parser, whole
 from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.model import ARCHS, Regressor
 from ssl_iqa.scoring import quality
@@ -24,8 +24,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     parser.add_argument("--arch", choices=tuple(ARCHS), default="resnet50")
-    parser.add_argument("--images", type=at_least(1), default=48, help="to be scored, each time (48)")
-    parser.add_argument("--repeats", type=at_least(1), default=5, help="of each measurement (5)")
+    parser.add_argument("--images", type=whole(1, MANY), default=48, help="to be scored, each time (48)")
+    parser.add_argument("--repeats", type=whole(1, MANY), default=5, help="of each measurement (5)")
     args = parser.parse_args(arguments)
     with console.clear_errors():
         device = use_device(args.device, workers=0)

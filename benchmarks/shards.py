@@ -12,12 +12,12 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from benchmarks.timing import SIZE, at_least, photographs, seconds
+from benchmarks.timing import MANY, SIZE, photographs, seconds
 from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.images import decode_image, read_image
 from ssl_iqa.data.shards import Shard, list_shards, read_shard
 from ssl_iqa.engine import console
-from ssl_iqa.engine.settings import Parser
+from ssl_iqa.engine.settings import Parser, whole
 
 TARS = 4
 
@@ -43,8 +43,8 @@ def decode_shards(shards: Sequence[Shard]) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("--images", type=at_least(TARS), default=2000, help="in the tars, and as files (2000)")
-    parser.add_argument("--repeats", type=at_least(1), default=3, help="of each measurement (3)")
+    parser.add_argument("--images", type=whole(TARS, MANY), default=2000, help="in the tars, and as files (2000)")
+    parser.add_argument("--repeats", type=whole(1, MANY), default=3, help="of each measurement (3)")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     with TemporaryDirectory() as folder, console.clear_errors():

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 import train_joint
-from benchmarks.timing import at_least, in_turns, peak_memory
+from benchmarks.timing import MANY, in_turns, peak_memory
 from ssl_iqa.distortions import KADIS
 from ssl_iqa.engine import console, run_folder
 from ssl_iqa.engine.chunks import NetworksInChunks
 from ssl_iqa.engine.device import autocast, use_device
-from ssl_iqa.engine.settings import Parser
+from ssl_iqa.engine.settings import Parser, whole
 from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.losses import supervised_nt_xent
 from ssl_iqa.model import Networks
@@ -112,8 +112,8 @@ def loop_record(flags: Sequence[str], settings: train_joint.Settings, images: in
 
 def main(arguments: list[str] | None = None) -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("--repeats", type=at_least(1), default=7, help="of each measurement (7)")
-    parser.add_argument("--images", type=at_least(0), default=6400, help="an epoch of the loop; 0: no loop (6400)")
+    parser.add_argument("--repeats", type=whole(1, MANY), default=7, help="of each measurement (7)")
+    parser.add_argument("--images", type=whole(0, MANY), default=6400, help="an epoch of the loop; 0: no loop (6400)")
     args, flags = parser.parse_known_args(arguments)
     settings, _ = train_joint.parse_arguments(flags)
     with console.clear_errors():

@@ -3,7 +3,6 @@
 Times are medians after a warm-up. Machines differ and are noisy: compare within one run only.
 """
 
-import argparse
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -15,6 +14,7 @@ import torch
 from PIL import Image
 
 SIZE = (512, 384)  # width and height of KADIS-700k's images
+MANY = 10**6  # the most that a flag takes
 
 
 def seconds(work: Callable[[], object], repeats: int, device: torch.device) -> float:
@@ -54,14 +54,3 @@ def photographs(folder: Path, count: int, sources: Iterable[str]) -> list[str]:
             photograph.convert("RGB").resize(SIZE, Image.Resampling.BICUBIC).save(folder / f"{i}.jpg", quality=90)
         paths.append(str(folder / f"{i}.jpg"))
     return paths
-
-
-def at_least(least: int) -> Callable[[str], int]:
-    """The type of a flag that takes a whole number of `least` or more."""
-
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"-?\d+", text) or int(text) < least:
-            raise argparse.ArgumentTypeError(f"must be a whole number of {least} or more, got {text!r}")
-        return int(text)
-
-    return parse

@@ -6,7 +6,7 @@ python -m benchmarks.two_processes gloo     on a GPU, or without one on the CPU
 
 import sys
 from dataclasses import replace
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 
 import torch
 import torch.distributed as dist
@@ -18,15 +18,16 @@ from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.model import Networks
 
 SETTINGS = replace(train_joint.PRESETS["paper"], arch="resnet18", alpha=0.7)
-IMAGES, LABELED = 32, 8
+IMAGES, LABELED, SIDE = 16, 8, 32
 
 
 def gradient_of(process: int, processes: int, device: torch.device) -> torch.Tensor:
     """The gradient of Eq. 8, as one vector, with this process's part of a fixed batch."""
+    torch.manual_seed(0)  # of the heads
     nets = Networks(load_encoder("random", SETTINGS.arch), 5.5).to(device).double()
     parallel = distributed.parallel(distributed.synchronize(nets, device), device)
     generator = torch.Generator().manual_seed(0)
-    x_d, x = (torch.rand(n, 3, 64, 64, generator=generator, dtype=torch.float64) for n in (2 * IMAGES, LABELED))
+    x_d, x = (torch.rand(n, 3, SIDE, SIDE, generator=generator, dtype=torch.float64) for n in (2 * IMAGES, LABELED))
     classes, y = torch.arange(IMAGES).remainder(5).repeat(2), torch.linspace(1, 10, LABELED).double()
     x_d, classes, x, y = (part.tensor_split(processes)[process].to(device) for part in (x_d, classes, x, y))
     train_joint.joint_step(parallel, (x_d, classes), (x, y), SETTINGS)
@@ -47,11 +48,11 @@ def compare(process: int, backend: str, file: str, device: torch.device) -> None
 
 def main(backend: str) -> None:
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    with NamedTemporaryFile() as store:
+    with TemporaryDirectory() as folder:
         try:
-            torch.multiprocessing.spawn(compare, (backend, store.name, device), nprocs=2)
-        except Exception as error:  # of a process: its message ends with the error's own lines
-            sys.exit(f"{backend}, two processes on {device}: refused or failed: {' '.join(str(error).split())[-300:]}")
+            torch.multiprocessing.spawn(compare, (backend, f"{folder}/store", device), nprocs=2)
+        except torch.multiprocessing.ProcessRaisedException as error:
+            sys.exit(f"{backend}, two processes on {device}: refused or failed\n{error}".rstrip())
 
 
 if __name__ == "__main__":

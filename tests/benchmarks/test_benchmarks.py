@@ -226,10 +226,10 @@ def write_log(out: Path) -> object:
 @pytest.mark.parametrize(
     ("command", "arguments", "message"),
     [
-        (distortions, ["--repeats", "0"], "--repeats must be a whole number of 1 or more, got '0'"),
-        (distortions, ["--images", "20"], "--images must be a whole number of 50 or more, got '20'"),
-        (shards, ["--images", "x"], "--images must be a whole number of 4 or more, got 'x'"),
-        (loss, ["--views", "1"], "--views must be a whole number of 2 or more, got '1'"),
+        (distortions, ["--repeats", "0"], "--repeats must be a whole number 1 to 1000000, got '0'"),
+        (distortions, ["--images", "20"], "--images must be a whole number 50 to 1000000, got '20'"),
+        (shards, ["--images", "x"], "--images must be a whole number 4 to 1000000, got 'x'"),
+        (loss, ["--views", "1"], "--views must be a whole number 2 to 1000000, got '1'"),
         (loss, ["--views", "64", "--processes", "2", "3"], "--processes must divide --views, got 3 and 64"),
         (scoring, ["--unknown"], "no such flag: --unknown"),
         (step, ["--batch-size", "1"], "--batch-size"),
