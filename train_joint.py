@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_iqa.data import seen, sets
@@ -27,8 +26,7 @@ from ssl_iqa.engine.device import AMP, use_device
 from ssl_iqa.engine.settings import presets, script_parser, setting, settings_from
 from ssl_iqa.engine.signals import Stop, clear_stop, stop_signals
 from ssl_iqa.engine.weights import load_encoder
-from ssl_iqa.evaluation import probe
-from ssl_iqa.evaluation.metrics import srocc
+from ssl_iqa.evaluation import metrics, probe
 from ssl_iqa.lars import LARS
 from ssl_iqa.losses import supervised_nt_xent
 from ssl_iqa.model import ARCHS, Networks
@@ -41,9 +39,7 @@ class Settings:
 
     unlabeled: str = setting("", "data", "pristine images: `demo`, a folder, or tars: `{000..999}.tar`", demo="demo")
     labeled: str = setting("", "data", f"scored images: {sets.SPECS}", demo="demo")
-    distortions: str = setting(
-        "kadis", "data", "types and levels: `kadis`, `distinct`, `imgaug` or a TOML or JSON file"
-    )
+    distortions: str = setting("kadis", "data", "types and levels: `kadis`, `distinct`, `imgaug` or a TOML/JSON file")
     distort_on: str = setting("worker", "data", "where images are distorted", choices=("worker", "device"))
     near_duplicates: str = setting("report", "data", "of labeled images", choices=("report", "remove", "ignore"))
     crop: int = setting(224, "data", "side of the views, pixels", low=32, demo=96)
@@ -80,12 +76,12 @@ class Settings:
 
 
 PRESETS = presets(Settings)  # paper; demo: what a few minutes of two CPU cores buy most with, see docs/demo.md
-Losses = tuple[Tensor, Tensor, Tensor]  # L, L_cont, L_r
+Batch = tuple[Tensor, Tensor]  # views and classes, or images and scores
 DEFAULT_OUT = Path("runs/joint")  # finetune.py's default encoder is there
 
 
-def joint_loss(p: Tensor, classes: Tensor, y_hat: Tensor | None, y: Tensor | None, settings: Settings) -> Losses:
-    """Eq. 8 and its two terms, L, L_cont and L_r: scalars.
+def joint_loss(p: Tensor, classes: Tensor, y_hat: Tensor | None, y: Tensor | None, settings: Settings) -> Tensor:
+    """Eq. 8 and its two terms: L, L_cont and L_r, [3].
 
     p [n, 128] and distortion classes [n] of the views, predicted scores y_hat [N_L] and opinion scores y [N_L], which
     are None for CL (alpha 1). Of several processes each returns its share of L_cont times their number, so that the
@@ -94,17 +90,13 @@ def joint_loss(p: Tensor, classes: Tensor, y_hat: Tensor | None, y: Tensor | Non
     p, classes, anchors = distributed.gather(p, classes)  # [N_U, 128] and [N_U] of all processes
     share = supervised_nt_xent(p, classes, settings.temperature, settings.average, anchors)
     loss_cont = distributed.size() * share  # Eq. 5
-    loss_r = loss_cont.new_zeros(()) if y_hat is None else F.mse_loss(y_hat.to(y.dtype), y)  # Eq. 7
+    loss_r = loss_cont.new_zeros(()) if y_hat is None else nn.functional.mse_loss(y_hat.to(y.dtype), y)  # Eq. 7
     loss = settings.alpha * loss_cont + (1 - settings.alpha) * loss_r  # Eq. 8
-    return loss, loss_cont, loss_r
+    return torch.stack([loss, loss_cont, loss_r])
 
 
 def joint_step(
-    nets: nn.Module,
-    unlabeled: tuple[Tensor, Tensor],
-    labeled: tuple[Tensor, Tensor] | None,
-    settings: Settings,
-    scale: Callable[[Tensor], Tensor] = lambda loss: loss,
+    nets: nn.Module, unlabeled: Batch, labeled: Batch | None, settings: Settings, scale: Callable = lambda loss: loss
 ) -> dict[str, float]:
     """The gradient of Eq. 8, added to the parameters of all three networks, and the losses' values, finite or not.
 
@@ -114,9 +106,9 @@ def joint_step(
     (x_d, classes), (x, y) = unlabeled, labeled or (None, None)
     with torch.autocast(x_d.device.type, AMP[settings.amp], enabled=settings.amp != "off"):
         p, y_hat = nets(x_d, x)  # Eqs. 1-4: [n, 128], and Eq. 6: [N_L]
-    loss, loss_cont, loss_r = joint_loss(p, classes, y_hat, y, settings)
-    scale(loss).backward()
-    values = distributed.mean(torch.stack([loss, loss_cont, loss_r]).detach()).tolist()
+    losses = joint_loss(p, classes, y_hat, y, settings)  # [3], Eqs. 5, 7 and 8
+    scale(losses[0]).backward()
+    values = distributed.mean(losses.detach()).tolist()
     return dict(zip(("L", "L_cont", "L_r") if labeled else ("L", "L_cont"), values, strict=False))
 
 
@@ -126,14 +118,13 @@ def make_optimizer(nets: Networks, settings: Settings) -> torch.optim.Optimizer:
     SGD, with LARS's momentum, and Adam are what docs/study.md compares it with.
     """
     adapted = {"params": [*nets.encoder.parameters(), *nets.projector.parameters()], "lr": settings.lr}
-    regressor = {"params": [*nets.regressor.parameters()], "lr": settings.regressor_lr}
+    regressor = {"params": [*nets.regressor.parameters()], "lr": settings.regressor_lr, "adapt": False}
     decay = settings.weight_decay
     if settings.optimizer == "adam":
         return torch.optim.Adam([adapted, regressor], weight_decay=decay)
     if settings.optimizer == "sgd":
         return torch.optim.SGD([adapted, regressor], momentum=0.9, weight_decay=decay)
-    groups = [adapted, regressor | {"adapt": False}]
-    return LARS(groups, settings.lr, weight_decay=decay, trust_coefficient=settings.trust_coefficient)
+    return LARS([adapted, regressor], settings.lr, weight_decay=decay, trust_coefficient=settings.trust_coefficient)
 
 
 def gradient_norm(nets: Networks) -> float:
@@ -142,27 +133,26 @@ def gradient_norm(nets: Networks) -> float:
 
 
 def train_epoch(run: Run, nets: nn.Module, streams: Streams, settings: Settings, stop: Stop) -> dict[str, float]:
-    """One pass over the unlabeled images, the labeled ones going round beside them. Returns the epoch's means.
+    """One pass over the unlabeled images beside repeated passes over the labeled ones. Returns the epoch's means.
 
-    Begins with the step that the run has come to. Raises FloatingPointError, before the weights change, when the loss
-    is not finite, and Stopped, between two steps, when the run is to end.
+    Starts at the run's step. Raises FloatingPointError, before the weights change, when the loss is not finite, and
+    Stopped, between two steps, when the run is to end.
     """
     nets.train()
     progress, optimizer, scaler = run.progress, run.optimizer, run.scaler
-    first, last = progress.epochs * len(streams), settings.epochs * len(streams)  # steps: of the epoch, of the run
     clock = console.Clock(settings.batch_size + (settings.labeled_batch_size if streams.labeled else 0))
     batches = clock.waiting(streams.batches(progress.epochs, progress.step))
     bar = console.bar(batches, f"epoch {progress.epochs + 1}/{settings.epochs}", len(streams), done=progress.step)
     for unlabeled, labeled in bar:
-        step = first + progress.step
-        factor = lr_factor(step, last, progress.plateaus, settings.warmup, settings.schedule)
+        step = progress.epochs * len(streams) + progress.step
+        factor = lr_factor(step, settings.epochs * len(streams), progress.plateaus, settings.warmup, settings.schedule)
         for group, lr in zip(optimizer.param_groups, (settings.lr, settings.regressor_lr), strict=True):
             group["lr"] = lr * factor
         optimizer.zero_grad()
         values = joint_step(nets, unlabeled, labeled, settings, scaler.scale)
         scaler.unscale_(optimizer)
         values["grad_norm"] = gradient_norm(run.nets)
-        # a gradient that fp16 cannot hold is left out, and the next one scaled down, as far as that goes
+        # a gradient that fp16 cannot hold is left out and the next one scaled down, as far as that goes
         is_finite = math.isfinite(values["grad_norm"]) or (scaler.is_enabled() and scaler.get_scale() > 1)
         if not (math.isfinite(values["L"]) and is_finite):
             where = f"step {step + 1}, epoch {progress.epochs + 1}"
@@ -182,40 +172,35 @@ def train_epoch(run: Run, nets: nn.Module, streams: Streams, settings: Settings,
 def validate(nets: Networks, streams: Streams, settings: Settings, stop: Stop) -> dict[str, float]:
     """Eq. 8 on the validation images, whose distortions and crops are the same every time, and their SROCC.
 
-    L_r and SROCC are over all labeled images, each once, however many unlabeled ones there are.
-
-    Raises FloatingPointError when the loss is not finite, Stopped when the run is to end.
+    L_r and SROCC are over all labeled images, each once, however many unlabeled ones there are. Raises
+    FloatingPointError when the loss is not finite, Stopped when the run is to end.
     """
     nets.eval()
-    y_hat, y = predict_all(nets, streams, settings, stop) if streams.labeled else (None, None)
+    amp = torch.autocast(streams.device.type, AMP[settings.amp], enabled=settings.amp != "off")
+    y_hat = y = None
+    if streams.labeled:
+        predicted, true, batches = [], [], streams.labeled_batches()
+        for _ in console.bar(range(len(streams.labeled)), "validation, scores"):
+            if batch := next(batches, None):  # None: this process has no share of the last batch
+                with amp:
+                    predicted += nets.predict(batch[0]).tolist()
+                true += batch[1].tolist()
+            distributed.end_if_asked(stop.asked, streams.device)
+        parts = zip(*distributed.every((predicted, true)), strict=True)
+        y_hat, y = (torch.tensor(sum(part, []), device=streams.device) for part in parts)  # [M], of all processes
     losses = []  # of each batch L, L_cont, L_r
     for x_d, classes in console.bar(streams.unlabeled_batches(), "validation", len(streams)):
-        with torch.autocast(streams.device.type, AMP[settings.amp], enabled=settings.amp != "off"):
+        with amp:
             p = nets.project(x_d)
-        losses.append(torch.stack(joint_loss(p, classes, y_hat, y, settings)))
+        losses.append(joint_loss(p, classes, y_hat, y, settings))
         distributed.end_if_asked(stop.asked, streams.device)
     means = distributed.mean(torch.stack(losses).mean(dim=0)).tolist()
     values = dict(zip(("val_L", "val_L_cont", "val_L_r"), means, strict=True))
     if not math.isfinite(values["val_L"]):
         raise FloatingPointError(f"the validation loss is not finite: {values}")
     if streams.labeled:
-        values["val_SROCC"] = srocc(y_hat.cpu(), y.cpu()) if len(y) > 1 else math.nan
+        values["val_SROCC"] = metrics.srocc(y_hat.cpu(), y.cpu()) if len(y) > 1 else math.nan
     return values
-
-
-def predict_all(nets: Networks, streams: Streams, settings: Settings, stop: Stop) -> tuple[Tensor, Tensor]:
-    """y_hat and y [M] of all labeled validation images, of all processes."""
-    predicted, true = [], []
-    batches = streams.labeled_batches()
-    for _ in console.bar(range(len(streams.labeled)), "validation, scores"):
-        if batch := next(batches, None):  # None: of the last batch this process has no share
-            with torch.autocast(streams.device.type, AMP[settings.amp], enabled=settings.amp != "off"):
-                predicted += nets.predict(batch[0]).tolist()
-            true += batch[1].tolist()
-        distributed.end_if_asked(stop.asked, streams.device)
-    parts = zip(*distributed.every((predicted, true)), strict=True)
-    y_hat, y = (torch.tensor(sum(part, []), device=streams.device) for part in parts)
-    return y_hat, y
 
 
 def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace]:
@@ -223,7 +208,7 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
     parser.add_argument("--tensorboard", action="store_true", help="write its log for TensorBoard, too")
     args = parser.parse_args(arguments)
     with console.clear_errors():
-        # own images never go with the demo's scores, and are never reduced, unasked
+        # unasked, own images never go with the demo's scores and are never reduced
         own = {"labeled": ""} if args.unlabeled else {}
         own |= {"long_side": 0} if {args.unlabeled, args.labeled} - {None, "", "demo"} else {}
         settings = settings_from(args, PRESETS, **own)
@@ -244,32 +229,20 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
 
 
 def main(arguments: list[str] | None = None) -> None:
-    from ssl_iqa.data import near_duplicates  # beside what a reader follows from here to the loss
-
     settings, args = parse_arguments(arguments)
     with console.clear_errors():
         device = use_device(settings.device, settings.workers, settings.amp)
     with stop_signals() as stop, distributed.processes(device), console.one_voice(distributed.is_main()):
-        last, report_file = args.out / run_folder.LAST, args.out / run_folder.NEAR_DUPLICATES
+        last = args.out / run_folder.LAST
         goes_on = distributed.every(args.resume or run_folder.is_of_this_launch(args.out))[0]
         args.resume |= goes_on and last.exists()
         kept = f"{last} is as it was" if goes_on else "nothing to resume"
         with clear_stop(f"before the first step; {kept}"), stop.anywhere(), console.clear_errors():
-            # refused before the search for near-duplicates, which may take minutes
-            run_folder.run_in(args.out, keep=goes_on, replace=args.overwrite)
-            known = report_file if goes_on else None
-            duplicates = near_duplicates.search_for_training(
-                settings.near_duplicates, settings.unlabeled, settings.labeled, settings.workers, known
-            )
-            with distributed.together():
-                start = set_up(settings, args, device, goes_on, duplicates, make_optimizer)
-        run, pictures, streams, val_streams = start
+            run, images, streams, val_streams = set_up(settings, args, device, goes_on, make_optimizer)
         progress, nets = run.progress, distributed.parallel(run.nets, device)
-        if duplicates:
-            near_duplicates.print_report(duplicates, settings.near_duplicates, report_file)
-        console.print_start(run, pictures.splits, len(streams), device)
-        if pictures.known and not run.saved:
-            print(seen.in_words(pictures.splits["labeled"], pictures.known))
+        console.print_start(run, images.splits, len(streams), device)
+        if images.known and not run.saved:
+            print(seen.in_words(images.splits["labeled"], images.known))
         report = console.epoch_reporter(run, args.tensorboard)
 
         with checkpoint.clear_end(run):
@@ -287,7 +260,7 @@ def main(arguments: list[str] | None = None) -> None:
             with clear_stop(f"after the last epoch; {args.out} is complete"), stop.anywhere():
                 best = load_encoder(args.out / run_folder.ENCODER)
                 encoders = {"this encoder": best, "a random one": load_encoder("random", best.arch, settings.seed)}
-                accuracies = probe.probe_types(encoders, pictures.train, pictures.val, settings.seed)
+                accuracies = probe.probe_types(encoders, images.train, images.val, settings.seed)
             console.print_end(accuracies, run, finetune_command(settings, PRESETS[args.preset], args), sets.SPECS)
 
 

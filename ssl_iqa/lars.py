@@ -39,13 +39,8 @@ class LARS(torch.optim.Optimizer):
         weight_decay: float = 1e-6,
         trust_coefficient: float = 1e-3,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-            "trust_coefficient": trust_coefficient,
-            "adapt": True,
-        }
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "adapt": True}
+        defaults["trust_coefficient"] = trust_coefficient
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:

@@ -28,11 +28,11 @@ def supervised_nt_xent(
         average: "anchors", the mean over anchors (the "out" form of SupCon, Khosla et al. 2020), or "classes", the
             mean over classes of each class's mean over anchors, the other reading of "average of l_cont computed for
             all classes in the batch".
-        anchors: (first, stop), the views first <= i < stop that are anchors here, where processes share the anchors of
-            a batch whose N views each of them holds. The value is then this part's share of the loss: shares add up
-            to it, and so do their gradients. None: all views.
-        max_similarities: at most so many similarities, rows of [N, N] but at least one, are in memory at a time.
-            Where this takes more than one chunk of rows, the backward pass computes each anew.
+        anchors: (first, stop): only the views first <= i < stop are anchors, where processes share those of a batch
+            whose N views each holds. The value is this part's share of the loss: shares, and their gradients, add up.
+            None: all views.
+        max_similarities: the most similarities in memory at a time, in chunks of rows of [N, N], of one row at least.
+            The backward pass computes each of several chunks anew.
 
     Returns:
         The loss, a scalar, float32 or (float64 input) float64.
@@ -69,12 +69,8 @@ def supervised_nt_xent(
         if len(x) <= rows:
             l_cont = _l_cont(x, first, p, classes, n_positive)  # [A]
         else:
-            l_cont = torch.cat(
-                [
-                    checkpoint(_l_cont, x_chunk, first + i * rows, p, classes, n_positive, use_reentrant=False)
-                    for i, x_chunk in enumerate(x.split(rows))
-                ]
-            )
+            chunks = ((x_chunk, first + i * rows, p, classes, n_positive) for i, x_chunk in enumerate(x.split(rows)))
+            l_cont = torch.cat([checkpoint(_l_cont, *chunk, use_reentrant=False) for chunk in chunks])
 
         weight = (n_positive > 0).to(p.dtype)  # [N]
         if average == "classes":

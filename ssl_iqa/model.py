@@ -19,7 +19,7 @@ class Encoder(nn.Module):
 
     Attributes: `arch`, one of `ARCHS` (the paper's is resnet50; dct-mlp is the demo's `DctMlp`, which normalizes by
     itself), `dim`, d: the length of z (resnet50 2048, resnet18 and resnet34 512, dct-mlp 256), and `seen`, the records
-    of what it was trained on (`ssl_iqa/data/seen.py`), None where that is not known. Raises ValueError for an unknown
+    of its training images (`ssl_iqa/data/seen.py`), None where they are not known. Raises ValueError for an unknown
     arch, and in `forward` for images that are not floating point [B, 3, H, W].
     """
 
@@ -54,7 +54,7 @@ class ProjectionHead(nn.Sequential):
 class Regressor(nn.Sequential):
     """h_phi, Eq. 6: z, [B, dim], to the predicted MOS y_hat, [B], by two layers; for ResNet-50 2048-512-ReLU-1.
 
-    `mean_score` starts the output bias, so that training need not first find the level of the labels: give their mean
+    `mean_score`, the labels' mean, is the output bias at the start, so that training need not first find their level
     (5.5 is the middle of Section 4.1's [1, 10]). The 512 hidden units are Section 3.2's.
     """
 
@@ -67,7 +67,7 @@ class Regressor(nn.Sequential):
 
 
 class Networks(nn.Module):
-    """What Eq. 8 trains: encoder f, projection head g and regressor h."""
+    """The networks that Eq. 8 trains: encoder f, projection head g and regressor h."""
 
     def __init__(self, encoder: Encoder, mean_score: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Section 4.2's schedule: how far a run has come, its plateaus and early stopping, and its learning rate."""
+"""Section 4.2's schedule: a run's progress, its plateaus and early stopping, and its learning rate."""
 
 import math
 from dataclasses import dataclass, field
@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Progress:
-    """How far a run has come: whole epochs, and what plateaus and early stopping count (Section 4.2).
+    """A run's progress: whole epochs, and the counts of plateaus and early stopping (Section 4.2).
 
-    Within an epoch `step` is the number of steps done, and `sums` and `counts` are what to average at its end.
+    Within an epoch `step` counts its steps; `sums` and `counts` give their means at its end.
     """
 
     epochs: int = 0
@@ -20,7 +20,7 @@ class Progress:
     plateaus: int = 0
 
     def add(self, values: dict[str, float]) -> None:
-        """Counts a step. What is not finite, as the norm of a gradient that fp16 could not hold, is left out."""
+        """Counts a step. Values that are not finite, as the norm of a gradient beyond fp16, are left out."""
         self.step += 1
         for name, value in values.items():
             if math.isfinite(value):
@@ -31,7 +31,7 @@ class Progress:
         return {name: total / self.counts[name] for name, total in self.sums.items()}
 
     def update(self, val_loss: float, patience: int) -> bool:
-        """Counts an epoch by its monitored loss; True if that is the best so far."""
+        """Counts an epoch by its validation loss; True if that is the best so far."""
         self.epochs += 1
         self.step, self.sums, self.counts = 0, {}, {}
         if val_loss < self.best_loss:
@@ -46,7 +46,7 @@ class Progress:
 
 
 def lr_factor(step: int, total_steps: int, plateaus: int, warmup: int, schedule: str) -> float:
-    """What the learning rates are multiplied with at a step: a pure function of the run's progress."""
+    """The learning-rate multiplier at a step: a pure function of the run's progress."""
     warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
     if schedule == "linear":
         return warm * (1 - step / total_steps)

@@ -321,8 +321,8 @@ def test_a_validation_loss_that_is_not_finite_stops_the_run(
 ) -> None:
     real = train_joint.joint_loss
 
-    def not_finite(*args: Any) -> tuple[Tensor, ...]:
-        return tuple(loss * (1 if torch.is_grad_enabled() else math.nan) for loss in real(*args))
+    def not_finite(*args: Any) -> Tensor:
+        return real(*args) * (1 if torch.is_grad_enabled() else math.nan)
 
     monkeypatch.setattr(train_joint, "joint_loss", not_finite)
     with pytest.raises(SystemExit) as caught:
@@ -666,7 +666,7 @@ def test_where_no_run_is_none_can_be_resumed(
     joint_arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "none"
-    assert "last.pt: no such file; --resume wants" in error_of(joint_arguments(out=out, resume=True), capsys)
+    assert "last.pt: no such file; --resume needs" in error_of(joint_arguments(out=out, resume=True), capsys)
     assert not out.exists()
 
 
@@ -913,7 +913,7 @@ def test_waiting_for_data_is_measured_and_warned_of_once(
     train_joint.main(joint_arguments(out=tmp_path))
     assert all(0.5 < record["data_wait"] < 1 for record in log(tmp_path))
     assert all(record["pictures_per_second"] < 16 / 0.6 for record in log(tmp_path))
-    warnings = [line for line in capsys.readouterr().err.splitlines() if "waiting for pictures" in line]
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "waiting for images" in line]
     assert len(warnings) == 1 and "what helps is more --workers (now 0, of " in warnings[0]
 
 
@@ -923,7 +923,7 @@ def test_what_helps_against_waiting_depends_on_what_is_left_to_change() -> None:
         0.5, settings, 8
     )
     assert "--distort-on device" in console.advice(0.5, settings, 2)
-    assert "smaller pictures, or more cores" in console.advice(0.9, settings | {"distort_on": "device"}, 2)
+    assert "smaller images, or more cores" in console.advice(0.9, settings | {"distort_on": "device"}, 2)
 
 
 def test_tensorboard_has_what_the_log_has(joint_arguments: Arguments, tmp_path: Path) -> None:

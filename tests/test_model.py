@@ -168,7 +168,7 @@ def test_state_is_tensors_and_plain_values(encoder: Encoder) -> None:
 
 def test_plain_torchvision_file_needs_the_arch(plain: nn.Module, tmp_path: Path) -> None:
     path = save(plain.state_dict(), tmp_path / "plain.pth")
-    with pytest.raises(ValueError, match=r"plain.pth: .* does not name its arch") as error:
+    with pytest.raises(ValueError, match=r"plain.pth: arch is required") as error:
         load_encoder(path)
     assert_one_line(error)
 
@@ -232,19 +232,19 @@ def test_encoder_of_other_projects_gives_torchvisions_features(form: str, plain:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s | {"temperature": torch.ones(1)}, "it holds .temperature. and 123 names in all; wanted are conv1"),
-        (lambda s: s | prefixed(s, "module.encoder_q."), r"it holds .module.encoder_q.conv1.weight., .* 244 names"),
-        (lambda s: s | prefixed(s, "backbone."), "one encoder, got .backbone.conv1.weight. as one more .conv1.weight."),
-        (lambda s: s | {"layer5.0.conv1.weight": torch.ones(1)}, "it holds .layer5.0.conv1.weight. and 123 names"),
-        (lambda s: s | {"layer4.9.conv1.weight": torch.ones(1)}, "1 weights do not fit, .*layer4.9.conv1.weight"),
-        (lambda s: {name: w for name, w in s.items() if name != "bn1.weight"}, "the first 'bn1.weight' is missing"),
-        (lambda s: s | {"10.weight": torch.ones(1)}, "it holds .10.weight. and 123 names"),
+        (lambda s: s | {"temperature": torch.ones(1)}, "must be conv1.weight, .* and so on, got .temperature.$"),
+        (lambda s: s | prefixed(s, "module.encoder_q."), r"got .module.encoder_q.conv1.weight., "),
+        (lambda s: s | prefixed(s, "backbone."), "conv1.weight must be given once, got .backbone.conv1.weight."),
+        (lambda s: s | {"layer5.0.conv1.weight": torch.ones(1)}, "got .layer5.0.conv1.weight."),
+        (lambda s: s | {"layer4.9.conv1.weight": torch.ones(1)}, "do not fit: .*Unexpected.*layer4.9.conv1.weight"),
+        (lambda s: {name: w for name, w in s.items() if name != "bn1.weight"}, 'do not fit: .*Missing.*"bn1.weight"'),
+        (lambda s: s | {"10.weight": torch.ones(1)}, "got .10.weight."),
         (
             lambda s: {name: w for name, w in s.items() if name.startswith("fc.")},
-            "it holds .fc.weight., .fc.bias. and 2",
+            "got .fc.weight., .fc.bias.",
         ),
-        (lambda s: s | {7: torch.ones(1)}, "it holds 7 and 123 names"),
-        (lambda s: s | {"conv1.weight": "text"}, "the first 'conv1.weight' is .'no tensor'."),
+        (lambda s: s | {7: torch.ones(1)}, "got 7"),
+        (lambda s: s | {"conv1.weight": "text"}, "do not fit: .*conv1.weight.*expected torch.Tensor"),
     ],
 )
 def test_encoder_of_other_projects_is_never_read_in_part(
@@ -312,7 +312,7 @@ def test_imagenet_weights_that_cannot_be_fetched(
 
 @pytest.mark.parametrize("spec", ["imagenet", "random"])
 def test_arch_is_needed_where_no_file_names_it(spec: str) -> None:
-    with pytest.raises(ValueError, match=f"arch must be given with '{spec}'"):
+    with pytest.raises(ValueError, match=f"arch must be one of .* with '{spec}', got None"):
         load_encoder(spec)
 
 
@@ -332,25 +332,25 @@ def test_missing_file_is_named(name: str, tmp_path: Path) -> None:
 def test_damaged_file_is_named(encoder: Encoder, part: int, tmp_path: Path) -> None:
     path = save(encoder_state(encoder), tmp_path / "encoder.pt")
     path.write_bytes(path.read_bytes()[:part])
-    with pytest.raises(ValueError, match="encoder.pt: damaged, or not a file of tensors") as error:
+    with pytest.raises(ValueError, match="encoder.pt: damaged, or no checkpoint") as error:
         load_encoder(path)
     assert_one_line(error)
 
 
 def test_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     path = save({"encoder": Path("x")}, tmp_path / "pickle.pt")
-    with pytest.raises(ValueError, match="pickle.pt: damaged, or not a file of tensors and plain values") as error:
+    with pytest.raises(ValueError, match="pickle.pt: damaged, or no checkpoint") as error:
         load_encoder(path)
     assert_one_line(error)
 
 
 def test_checkpoint_of_another_arch_is_named(encoder: Encoder, plain: nn.Module, tmp_path: Path) -> None:
     ours = save(encoder_state(encoder), tmp_path / "ours.pt")
-    with pytest.raises(ValueError, match=r"ours.pt: holds a resnet18 encoder, wanted resnet34") as error:
+    with pytest.raises(ValueError, match=r"ours.pt: arch must be resnet34, got resnet18") as error:
         load_encoder(ours, "resnet34")
     assert_one_line(error)
     torchvisions = save(plain.state_dict(), tmp_path / "plain.pth")
-    with pytest.raises(ValueError, match=r"plain.pth as resnet50: \d+ weights do not fit, the first '.*' is") as error:
+    with pytest.raises(ValueError, match=r"plain.pth as resnet50: the weights do not fit: .*Missing.* \.\.$") as error:
         load_encoder(torchvisions, "resnet50")
     assert_one_line(error)
 
@@ -377,15 +377,15 @@ CONV1 = "network.conv1.weight"
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda s: s | {"version": 2}, "version 2, this code reads 1"),
-        (lambda s: s | {"arch": "vgg16"}, "arch 'vgg16', wanted one of"),
-        (lambda s: s | {"arch": ["resnet18"]}, r"arch \['resnet18'\], wanted one of"),
-        (lambda s: s | {"weights": None}, "weights must be a state_dict, got NoneType"),
-        (lambda s: without(s, CONV1), f"1 weights do not fit, the first '{CONV1}' is missing, wanted .64, 3, 7, 7."),
-        (lambda s: replaced(s, CONV1, torch.zeros(2, 2)), f"the first '{CONV1}' is .2, 2., wanted .64, 3, 7, 7."),
-        (lambda s: replaced(s, CONV1, "x"), f"the first '{CONV1}' is .'no tensor'., wanted"),
-        (lambda s: replaced(s, "more", torch.zeros(1)), "the first 'more' is .1., wanted none of that name"),
-        (lambda s: replaced(s, 7, torch.zeros(1)), "the first 7 is .1., wanted none of that name"),
+        (lambda s: s | {"version": 2}, "version must be 1, got 2"),
+        (lambda s: s | {"arch": "vgg16"}, "arch must be one of .*, got 'vgg16'"),
+        (lambda s: s | {"arch": ["resnet18"]}, r"arch must be one of .*, got \['resnet18'\]"),
+        (lambda s: s | {"weights": None}, "do not fit: 'NoneType'"),
+        (lambda s: without(s, CONV1), f'do not fit: .*Missing.*"{CONV1}"'),
+        (lambda s: replaced(s, CONV1, torch.zeros(2, 2)), f"do not fit: .*size mismatch for {CONV1}: .*.2, 2."),
+        (lambda s: replaced(s, CONV1, "x"), f"do not fit: .*{CONV1}.*expected torch.Tensor"),
+        (lambda s: replaced(s, "more", torch.zeros(1)), "do not fit: .*Unexpected.*more"),
+        (lambda s: replaced(s, 7, torch.zeros(1)), "do not fit: 'int'"),
     ],
 )
 def test_state_that_does_not_fit_is_named(encoder: Encoder, damage: Callable[[dict], dict], message: str) -> None:

@@ -1,8 +1,8 @@
 """The checkpoints of joint training: what a run leaves, and how it goes on bit for bit after it was ended.
 
 No random state is saved, since none is used while training: every draw comes from the seed and its place in the run
-(`ssl_iqa/data/samplers.py`), so that `Progress` says all. Equal bits take sums in the same order: as many
-processes as before, and on a CPU as many threads, which `--workers` changes (`use_device`).
+(`ssl_iqa/data/samplers.py`), so that `Progress` says all. Equal bits take sums in the same order: as many processes,
+and on a CPU as many threads, which `--workers` changes (`use_device`).
 """
 
 import shutil
@@ -18,33 +18,22 @@ from typing import Any
 import torch
 
 from ssl_iqa.engine import distributed, run_folder
-from ssl_iqa.engine.settings import is_same
+from ssl_iqa.engine.settings import flag, is_same
 from ssl_iqa.engine.signals import STOPPED, Stopped
 from ssl_iqa.engine.weights import encoder_state
 from ssl_iqa.engine.workers import worker_end
 from ssl_iqa.model import Networks
 from ssl_iqa.schedule import Progress
 
-# Where and how fast a run computes, what it keeps and reports; of `distortions` the classes are compared, not the name,
-# of `near_duplicates` whether they are removed, and of both streams the images (`check_splits`), not where they lie.
-MAY_DIFFER = (
-    "unlabeled",
-    "labeled",
-    "workers",
-    "device",
-    "distort_on",
-    "distortions",
-    "amp",
-    "compile",
-    "save_every",
-    "keep",
-    "near_duplicates",
-)
+# Where and how fast a run computes, what it keeps and reports. Of `distortions` the classes are compared, of
+# `near_duplicates` whether they are removed, and of both streams the images (`check_splits`).
+MAY_DIFFER = {"unlabeled", "labeled", "workers", "device", "distort_on", "distortions", "amp", "compile"}
+MAY_DIFFER |= {"save_every", "keep", "near_duplicates"}
 
 
 @dataclass
 class Run:
-    """What joint training changes from step to step, and what its checkpoints say of it."""
+    """The state of joint training, which its checkpoints hold."""
 
     out: Path
     settings: dict[str, Any]
@@ -56,17 +45,17 @@ class Run:
     skipped: set[str] = field(default_factory=set)  # files that could not be read
     earlier_minutes: float = 0.0  # of training, before this start of the program
     began: float = field(default_factory=time.perf_counter)
-    saved: str = ""  # the progress that the last checkpoint holds, in words
+    saved: str = ""  # the progress in the last checkpoint, in words
 
     def minutes(self) -> float:
         return self.earlier_minutes + (time.perf_counter() - self.began) / 60
 
 
 def save_run(run: Run, record: dict[str, Any] | None = None, is_best: bool = False, keep: int = 0) -> None:
-    """The checkpoint of a run; at an epoch's end its line of the log, too, and encoder.pt where it is the best.
+    """Writes last.pt; at an epoch's end a line of the log, too, and encoder.pt where the epoch is the best.
 
-    With `keep` that many numbered checkpoints of whole epochs stay, too, and older ones are removed. Of several
-    processes the first one writes, and the others wait for it. Raises run_folder.NotWritten, on all of them.
+    The last `keep` numbered checkpoints of whole epochs stay. The first process writes, and the others wait for it.
+    Raises run_folder.NotWritten, on all of them.
     """
     error = ""
     if distributed.is_main():
@@ -110,10 +99,10 @@ def _write(run: Run, record: dict[str, Any] | None, is_best: bool, keep: int) ->
 
 @contextmanager
 def clear_end(run: Run) -> Iterator[None]:
-    """What ends a run early ends it with one line: a signal, after a checkpoint, with exit code STOPPED.
+    """A signal ends the run with a checkpoint, one line and exit code STOPPED.
 
-    A loss that is not finite, a disk that is full and a worker that has ended, with code 1, leave the checkpoint that
-    was there before.
+    A loss that is not finite, a full disk and a dead worker end it with one line and code 1, and leave the checkpoint
+    that was there before.
     """
     try:
         try:
@@ -121,7 +110,7 @@ def clear_end(run: Run) -> Iterator[None]:
         except Stopped:
             save_run(run)
             last = run.out / run_folder.LAST
-            print(f"ended after {run.progress}, all of which {last} holds; --resume goes on from there")
+            print(f"ended after {run.progress}, which {last} holds; --resume goes on from there")
             sys.exit(STOPPED)
     except (FloatingPointError, run_folder.NotWritten, RuntimeError) as error:
         is_known = isinstance(error, FloatingPointError | run_folder.NotWritten)
@@ -139,29 +128,29 @@ def read_run(out: Path, settings: dict[str, Any], distortions: list[list], of_sh
     """
     path = out / run_folder.LAST
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; --resume wants the folder of a run that has been saved")
+        raise FileNotFoundError(f"{path}: no such file; --resume needs the folder of a run that has been saved")
     state = run_folder.load(path)
-    wanted = ("settings", "distortions", "progress", "encoder", "projector", "regressor", "optimizer")
-    if not isinstance(state, dict) or not {*wanted} <= {*state}:
-        raise ValueError(f"{path}: not a checkpoint of train_joint.py; wanted is one with {', '.join(wanted)}")
-    state["settings"]["long_side"] = run_folder.saved_long_side(state["settings"])
-    # where no rate of a step depends on it, a run may be longer than was thought
-    may_differ = (*MAY_DIFFER, "epochs") if settings["schedule"] == "plateau" else MAY_DIFFER
+    keys = {"settings", "distortions", "progress", "encoder", "projector", "regressor", "optimizer"}
+    if not isinstance(state, dict) or not keys <= state.keys():
+        raise ValueError(f"{path}: not a checkpoint of train_joint.py, which holds {', '.join(sorted(keys))}")
+    saved = state["settings"]
+    saved["long_side"] = run_folder.saved_long_side(saved)
+    # where no rate of a step depends on it, a run may become longer
+    may_differ = MAY_DIFFER | {"epochs"} if settings["schedule"] == "plateau" else MAY_DIFFER
     differing = [
-        f"--{name.replace('_', '-')} was {was!r}, is {settings.get(name)!r}"
-        for name, was in state["settings"].items()
+        f"{flag(name)} was {was!r}, is {settings.get(name)!r}"
+        for name, was in saved.items()
         if name not in may_differ and not is_same(was, settings.get(name))
     ]
     if any(name.startswith("--epochs ") for name in differing):
         differing.append("with --schedule linear the learning rates of all steps depend on --epochs")
-    near = [state["settings"].get("near_duplicates", "ignore"), settings["near_duplicates"]]
-    if "remove" in near and near[0] != near[1]:
-        differing.append(f"--near-duplicates was {near[0]}, is {near[1]}")
+    was, now = saved.get("near_duplicates", "ignore"), settings["near_duplicates"]
+    if "remove" in (was, now) and was != now:
+        differing.append(f"--near-duplicates was {was}, is {now}")
     if state["progress"].get("step") and of_shards:  # who reads what depends on their numbers
-        workers, processes = state["settings"]["workers"], state["processes"]
-        if (workers, processes) != (settings["workers"], distributed.size()):
-            were = f"--workers {workers} and {processes} processes"
-            differing.append(f"amid an epoch, shards are read on with {were}, as they were begun")
+        begun = saved["workers"], state["processes"]
+        if begun != (settings["workers"], distributed.size()):
+            differing.append(f"amid an epoch, shards need --workers {begun[0]} and {begun[1]} processes as before")
     for was, now in zip_longest(state["distortions"], distortions):
         if was != now:
             differing.append(f"--distortions had the class {was}, has {now}")
@@ -172,28 +161,29 @@ def read_run(out: Path, settings: dict[str, Any], distortions: list[list], of_sh
 
 
 def check_splits(out: Path, splits: dict[str, Any]) -> None:
-    """Raises ValueError where the pictures of a run, or their split, are no longer those of its splits.json."""
+    """Raises ValueError where the images of a run, or their split, are no longer those of its splits.json."""
     path = out / run_folder.SPLITS
-    was = run_folder.read_json(path)
-    digests = was.pop("sha256", {})
-    differing = [f"there were {stream} images" for stream in was if stream not in splits]
-    differing += [f"there were no {stream} images" for stream in splits if stream not in was and stream != "sha256"]
-    for stream, parts in was.items():
-        for part, before in parts.items():
+    was, now = run_folder.read_json(path), dict(splits)
+    digests, digests_now = was.pop("sha256", {}), now.pop("sha256", {})
+    differing = [f"there were {stream} images" for stream in was if stream not in now]
+    differing += [f"there were no {stream} images" for stream in now if stream not in was]
+    for stream in (stream for stream in was if stream in now):
+        for part, before in was[stream].items():
             if part == "spec":  # where the images lie
                 continue
-            after = splits.get(stream, {}).get(part)
-            if before != after:
-                words = [f"{len(value)} names" if isinstance(value, list) else value for value in (before, after)]
-                are_as_many = words[0] == words[1]
-                name = f"{stream} {part}"
-                differing.append(f"the {name} are others" if are_as_many else f"{name} was {words[0]}, is {words[1]}")
-    if not differing:  # what was counted is the same: is it the same pictures?
-        now = splits["sha256"]
+            after = now[stream].get(part)
+            words = [f"{len(value)} names" if isinstance(value, list) else value for value in (before, after)]
+            if words[0] != words[1]:
+                differing.append(f"{stream} {part} was {words[0]}, is {words[1]}")
+            elif before != after:
+                differing.append(f"the {stream} {part} are others")
+    if not differing:  # as many of the same names: are they the same images?
         words = {"unlabeled": "unlabeled names", "labeled": "labeled names or scores"}
-        differing = [f"the {words.get(name, name)} are others" for name in digests if digests[name] != now.get(name)]
+        differing = [
+            f"the {words.get(name, name)} are others" for name in digests if digests[name] != digests_now.get(name)
+        ]
     if differing:
-        raise ValueError(f"{path}: the pictures have changed since: {'; '.join(differing)}")
+        raise ValueError(f"{path}: the images have changed since: {'; '.join(differing)}")
 
 
 def restore(run: Run, state: dict[str, Any], splits: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`--accumulate`: a step whose views do not fit into memory at once.
+"""`--accumulate`: a step whose views do not fit into memory together.
 
 Eq. 5 needs the projections of the whole batch, so that a step cannot be made of the gradients of smaller ones. Here
 the views pass the encoder in chunks, of which only p is kept; when the gradient arrives there, each chunk passes the
@@ -26,7 +26,7 @@ class NetworksInChunks(Networks):
         self.chunks = chunks
 
     def project(self, x_d: Tensor) -> Tensor:
-        def again() -> tuple:  # what a chunk's two passes are made in
+        def again() -> tuple:  # the contexts of a chunk's two passes
             return nullcontext(), running_statistics_kept(self)
 
         project, settings = super().project, {"use_reentrant": False, "preserve_rng_state": False, "context_fn": again}
@@ -35,7 +35,7 @@ class NetworksInChunks(Networks):
 
 @contextmanager
 def running_statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Forward passes in it leave batch normalization's running statistics alone, in training mode too."""
+    """Forward passes within leave batch normalization's running statistics alone, in training mode too."""
     norms = [child for child in module.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

@@ -1,11 +1,11 @@
-"""What the commands say: progress bars and errors, and of train_joint.py its settings, a line an epoch, its end."""
+"""What is printed: progress bars, errors, and train_joint.py's start, epochs and end."""
 
 import io
 import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any, TypeVar
 
 import torch
@@ -21,16 +21,14 @@ Item = TypeVar("Item")
 
 
 class Clock:
-    """How long an epoch takes, and how much of it is spent waiting for its batches."""
+    """Images a second, and the share of the time that waiting for batches takes."""
 
-    def __init__(self, pictures: int) -> None:
-        self.pictures = pictures  # in a batch
-        self.began = time.perf_counter()
-        self.waited = 0.0
-        self.batches = 0
+    def __init__(self, images: int) -> None:
+        self.images = images  # in a batch
+        self.began, self.waited, self.batches = time.perf_counter(), 0.0, 0
 
     def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The batches, the time until each of them counted as waiting."""
+        """The batches; the time until each counts as waiting."""
         iterator = iter(batches)
         while True:
             asked = time.perf_counter()
@@ -42,34 +40,29 @@ class Clock:
             yield batch
 
     def rates(self) -> dict[str, float]:
-        """Pictures a second, and the share of the time that was spent waiting; nothing before the first batch."""
+        """Images a second and the share of waiting; nothing before the first batch."""
         if not self.batches:
             return {}
         taken = time.perf_counter() - self.began
-        return {
-            "pictures_per_second": round(self.batches * self.pictures / taken, 1),
-            "data_wait": round(self.waited / taken, 3),
-        }
+        per_second = self.batches * self.images / taken
+        return {"pictures_per_second": round(per_second, 1), "data_wait": round(self.waited / taken, 3)}
 
 
 def shown(values: dict[str, float]) -> dict[str, str]:
     """A step's values for the bar."""
-    named = {"pictures_per_second": "pictures/s", "data_wait": "wait"}
+    named = {"pictures_per_second": "images/s", "data_wait": "wait"}
     return {named.get(name, name): f"{value:.3g}" for name, value in values.items()}
 
 
 @contextmanager
 def one_voice(is_main: bool) -> Iterator[None]:
     """Of several processes only the main one prints to the standard output."""
-    if is_main:
-        yield
-        return
-    with redirect_stdout(None):
+    with nullcontext() if is_main else redirect_stdout(None):
         yield
 
 
 def advice(data_wait: float, settings: dict[str, Any], cores: int) -> str:
-    """What to change where half of an epoch or more goes into waiting for pictures; otherwise nothing."""
+    """What to change where half of an epoch or more is spent waiting for images; otherwise nothing."""
     if data_wait < 0.5:
         return ""
     if settings["workers"] < cores:
@@ -77,12 +70,12 @@ def advice(data_wait: float, settings: dict[str, Any], cores: int) -> str:
     elif settings["distort_on"] == "worker":
         change = "--distort-on device, where that is a GPU"
     else:
-        change = "smaller pictures, or more cores"
-    return f"{data_wait:.0%} of this epoch was spent waiting for pictures; what helps is {change}"
+        change = "smaller images, or more cores"
+    return f"{data_wait:.0%} of this epoch was spent waiting for images; what helps is {change}"
 
 
 def summary_writer() -> type:
-    """TensorBoard's. Raises ValueError where it is not installed."""
+    """TensorBoard's class. Raises ValueError where it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
@@ -95,13 +88,13 @@ def print_start(run: Run, splits: dict, steps: int, device: torch.device) -> Non
     for name, value in sorted(settings.items()):
         print(f"  {name:<20} {value}")
     if "demo" in (settings["unlabeled"], settings["labeled"]):
-        print("The demo's setting: a small encoder and small pictures for two CPU cores. The paper's: --preset paper.")
+        print("The demo's setting: a small encoder and small images for two CPU cores. The paper's: --preset paper.")
     if settings["labeled"] == "demo":
-        print("Its scores are the mean opinions of KADID-10k's 125 classes, not opinions of these very pictures.")
+        print("Its scores are the mean opinions of KADID-10k's 125 classes, not opinions of these very images.")
     train, val = (splits["unlabeled"][part] for part in ("train", "val_pictures"))
     types = len({name for name, *_ in run.distortions})
-    print(f"unlabeled: {train} photographs to train, {val} to validate; {types} distortion types,", end=" ")
-    print(f"{len(run.distortions)} classes")
+    classes = f"{types} distortion types, {len(run.distortions)} classes"
+    print(f"unlabeled: {train} photographs to train, {val} to validate; {classes}")
     if "labeled" in splits:
         counts = ", ".join(f"{len(splits['labeled'][part])} {part}" for part in ("train", "val", "test"))
         print(f"labeled: {settings['labeled']}, by reference image: {counts}")
@@ -114,7 +107,7 @@ def print_start(run: Run, splits: dict, steps: int, device: torch.device) -> Non
 
 def epoch_reporter(run: Run, tensorboard: bool) -> Callable[[dict[str, Any], bool], None]:
     """report(record, is_best) prints a line of log.jsonl for people, * at the best epoch so far, and writes it for
-    TensorBoard, too, where that is asked for: what is there after the run's last epoch anew.
+    TensorBoard where `tensorboard` says so; after --resume, what lies after the run's last epoch is written anew.
     """
     writer, is_warned = None, False
     if tensorboard and distributed.is_main():
@@ -147,7 +140,7 @@ def epoch_reporter(run: Run, tensorboard: bool) -> Callable[[dict[str, Any], boo
 
 
 def print_end(accuracies: dict[str, dict[str, float]], run: Run, next_command: str, specs: str) -> None:
-    """What the best encoder has learned (`probe.probe_types`, by name), and what to do with it: `specs` are SPEC's."""
+    """What the best encoder has learned (`probe.probe_types`, by name), and the next command; `specs` explain SPEC."""
     if run.skipped:
         print(f"{len(run.skipped)} files could not be read and were skipped")
     types = len({name for name, *_ in run.distortions})

@@ -2,7 +2,7 @@
 
     torchrun --nproc_per_node 8 train_joint.py ..
 
-A single process runs nothing distributed: each function here gives back what it got. With several, each makes its part
+A single process runs nothing distributed: each function here returns its argument. With several, each makes its part
 of the global batch; Eq. 5 sees the projections of all (`gather`), batch normalization the statistics of all
 (`synchronize`), and gradients are averaged (`parallel`), so that a step is the one that a single process would take.
 """
@@ -38,13 +38,13 @@ def restarts() -> int:
 
 
 def launch() -> str:
-    """Names the torchrun that has started this process, and that goes on when it starts the processes anew."""
+    """A name of the torchrun that has started this process, the same after it has restarted the processes."""
     return f"{os.environ.get('TORCHELASTIC_RUN_ID', '')} {os.getppid()}" if launched() > 1 else ""
 
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[None]:
-    """While it lasts, the processes that torchrun has started hear each other: by NCCL on GPUs, by gloo elsewhere."""
+    """The process group of torchrun's processes: NCCL on GPUs, gloo elsewhere."""
     if launched() == 1:
         yield
         return
@@ -82,7 +82,7 @@ def is_main() -> bool:
 
 
 class _Gather(torch.autograd.Function):
-    """Every process's tensor below one another. `all_gather` alone would cut the graph (MoCo's gather does so)."""
+    """The tensors of all processes, concatenated. `all_gather` alone would cut the graph (MoCo's gather does so)."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class _Sum(torch.autograd.Function):
 
 
 def gather(p: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
-    """p [n, D], with its gradient, and classes [n] of all processes: [N, D], [N], and which places are this one's."""
+    """p [n, D], with its gradient, and classes [n] of all processes: [N, D], [N], and this one's (first, stop)."""
     if size() == 1:
         return p, classes, (0, len(p))
     all_classes = [torch.empty_like(classes) for _ in range(size())]
@@ -120,7 +120,7 @@ def gather(p: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]
 
 
 class _SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalization by the statistics of all processes, of as many pictures each, where torch's needs a GPU."""
+    """Batch normalization by the statistics of all processes, of as many images each, where torch's needs a GPU."""
 
     def _check_input_dim(self, x: Tensor) -> None:  # [B, C, ..], as torch's own
         pass
@@ -165,7 +165,7 @@ def parallel(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def mean(values: Tensor) -> Tensor:
-    """Of the processes' values."""
+    """The mean of the processes' values."""
     if size() > 1:
         dist.all_reduce(values)
         values /= size()

@@ -1,4 +1,4 @@
-"""A run's folder: what is written there, so that a kill at any moment leaves what was there before, whole."""
+"""A run's folder, written so that a kill at any moment leaves each file whole, as it was before or after."""
 
 import json
 import math
@@ -23,8 +23,8 @@ NUMBERED = "epoch-*.pt"  # the checkpoints that --keep keeps
 
 
 def saved_long_side(settings: Mapping[str, Any]) -> int | None:
-    """`--long-side` in the settings of a file. Files from before it reduced the demo's photographs to 192 pixels and no
-    other images: None of a run that had both.
+    """`--long-side` in the settings of a file. Earlier files, without it, reduced the demo's photographs to 192 pixels
+    and no other images: None for a run that had both.
     """
     if "long_side" in settings:
         return settings["long_side"]
@@ -39,9 +39,9 @@ class NotWritten(OSError):
 
 
 def run_in(folder: Path, keep: bool, replace: bool) -> list[str]:
-    """What a folder holds of a run: names of files.
+    """The names of a run's files in a folder.
 
-    Raises FileExistsError for a run that is neither to be kept nor replaced, NotADirectoryError for a file.
+    Raises FileExistsError for a run that is neither kept nor replaced, NotADirectoryError for a file.
     """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"--out {folder}: not a folder")
@@ -54,7 +54,7 @@ def run_in(folder: Path, keep: bool, replace: bool) -> list[str]:
 
 
 def prepare_folder(folder: Path, keep: bool, replace: bool) -> None:
-    """Make a run's folder, or, where it holds a run, keep it (`keep`), empty it of that run (`replace`) or refuse.
+    """Makes a run's folder; of a run in it the files stay (`keep`) or are removed (`replace`).
 
     Raises what `run_in` raises, and OSError for a folder that cannot be made or written.
     """
@@ -71,13 +71,13 @@ def prepare_folder(folder: Path, keep: bool, replace: bool) -> None:
 
 
 def is_of_this_launch(folder: Path) -> bool:
-    """Whether the torchrun that has started this process has begun the run in a folder: it goes on after a restart."""
+    """Whether this process's torchrun began the run in a folder, which goes on after a restart."""
     path, launch = folder / LAUNCH, distributed.launch()
     return bool(launch) and path.is_file() and path.read_text() == launch
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file beside its place, make sure that it is on the disk, and move it there in one step.
+    """Writes a file beside its place, flushes it to the disk, and moves it there in one step.
 
     A symbolic link stays one: what it points to is written. When that fails, what was there before stays, and nothing
     beside it. Raises NotWritten for a disk that is full or fails.
@@ -104,7 +104,7 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """What `save` wrote. Raises ValueError for a file that is damaged."""
+    """The content of a file that `save` wrote. Raises ValueError for a damaged file."""
     with open(path, "rb") as file:
         try:
             return torch.load(file, map_location="cpu", weights_only=True)

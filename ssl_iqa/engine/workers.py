@@ -1,4 +1,4 @@
-"""The processes that read images for a run: how they begin, hand over what they have made, and end.
+"""The processes that read images for a run: how they begin, hand over batches, and end.
 
 PyTorch's DataLoader hands batches over in /dev/shm, of which a container has 64 MB unless it is told otherwise; a
 batch that does not fit is dropped, and the run waits for it forever. Here batches travel in memory files of the kernel
@@ -25,12 +25,12 @@ SMALL = 2**16  # bytes of a tensor that goes through the workers' pipe; each lar
 
 
 def make_loader(dataset: Dataset, workers: int, collate: Callable[[list], Any], **settings: Any) -> DataLoader:
-    """A DataLoader whose `workers` processes end and hand over as this module says; `settings` are DataLoader's own."""
+    """A DataLoader whose `workers` processes end and hand over as described above; `settings` are DataLoader's own."""
     return DataLoader(dataset, num_workers=workers, collate_fn=collate, worker_init_fn=begin_worker, **settings)
 
 
 def begin_worker(worker: int) -> None:
-    """What every worker does first; DataLoader gives it its number."""
+    """A DataLoader's worker_init_fn."""
     leave_signals_to_the_loop()
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(end_worker)
     if hasattr(os, "memfd_create"):  # Linux
@@ -38,7 +38,7 @@ def begin_worker(worker: int) -> None:
 
 
 def leave_signals_to_the_loop() -> None:
-    """A worker goes on when the run is told to end: the step that needs its images is ended first.
+    """A worker goes on when a signal ends the run, whose current step still needs its images.
 
     Ctrl-C and schedulers send their signals to every process. SIGTERM ends a worker only when its own run sends it.
     """
@@ -91,11 +91,11 @@ def take_over(file: Any, dtype: torch.dtype, shape: torch.Size) -> Tensor:
 
 
 def worker_end(error: RuntimeError) -> str:
-    """That a worker has ended, in words, where an error is DataLoader's or a pool's for that; otherwise nothing."""
+    """The message for an error by which DataLoader or a pool says that a worker has ended; empty for any other."""
     if not (str(error).startswith("DataLoader worker (pid") or isinstance(error, BrokenProcessPool)):
         return ""
     text = f"{error} {error.__cause__}"  # DataLoader says how in the first of two errors
-    found = re.search(r"killed by signal: (.+?)\.", text) or re.search(r"(exit code \d+)", text)
-    how = f" ({found[1]})" if found else ""
-    hint = "; the memory may not be enough for so many --workers" if how == " (Killed)" else ""
-    return f"a worker process that reads images has ended{how}{hint}"
+    cause = re.search(r"killed by signal: (.+?)\.", text) or re.search(r"(exit code \d+)", text)
+    words = f" ({cause[1]})" if cause else ""
+    hint = "; the memory may not be enough for so many --workers" if words == " (Killed)" else ""
+    return f"a worker process that reads images has ended{words}{hint}"

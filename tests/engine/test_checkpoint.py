@@ -251,7 +251,7 @@ def test_a_run_is_not_resumed_with_other_pictures(
     table = tmp_path / "scored" / "scores.csv"
     before = table.read_text()
     table.write_text(before.replace("70.0,", "69.0,"))
-    assert error().endswith("splits.json: the pictures have changed since: the labeled names or scores are others\n")
+    assert error().endswith("splits.json: the images have changed since: the labeled names or scores are others\n")
     table.write_text("\n".join(before.splitlines()[:-4]))
     assert "labeled val was 2 names, is 1 names" in error()
     table.write_text(before)
@@ -423,7 +423,7 @@ def test_from_shards_a_run_goes_on_amid_an_epoch(
     with pytest.raises(SystemExit) as caught:
         train_joint.main([*arguments, "--resume", "--workers", "1"])
     assert caught.value.code == 2
-    assert "amid an epoch, shards are read on with --workers 2 and 1 processes" in capsys.readouterr().err
+    assert "amid an epoch, shards need --workers 2 and 1 processes as before" in capsys.readouterr().err
     goes_on(arguments, out, whole)
 
 
