@@ -81,8 +81,7 @@ part() {  # NAME SECONDS COMMAND..: runs it for at most so many seconds. Not 0 u
     case $code in
         0) ;;
         75) code=0 ;;  # train_joint.py: ended by the signal, and saved
-        137 | 143) status="timed out" ;;
-        *) status=failed ;;
+        *) [ $((SECONDS - began)) -ge "$limit" ] && status="timed out" || status=failed ;;
     esac
     { echo "== $name: $status (exit code $code, $((SECONDS - began)) of $limit s)"; tail -n 200 "$work/$name"; echo; } \
         >> "$out/results.txt"
