@@ -429,7 +429,7 @@ def test_the_model_scores_pictures_as_it_was_tested_with_intervals_from_the_vali
     assert results["margin"] == pytest.approx(off["val"][4], abs=1e-4)  # the ceil(9 / 2)th of 8
     assert results["coverage"] == np.mean(np.array(off["test"]) <= off["val"][4])
     tested = results_of(tmp_path)["srocc"]
-    assert f"SROCC       {tested:.3f} (no interval" in model.card() and "tested on   8 pictures of 2" in model.card()
+    assert f"SROCC       {tested:.3f} (no interval" in model.card() and "tested on   8 images of 2" in model.card()
 
 
 def test_too_few_validation_pictures_for_an_interval_say_nothing(
