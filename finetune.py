@@ -199,7 +199,7 @@ def make_sampler(pictures: int, task: Task) -> LabeledBatches:
     """So many pictures, in as many steps an epoch as the whole training part takes."""
     settings = task.settings
     steps = math.ceil(len(task.parts["train"]) / settings.batch_size)
-    return LabeledBatches(pictures, steps, settings.batch_size, settings.seed, distributed.rank(), distributed.size())
+    return LabeledBatches(pictures, steps, settings.batch_size, settings.seed)
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -42,9 +42,10 @@ from ssl_iqa.data import views
 from ssl_iqa.data.datasets import UnlabeledViews, distorted_views
 from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.images import decode_image, read_image
+from ssl_iqa.data.joint_run import find_images, make_streams
 from ssl_iqa.data.samplers import Draw
 from ssl_iqa.data.shards import Shard, ShardViews, list_shards, read_shard
-from ssl_iqa.data.streams import Streams, find_pictures
+from ssl_iqa.data.streams import Streams
 from ssl_iqa.distortions import KADIS, distort_as, load_distortions
 from ssl_iqa.engine import console, run_folder
 from ssl_iqa.engine.device import autocast, cpu_cores, use_device
@@ -116,7 +117,9 @@ def bench_pipeline(dataset: UnlabeledViews, workers: int, pictures: int) -> floa
     """Pictures a second of Section 3.1's stream: read, distorted by random classes (25 different ones), two crops."""
     dataset.KEEP = 0  # read every time, as from a set of many
     batch_size = 25
-    streams = Streams(dataset, None, batch_size, 0, 1, pictures, workers, seed=0, device=torch.device("cpu"))
+    settings = SimpleNamespace(batch_size=batch_size, images_per_class=1, epoch_size=pictures, workers=workers)
+    settings.seed, settings.views = 0, 2
+    streams = Streams(dataset, None, settings, torch.device("cpu"))
     batches = streams.batches(0)
     next(batches)  # workers have started
     began, count = time.perf_counter(), 0
@@ -355,10 +358,8 @@ def loading_seconds(script: ModuleType, settings: Any, repeats: int) -> float:
     """What a step's pictures cost one core, of the workers' work: reading, distorting, cropping, for both streams."""
     torch.set_num_threads(1)
     settings = replace(settings, workers=0, epoch_size=(repeats + 1) * settings.batch_size)
-    classes, on_device = load_distortions(settings.distortions), settings.distort_on == "device"
-    where = (settings.unlabeled, settings.labeled, settings.crop)
-    pictures = find_pictures(*where, classes, on_device, seed=settings.seed, workers=0)
-    streams, _ = script.make_streams(pictures, torch.device("cpu"), settings)
+    images = find_images(settings, load_distortions(settings.distortions))
+    streams, _ = make_streams(images, torch.device("cpu"), settings)
     unlabeled, labeled = iter(streams.unlabeled), iter(streams.labeled)
     return seconds(lambda: ([next(unlabeled) for _ in range(streams.parts)], next(labeled)), repeats, streams.device)
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ssl_iqa.data import sets, views
-from ssl_iqa.data.datasets import LabeledPictures, name_skipped
+from ssl_iqa.data.datasets import LabeledImages, name_skipped
 from ssl_iqa.data.images import list_images, read_image
 from ssl_iqa.data.seen import known_parts
 from ssl_iqa.distortions.compression import to_bytes, to_pil
@@ -58,7 +58,7 @@ def rank_test_part(model: quality.QualityModel, spec: str, count: int) -> tuple[
     if not known:
         raise ValueError(f"{spec}: the model has seen nothing of it, so that it has no test part; give the folder")
     held_out = [i for i, name in enumerate(labeled.references) if known.get(name, "test") == "test"]
-    pictures = LabeledPictures(labeled, held_out)
+    pictures = LabeledImages(labeled, held_out)
     predicted, skipped = {}, []
     for place in console.bar(range(len(pictures)), "pictures"):
         index, picture = pictures[place]

@@ -291,7 +291,7 @@ def test_the_step_and_the_loop_of_the_script_are_measured(
     ("arguments", "message"),
     [
         (["step", "--script", "nowhere.py"], "--script nowhere.py: no such file"),
-        (["step", *SCRIPT, "--batch-size", "1"], "--batch-size 1: 2 or more is wanted"),
+        (["step", *SCRIPT, "--batch-size", "1"], "--batch-size must be at least 2, got 1"),
         (["step", *SCRIPT, "--alpha", "1"], "--alpha 1: the step of both losses is timed"),
         (["step", *SCRIPT, "--repeats", "0"], "--repeats 0: 1 or more is wanted"),
         (["loss", "--views", "64", "--processes", "2", "3"], "--processes 3: 64 views cannot be divided evenly"),
