@@ -4,7 +4,8 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from ssl_iqa.data.images import read_image, reduced
+from ssl_iqa.engine import distributed
 from ssl_iqa.evaluation import predictions, probe
 from ssl_iqa.evaluation.metrics import plcc
 
@@ -156,6 +158,15 @@ def small_probe(monkeypatch: pytest.MonkeyPatch) -> None:
 def finetune_arguments(scored: Path, one_thread: None, no_logistic5: None) -> Callable[..., list[str]]:
     """finetune_arguments(out=.., name=value ..): finetune's smallest ones but for what is named."""
     return lambda **changes: flags(smallest_finetune(scored) | changes)
+
+
+@contextmanager
+def as_process(rank: int, size: int) -> Iterator[None]:
+    """What is made within takes this process's part, as in a run of several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distributed, "rank", lambda: rank)
+        patch.setattr(distributed, "size", lambda: size)
+        yield
 
 
 def save_reduced(folder: Path, out: Path, long_side: int) -> Path:

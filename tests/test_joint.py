@@ -20,10 +20,11 @@ import train_joint
 from ssl_iqa.data import sets
 from ssl_iqa.data.datasets import finish_views
 from ssl_iqa.data.demo import demo_sources
+from ssl_iqa.data.joint_run import Images, find_images, make_streams
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.seen import known_parts
 from ssl_iqa.data.splits import split_references
-from ssl_iqa.data.streams import Pictures, Streams, find_pictures, make_streams
+from ssl_iqa.data.streams import Streams
 from ssl_iqa.data.views import to_float
 from ssl_iqa.distortions import load_distortions
 from ssl_iqa.engine import console, distributed
@@ -333,23 +334,13 @@ def test_a_validation_loss_that_is_not_finite_stops_the_run(
 # --- validation ---
 
 
-def pictures_of(settings: train_joint.Settings) -> Pictures:
-    classes = load_distortions(settings.distortions)
-    return find_pictures(
-        settings.unlabeled,
-        settings.labeled,
-        settings.crop,
-        classes,
-        on_device=False,
-        seed=settings.seed,
-        workers=0,
-        long_side=settings.long_side,
-    )
+def images_of(settings: train_joint.Settings) -> Images:
+    return find_images(replace(settings, workers=0), load_distortions(settings.distortions))
 
 
 def streams_of(arguments: list[str]) -> tuple[train_joint.Settings, Streams, Streams, LabeledSet]:
     settings, _ = train_joint.parse_arguments(arguments)
-    pictures = pictures_of(settings)
+    pictures = images_of(settings)
     both = make_streams(pictures, torch.device("cpu"), settings)
     return settings, *both, pictures.labeled
 
@@ -395,8 +386,8 @@ def test_processes_with_unequal_shares_validate_as_one(
     joint_arguments: Arguments, nets: Networks, monkeypatch: pytest.MonkeyPatch, labeled_batch_size: int
 ) -> None:
     settings, _ = train_joint.parse_arguments(joint_arguments(labeled_batch_size=labeled_batch_size))
-    pictures = pictures_of(settings)
-    monkeypatch.setattr("ssl_iqa.data.streams.part_indices", lambda *_: range(13))
+    pictures = images_of(settings)
+    monkeypatch.setattr("ssl_iqa.data.joint_run.part_indices", lambda *_: range(13))
 
     def streams(process: int, processes: int) -> Streams:
         with monkeypatch.context() as patch:
@@ -422,7 +413,7 @@ def test_processes_with_unequal_shares_validate_as_one(
 def test_one_labeled_image_to_validate_with_has_no_srocc(
     joint_arguments: Arguments, nets: Networks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssl_iqa.data.streams.part_indices", lambda *_: [5])
+    monkeypatch.setattr("ssl_iqa.data.joint_run.part_indices", lambda *_: [5])
     settings, _, val_streams, _ = streams_of(joint_arguments())
     result = train_joint.validate(nets, val_streams, settings, Stop())
     assert math.isnan(result["val_SROCC"]) and result["val_L_r"] > 0
@@ -535,7 +526,7 @@ def test_no_picture_of_a_test_reference_is_ever_read(
 
 def test_no_photograph_of_a_test_source_is_in_the_demos_unlabeled_stream() -> None:
     settings = replace(SETTINGS, unlabeled="demo", labeled="demo", long_side=192)
-    splits, train, val, labeled, seen, _ = pictures_of(settings)
+    splits, train, val, labeled, seen, _ = images_of(settings)
     sources = demo_sources()
     parts = {name: set(splits["labeled"][name]) for name in ("train", "val", "test")}
     assert {sources[path] for path in train.paths} == parts["train"]
@@ -547,7 +538,7 @@ def test_no_photograph_of_a_test_source_is_in_the_demos_unlabeled_stream() -> No
 
 def test_the_demos_photographs_are_seen_without_their_labels_too(scored: Path) -> None:
     for labeled in ("", f"csv:{scored}"):
-        pictures = pictures_of(replace(SETTINGS, unlabeled="demo", labeled=labeled, alpha=1.0))
+        pictures = images_of(replace(SETTINGS, unlabeled="demo", labeled=labeled, alpha=1.0))
         record = pictures.seen[0]
         known = known_parts(sets.load_labeled("demo"), pictures.seen)
         sources = demo_sources()

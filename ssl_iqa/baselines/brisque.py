@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_iqa.baselines import Parts
-from ssl_iqa.data.datasets import LabeledPictures
+from ssl_iqa.data.datasets import LabeledImages
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.engine import console
 from ssl_iqa.engine.workers import make_loader
@@ -141,7 +141,7 @@ def nearest_shape(numerator: Tensor, denominator: Tensor) -> Tensor:
     return SHAPES.to(quotient.device)[nearest]
 
 
-class BrisqueFeatures(LabeledPictures):
+class BrisqueFeatures(LabeledImages):
     """The same images' features: (index, float64 [36] or None where an image cannot be used)."""
 
     def __getitem__(self, place: int) -> tuple[int, Tensor | None]:

@@ -243,6 +243,11 @@ def list_images(folder: str | os.PathLike[str], passed: Counter[str] | None = No
     return images
 
 
+def is_shards(spec: str) -> bool:
+    """Whether `--unlabeled` names shards: photos-{0000..1399}.tar, a.tar,b.tar or photos-*.tar."""
+    return spec.rstrip("}").endswith(".tar")
+
+
 def walk_images(
     folder: str | os.PathLike[str], unlistable: Callable[[OSError], object], passed: Counter[str]
 ) -> Iterator[str]:

@@ -2,21 +2,111 @@
 
 import os
 import shlex
-from collections.abc import Callable
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from ssl_iqa.data.seen import records_of
-from ssl_iqa.data.splits import part_indices
-from ssl_iqa.data.streams import Pictures, Streams, find_pictures, is_shards, make_streams
-from ssl_iqa.distortions import as_plain, load_distortions
+from ssl_iqa.data import sets
+from ssl_iqa.data.datasets import LabeledCrops, UnlabeledViews, make_all
+from ssl_iqa.data.demo import demo_sources
+from ssl_iqa.data.images import is_shards, list_images, passed_over
+from ssl_iqa.data.labeled import LabeledSet
+from ssl_iqa.data.seen import Record, divide, known_parts, records_of, with_record
+from ssl_iqa.data.splits import digest, part_indices, split_unlabeled
+from ssl_iqa.data.streams import Streams
+from ssl_iqa.distortions import DistortionClass, as_plain, load_distortions
 from ssl_iqa.engine import checkpoint, distributed, run_folder
 from ssl_iqa.engine.chunks import NetworksInChunks
+from ssl_iqa.engine.device import cpu_cores
 from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.model import Networks
+
+JOINT = "joint training"  # in the record of what an encoder has seen
+
+
+class Images(NamedTuple):
+    """The images to train and to validate with."""
+
+    splits: dict[str, Any]  # the content of splits.json
+    train: UnlabeledViews
+    val: UnlabeledViews
+    labeled: LabeledSet | None
+    seen: list[Record]  # what the encoder will have seen: of its start and of this run
+    known: dict[str, str]  # the part of each labeled reference that its start had seen
+
+
+def find_images(
+    settings: Any, distortions: Sequence[DistortionClass], left_out: Collection[str] = (), seen: Sequence[Record] = ()
+) -> Images:
+    """Section 4.1's parts of the images that train_joint.py's `settings` name; `labeled` may be empty.
+
+    Labeled images are split 60/20/20 by reference, unlabeled ones 80/20, shards as wholes. The demo's photographs
+    serve both streams and are split by source, alike in both, so that none of the labeled test part is met in training.
+    What the encoder has `seen` before keeps its part. The paths in `left_out` are in no part of a folder.
+    """
+    spec, seed, records = settings.unlabeled, settings.seed, list(seen)
+    labeled = sets.load_labeled(settings.labeled, settings.long_side) if settings.labeled else None
+    known = known_parts(labeled, seen) if labeled else {}
+    split = divide(labeled, known, seed) if labeled else {}
+    views = (settings.crop, distortions, settings.distort_on == "device", settings.long_side)
+    if is_shards(spec):
+        from ssl_iqa.data.shards import ShardViews, list_shards, split_shards  # off a reader's path
+
+        train_shards, val_shards = split_shards(list_shards(spec, settings.workers), seed)
+        train, val = ShardViews(train_shards, *views), ShardViews(val_shards, *views, in_order=True)
+    elif spec == "demo":
+        sources, demo = demo_sources(), sets.load_labeled("demo")
+        parts = split if settings.labeled == "demo" else divide(demo, known_parts(demo, seen), seed)
+        if settings.labeled != "demo":  # its photographs are seen all the same
+            records = with_record(records, demo, parts, seed, JOINT)
+        train, val = (
+            UnlabeledViews([path for path in sources if sources[path] in parts[part]], *views)
+            for part in ("train", "val")
+        )
+    else:
+        train, val = (UnlabeledViews(paths, *views) for paths in split_folder(spec, seed, left_out))
+    (train_names, train_count, train_sizes), (val_names, val_count, val_sizes) = train.listing(), val.listing()
+    splits = {"unlabeled": {"spec": spec, "train": train_count, "val": sorted(val_names), "val_pictures": val_count}}
+    splits["sha256"] = {
+        "unlabeled": digest(train_names + val_names),
+        "unlabeled sizes": digest(train_sizes + val_sizes),
+    }
+    if labeled:
+        splits["labeled"] = {"spec": labeled.name, **split}
+        splits["sha256"]["labeled"] = digest(zip(labeled.references, labeled.scores, strict=True))
+        records = with_record(records, labeled, split, seed, JOINT)
+        splits["sha256"]["labeled images"] = digest(records[-1]["images"].items())
+    return Images(splits, train, val, labeled, records, known)
+
+
+def split_folder(folder: str, seed: int, left_out: Collection[str]) -> tuple[list[str], list[str]]:
+    """The paths of a folder's images, to train and to validate with; says what other files there are."""
+    passed: Counter[str] = Counter()
+    paths = list_images(folder, passed)
+    kept = [path for path in paths if path not in left_out]
+    if left_out and len(kept) < 2:
+        raise ValueError(f"--near-duplicates remove: must leave two images or more, got {len(kept)} of {len(paths)}")
+    parts = split_unlabeled(kept, seed)
+    if passed and distributed.is_main():
+        print(passed_over(passed), file=sys.stderr)
+    return parts
+
+
+def make_streams(images: Images, device: torch.device, settings: Any) -> tuple[Streams, Streams]:
+    """The batches to train and to validate with; `settings` are train_joint.py's."""
+    crops: list[LabeledCrops | None] = [None, None]
+    labeled = images.labeled
+    if labeled is not None and settings.alpha < 1:
+        parts = [part_indices(labeled.references, images.splits["labeled"][part]) for part in ("train", "val")]
+        make_all(labeled, [*parts[0], *parts[1]], settings.workers and cpu_cores())
+        crops = [LabeledCrops(labeled, indices, settings.crop) for indices in parts]
+    train = Streams(images.train, crops[0], settings, device)
+    return train, Streams(images.val, crops[1], settings, device, is_validation=True)
 
 
 def set_up(
@@ -25,7 +115,7 @@ def set_up(
     device: torch.device,
     goes_on: bool,
     make_optimizer: Callable[[Networks, Any], torch.optim.Optimizer],
-) -> tuple[checkpoint.Run, Pictures, Streams, Streams]:
+) -> tuple[checkpoint.Run, Images, Streams, Streams]:
     """The run, new or as it was saved, its images, and the batches to train and to validate with.
 
     `settings` and `args` are train_joint.py's, `goes_on` whether the run in the folder is continued. Near-duplicates
@@ -46,26 +136,16 @@ def set_up(
         saved = checkpoint.read_run(args.out, *plain, is_shards(settings.unlabeled)) if args.resume else None
         encoder = load_encoder(args.out / run_folder.LAST if saved else settings.init, settings.arch, settings.seed)
         is_removed = duplicates and action == "remove"
-        pictures = find_pictures(
-            settings.unlabeled,
-            settings.labeled,
-            settings.crop,
-            distortions,
-            on_device=settings.distort_on == "device",
-            seed=settings.seed,
-            workers=settings.workers,
-            left_out={pair["unlabeled"] for pair in duplicates["found"]} if is_removed else (),
-            seen=records_of(settings.init, encoder),
-            long_side=settings.long_side,
-        )
-        encoder.seen = pictures.seen
-        streams, val_streams = make_streams(pictures, device, settings)
+        left_out = {pair["unlabeled"] for pair in duplicates["found"]} if is_removed else ()
+        images = find_images(settings, distortions, left_out, seen=records_of(settings.init, encoder))
+        encoder.seen = images.seen
+        streams, val_streams = make_streams(images, device, settings)
 
         torch.manual_seed(settings.seed)  # of the heads
         mean_score = 5.5
-        if pictures.labeled:  # of the training part: the test part must not have any influence
-            train = part_indices(pictures.labeled.references, pictures.splits["labeled"]["train"])
-            mean_score = sum(pictures.labeled.scores[i] for i in train) / len(train)
+        if images.labeled:  # of the training part: the test part must not have any influence
+            train = part_indices(images.labeled.references, images.splits["labeled"]["train"])
+            mean_score = sum(images.labeled.scores[i] for i in train) / len(train)
         nets = Networks(encoder, mean_score)
         if settings.accumulate > 1:
             nets = NetworksInChunks(encoder, mean_score, settings.accumulate)
@@ -76,16 +156,16 @@ def set_up(
         scaler = torch.amp.GradScaler(device.type, enabled=settings.amp == "fp16")
         run = checkpoint.Run(args.out, *plain, nets, make_optimizer(nets, settings), scaler)
         if saved:
-            checkpoint.restore(run, saved, pictures.splits)
+            checkpoint.restore(run, saved, images.splits)
         streams.skipped = val_streams.skipped = run.skipped
         if distributed.is_main():
             run_folder.prepare_folder(args.out, keep=goes_on, replace=args.overwrite)
-            checkpoint.begin(run, pictures.splits)
+            checkpoint.begin(run, images.splits)
             if duplicates:
                 run_folder.write_json(duplicates, report_file)
     if duplicates:
         near_duplicates.print_report(duplicates, action, report_file)
-    return run, pictures, streams, val_streams
+    return run, images, streams, val_streams
 
 
 def finetune_command(settings: Any, preset: Any, args: Any) -> str:

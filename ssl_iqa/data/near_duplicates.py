@@ -25,9 +25,8 @@ from torch import Tensor
 
 from ssl_iqa.data import sets
 from ssl_iqa.data.datasets import name_skipped
-from ssl_iqa.data.images import UnreadableImage, decode_image, list_images, passed_over, read_image
+from ssl_iqa.data.images import UnreadableImage, decode_image, is_shards, list_images, passed_over, read_image
 from ssl_iqa.data.shards import list_shards, read_shard
-from ssl_iqa.data.streams import is_shards
 from ssl_iqa.engine import console, distributed, run_folder
 from ssl_iqa.engine.device import cpu_cores
 from ssl_iqa.engine.workers import make_loader

@@ -1,8 +1,8 @@
-"""Which pictures a step takes, and the class and seed of each: the order of both streams (Section 4.2).
+"""The order of both streams (Section 4.2): the images of each step, and the class and seed of each image.
 
-All draws of an epoch come from the seed and the epoch, for the whole batch of all processes, of which each takes
-its part. So the images of a step do not depend on how many processes and workers make them (what is trained with them
-does, by rounding), and a run goes on at any step by passing over the draws before it.
+All draws of an epoch come from the seed and the epoch, for the whole batch of all processes, of which each takes its
+part. So the images of a step do not depend on the number of processes and workers (training with them does, by
+rounding), and a run resumes at any step by skipping the draws before it.
 """
 
 import math
@@ -11,66 +11,59 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ssl_iqa.engine import distributed
+
+PART = 64  # images that a worker makes at a time
+
 
 class Draw(NamedTuple):
     """What a sampler asks a dataset for."""
 
-    index: int  # of the picture
+    index: int  # of the image
     seed: int
-    distortion_class: int = -1  # 0 .. 124; labeled pictures have none to be drawn
+    distortion_class: int = -1  # 0 .. 124; labeled images have none to be drawn
 
 
 def draw_classes(batch_size: int, images_per_class: int, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Distortion classes of a batch, [batch_size], drawn from classes with `weights`, [classes].
 
-    The paper draws type and level at random for each picture (images_per_class 0). In a small batch most classes then
-    come once, and Eq. 5 has no positives but a picture's own second view. With images_per_class M, batch_size / M
-    classes are drawn, M pictures of each; no class comes again before every other one has come.
+    The paper draws type and level at random for each image (images_per_class 0). In a small batch most classes then
+    come once, and Eq. 5 has no positives but an image's own second view. With images_per_class M, batch_size / M
+    classes are drawn, M images of each; no class comes again before every other one has come.
     """
     classes, equal = len(weights), (weights == weights[0]).all()
+    if images_per_class == 0 and equal:
+        return rng.integers(classes, size=batch_size)
     if images_per_class == 0:
-        return (
-            rng.integers(classes, size=batch_size)
-            if equal
-            else rng.choice(classes, batch_size, p=weights / weights.sum())
-        )
-    wanted = batch_size // images_per_class
-    rounds = range(-(-wanted // classes))
-    # the order in which classes of a weight are drawn without replacement is that of exponential draws over weights
+        return rng.choice(classes, batch_size, p=weights / weights.sum())
+    different = batch_size // images_per_class
+    rounds = range(math.ceil(different / classes))
+    # exponential draws over weights, sorted, are the order of drawing by weight without replacement
     orders = [
         rng.permutation(classes) if equal else np.argsort(rng.exponential(size=classes) / weights) for _ in rounds
     ]
-    return np.repeat(np.concatenate(orders)[:wanted], images_per_class)
+    return np.repeat(np.concatenate(orders)[:different], images_per_class)
 
 
-def part_of(batch_size: int, process: int, processes: int) -> slice:
-    """The places of a global batch that a process takes; `processes` divides `batch_size`."""
-    size = batch_size // processes
-    return slice(process * size, (process + 1) * size)
+def own_part(batch_size: int) -> slice:
+    """This process's places in a batch of all processes, whose number divides `batch_size`."""
+    size = batch_size // distributed.size()
+    return slice(distributed.rank() * size, (distributed.rank() + 1) * size)
 
 
 class UnlabeledBatches:
-    """Batch sampler: every picture once in a random order, again until `epoch_size` pictures, a class drawn for each.
+    """Batch sampler: every image once in a random order, again until `epoch_size` images, a class drawn for each.
 
     Set `epoch`, and `start`, the step to begin with, before iterating; the same seed and epoch give the same draws.
-    `weights` are the classes'. `batch_size` is the global one, of which `process` takes its part.
+    `weights` are the classes'. `batch_size` is that of all processes, of which this one takes its part.
     """
 
     def __init__(
-        self,
-        pictures: int,
-        epoch_size: int,
-        batch_size: int,
-        images_per_class: int,
-        weights: Sequence[float],
-        seed: int,
-        process: int = 0,
-        processes: int = 1,
+        self, images: int, weights: Sequence[float], epoch_size: int, batch_size: int, images_per_class: int, seed: int
     ) -> None:
-        self.pictures, self.batch_size, self.images_per_class, self.seed = pictures, batch_size, images_per_class, seed
-        self.weights = np.array(weights)
-        self.part = part_of(batch_size, process, processes)
-        self.steps = max(1, epoch_size // batch_size)
+        self.images, self.weights, self.seed = images, np.array(weights), seed
+        self.batch_size, self.images_per_class = batch_size, images_per_class
+        self.part, self.steps = own_part(batch_size), max(1, epoch_size // batch_size)
         self.epoch = self.start = 0
 
     def __len__(self) -> int:
@@ -78,28 +71,25 @@ class UnlabeledBatches:
 
     def __iter__(self) -> Iterator[list[Draw]]:
         rng = np.random.default_rng((self.seed, 0, self.epoch))  # 0: the unlabeled stream
-        rounds = -(-self.steps * self.batch_size // self.pictures)
-        order = np.concatenate([rng.permutation(self.pictures) for _ in range(rounds)])
+        rounds = math.ceil(self.steps * self.batch_size / self.images)
+        order = np.concatenate([rng.permutation(self.images) for _ in range(rounds)])
         for step in range(self.steps):
             indices = order[step * self.batch_size : (step + 1) * self.batch_size]
             classes = draw_classes(self.batch_size, self.images_per_class, self.weights, rng)
             seeds = rng.integers(2**62, size=self.batch_size)
             if step >= self.start:
-                draws = (values[self.part].tolist() for values in (indices, seeds, classes))
-                yield [Draw(*draw) for draw in zip(*draws, strict=True)]
+                yield list(map(Draw, *(values[self.part].tolist() for values in (indices, seeds, classes))))
 
 
 class LabeledBatches:
-    """Batch sampler of `steps` batches an epoch that goes round the pictures, in a new random order each time round.
+    """Batch sampler of `steps` batches an epoch that goes round the images, in a new random order each time round.
 
-    `epoch`, `start`, `batch_size` and `process` as in `UnlabeledBatches`.
+    `epoch`, `start` and `batch_size` as in `UnlabeledBatches`.
     """
 
-    def __init__(
-        self, pictures: int, steps: int, batch_size: int, seed: int, process: int = 0, processes: int = 1
-    ) -> None:
-        self.pictures, self.steps, self.batch_size, self.seed = pictures, steps, batch_size, seed
-        self.part = part_of(batch_size, process, processes)
+    def __init__(self, images: int, steps: int, batch_size: int, seed: int) -> None:
+        self.images, self.steps, self.batch_size, self.seed = images, steps, batch_size, seed
+        self.part = own_part(batch_size)
         self.epoch = self.start = 0
 
     def __len__(self) -> int:
@@ -107,29 +97,28 @@ class LabeledBatches:
 
     def __iter__(self) -> Iterator[list[Draw]]:
         rng = np.random.default_rng((self.seed, 1, self.epoch))  # 1: the labeled stream
-        first = self.epoch * self.steps * self.batch_size  # pictures that earlier epochs have taken
+        first = self.epoch * self.steps * self.batch_size  # images that earlier epochs have taken
         last = first + self.steps * self.batch_size
-        rounds = range(first // self.pictures, -(-last // self.pictures))
-        order = np.concatenate([np.random.default_rng((self.seed, 2, r)).permutation(self.pictures) for r in rounds])
-        order = order[first - rounds.start * self.pictures :]
+        rounds = range(first // self.images, math.ceil(last / self.images))
+        order = np.concatenate([np.random.default_rng((self.seed, 2, r)).permutation(self.images) for r in rounds])
+        order = order[first - rounds.start * self.images :]
         for step in range(self.steps):
             indices = order[step * self.batch_size : (step + 1) * self.batch_size]
             seeds = rng.integers(2**62, size=self.batch_size)
             if step >= self.start:
-                draws = (values[self.part].tolist() for values in (indices, seeds))
-                yield [Draw(index, seed) for index, seed in zip(*draws, strict=True)]
+                yield list(map(Draw, *(values[self.part].tolist() for values in (indices, seeds))))
 
 
 class EachOnce:
     """Batch sampler of the labeled validation: every image once, in order, each with a seed that never changes.
 
-    Of a batch of `batch_size`, the global one, `process` takes every `processes`-th image. The last batch may be
-    smaller: its shares differ by one image at most, and a process without any has one batch fewer than `len` says.
+    Of n processes this one takes every n-th image of a batch. The last batch may be smaller: its shares differ by one
+    image at most, and a process without any has one batch fewer than `len` says.
     """
 
-    def __init__(self, images: int, batch_size: int, seed: int, process: int = 0, processes: int = 1) -> None:
+    def __init__(self, images: int, batch_size: int, seed: int) -> None:
         self.images, self.batch_size, self.seed = images, batch_size, seed
-        self.process, self.processes = process, processes
+        self.process, self.processes = distributed.rank(), distributed.size()
 
     def __len__(self) -> int:
         return math.ceil(self.images / self.batch_size)
@@ -145,7 +134,7 @@ class EachOnce:
 class InParts:
     """A batch sampler's batches in parts of at most `size` draws, so that all workers make one batch together.
 
-    A worker that made a whole batch of the paper's 1000 pictures would take it, and memory for 1.2 GB, alone.
+    A worker that made a whole batch of the paper's 1000 images would take it, and memory for 1.2 GB, alone.
     """
 
     def __init__(self, batches: UnlabeledBatches, size: int) -> None:

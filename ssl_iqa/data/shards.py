@@ -24,10 +24,10 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from ssl_iqa.data.datasets import UnlabeledViews, first_readable
 from ssl_iqa.data.images import IMAGE_SUFFIXES, UnreadableImage, decode_image, refuse_special_file
-from ssl_iqa.data.samplers import Draw, draw_classes, part_of
+from ssl_iqa.data.samplers import PART, Draw, draw_classes, own_part
 from ssl_iqa.data.splits import split_unlabeled
 from ssl_iqa.distortions import KADIS, DistortionClass
-from ssl_iqa.engine import console
+from ssl_iqa.engine import console, distributed
 from ssl_iqa.engine.workers import leave_signals_to_the_loop
 
 # Encoded images that a worker holds to take the next one at random from: about as many as a usual shard has, so that
@@ -171,14 +171,22 @@ class ShardViews(UnlabeledViews):
         size: int,
         distortions: Sequence[DistortionClass] = KADIS,
         on_device: bool = False,
-        in_order: bool = False,
         long_side: int = 0,
+        in_order: bool = False,
     ) -> None:
         super().__init__([], size, distortions, on_device, long_side)
         self.shards, self.in_order = shards, in_order
 
     def decode(self, name: str, encoded: bytes) -> Tensor:
         return self.prepared(decode_image(io.BytesIO(encoded), name), name)
+
+    def order(self, epoch_size: int, batch_size: int, images_per_class: int, seed: int) -> "ShardBatches":
+        self.sample(1)
+        return ShardBatches(self, epoch_size, batch_size, images_per_class, seed)
+
+    def listing(self) -> tuple[list, int, list[int]]:
+        names = [[os.path.basename(shard.path), shard.images] for shard in self.shards]  # as in JSON
+        return names, sum(shard.images for shard in self.shards), [shard.size for shard in self.shards]
 
     def sample(self, count: int) -> UnlabeledViews:
         """`count` usable images, or as many as there are, from as many shards as possible, held in memory.
@@ -207,7 +215,7 @@ class ShardBatches(IterableDataset):
     through a shuffling buffer and makes every n-th part, n being the number of workers, which is the order in which a
     DataLoader (of `batch_size` None, and workers started anew each epoch) asks for them.
 
-    `epoch`, `start`, `epoch_size` (0: each image once), `batch_size` and `process` as in `UnlabeledBatches`, which
+    `epoch`, `start`, `epoch_size` (0: each image once) and `batch_size` as in `UnlabeledBatches`, which
     draws classes in the same way: those of a step depend on the seed and the epoch alone, the images also on the
     numbers of processes and workers. Starting amid an epoch, a worker reads what it passes over, but decodes nothing.
     """
@@ -219,14 +227,12 @@ class ShardBatches(IterableDataset):
         batch_size: int,
         images_per_class: int,
         seed: int,
-        process: int,
-        processes: int,
-        part_size: int,
+        part_size: int = PART,
     ) -> None:
         self.dataset, self.batch_size, self.images_per_class, self.seed = dataset, batch_size, images_per_class, seed
         self.weights = np.array([distortion.weight for distortion in dataset.distortions])
-        self.process, self.processes = process, processes
-        places = range(batch_size)[part_of(batch_size, process, processes)]  # in a global batch
+        self.process, self.processes = distributed.rank(), distributed.size()
+        places = range(batch_size)[own_part(batch_size)]  # in a batch of all processes
         self.parts = [places[i : i + part_size] for i in range(0, len(places), part_size)]
         self.images = sum(shard.images for shard in dataset.shards)
         self.steps = max(1, (epoch_size or self.images) // batch_size)

@@ -1,14 +1,12 @@
-"""Section 3.1's two views of a distorted picture, and the labeled pictures' crops.
+"""Section 3.1's two views of a distorted image, and crops of labeled images.
 
-Every draw (class, distortion, crops, flips) comes from a seed that the sampler hands out with the sample, so that a
-batch does not depend on who makes it: any number of workers gives the same views. On a CPU it does not give the same
-sums, since the encoder's threads are those that the workers leave (`use_device`).
+All randomness comes from a seed that the sampler hands out with the sample: any number of workers makes the same views.
 """
 
 import torch
 from torch import Tensor
 
-LEAST = 32  # pixels a side of a whole picture that passes the encoder
+LEAST = 32  # pixels a side of a whole image that passes the encoder
 PLACES = {  # of test crops: how far down and across, in halves of the room that a crop leaves
     "five": ((1, 1), (0, 0), (0, 2), (2, 0), (2, 2)),
     "center": ((1, 1),),
@@ -16,10 +14,10 @@ PLACES = {  # of test crops: how far down and across, in halves of the room that
 
 
 def view_places(height: int, width: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """V of Section 3.1 as the rows [size] and columns [size] of a picture that a random view takes.
+    """V of Section 3.1: the rows [size] and columns [size] of an image that a random view takes.
 
-    A random size x size crop, flipped left-right and upside down with probability 1/2 each, and nothing resized, since
-    that would change the quality. A picture smaller than the crop is continued by reflection.
+    A random size x size crop, flipped left-right and upside down with probability 1/2 each. Nothing is resized, since
+    that would change the quality. An image smaller than the crop is continued by reflection.
     """
     rows, columns = reflected(height, size), reflected(width, size)
     top, left = (int(torch.randint(len(side) - size + 1, (), generator=generator)) for side in (rows, columns))
@@ -35,9 +33,9 @@ def random_view(image: Tensor, size: int, generator: torch.Generator) -> Tensor:
 
 
 def test_crops(image: Tensor, mode: str, size: int) -> Tensor:
-    """What a picture's score is the mean over, [C, H, W] -> [crops, C, h, w].
+    """The test crops; a score is their mean: [C, H, W] -> [crops, C, h, w].
 
-    `five`: size x size, the corners and the center; `center`; or `full`, the whole picture.
+    `five`: size x size, the corners and the center; `center`; or `full`, the whole image.
     """
     if mode == "full":
         return pad_to(image, LEAST)[None]
@@ -48,23 +46,20 @@ def test_crops(image: Tensor, mode: str, size: int) -> Tensor:
 
 
 def pad_to(image: Tensor, size: int) -> Tensor:
-    """Reflect a picture at its right and lower border up to at least `size` a side: [C, H, W] -> [C, H', W']."""
+    """Reflects an image at its right and lower border up to at least `size` a side: [C, H, W] -> [C, H', W']."""
     for dim in (1, 2):
-        if image.shape[dim] < size:  # a picture that is large enough is not copied
+        if image.shape[dim] < size:  # an image that is large enough is not copied
             image = image.index_select(dim, reflected(image.shape[dim], size))
     return image
 
 
 def reflected(side: int, size: int) -> Tensor:
-    """Places 0 .. side - 1 along a side, and on to at least `size`, there and back: 0 1 2 3 2 1 0 1 .. for 4."""
+    """Places 0 .. side - 1 along a side, and on to at least `size`, back and forth: 0 1 2 3 2 1 0 1 .. for 4."""
     return turned_back(torch.arange(max(side, size)), side)
 
 
 def turned_back(places: Tensor, side: int) -> Tensor:
-    """Places, some of them beyond the end of a side, as those that reflection puts there.
-
-    In tensors, since `export` traces it for a side that is not known.
-    """
+    """Places along a side, those beyond its end reflected; in tensors, since `export` traces it for any side."""
     last = torch.scalar_tensor(side - 1, dtype=torch.int64)
     there_and_back = places % (2 * last).clamp_min(1)
     return torch.minimum(there_and_back, 2 * last - there_and_back)
@@ -76,14 +71,9 @@ def to_float(image: Tensor) -> Tensor:
 
 
 def to_bytes(image: Tensor) -> Tensor:
-    """An image in [0, 1] as a file holds it: uint8."""
-    return (image * 255).round().to(torch.uint8)
+    """An image in [0, 1] as a file holds it, uint8.
 
-
-def in_8_bits(image: Tensor) -> Tensor:
-    """An image in [0, 1] as a file holds it, every sample a whole 255th.
-
-    What is trained on is rounded so before it is cropped: a network can read an image's smoothness below one level,
+    Training images are rounded so before they are cropped: a network can read an image's smoothness below one level,
     which no file that it will ever score has.
     """
-    return (image * 255).round_().div_(255)
+    return (image * 255).round().to(torch.uint8)

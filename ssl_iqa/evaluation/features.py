@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ssl_iqa.data import views
-from ssl_iqa.data.datasets import name_skipped, picture_batches
+from ssl_iqa.data.datasets import image_batches, name_skipped
 from ssl_iqa.engine import console, distributed, run_folder
 from ssl_iqa.engine.device import autocast
 from ssl_iqa.evaluation.task import Task
@@ -45,7 +45,7 @@ def encode(encoder: Encoder, batches: Iterable, crop: Callable[[Tensor], Tensor]
 def encode_part(encoder: Encoder, task: Task, part: list[int]) -> tuple[list[int], Tensor]:
     """`encode` for a part of the set: each process encodes its share and receives those of the others."""
     process, processes = distributed.rank(), distributed.size()
-    batches = picture_batches(task.labeled, part[process::processes], task.workers)
+    batches = image_batches(task.labeled, part[process::processes], task.workers)
     crop = partial(views.test_crops, mode=task.settings.crops, size=task.settings.crop)
     indices, z = encode(encoder, console.bar(batches, "features"), crop, task.settings.amp)
     shares = distributed.every((indices, z.cpu()))

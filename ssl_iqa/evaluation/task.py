@@ -42,7 +42,7 @@ class Task:
         """Draws of as many images, in as many steps an epoch as the whole training part takes."""
         size, seed = self.settings.batch_size, self.settings.seed
         steps = math.ceil(len(self.parts["train"]) / size)
-        return LabeledBatches(images, steps, size, seed, distributed.rank(), distributed.size())
+        return LabeledBatches(images, steps, size, seed)
 
     def minutes(self) -> float:
         return self.saved.get("minutes", 0.0) + (time.perf_counter() - self.began) / 60

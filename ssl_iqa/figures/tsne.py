@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ssl_iqa.data import sets, views
-from ssl_iqa.data.datasets import LabeledPictures, UnlabeledViews, name_skipped
+from ssl_iqa.data.datasets import LabeledImages, UnlabeledViews, name_skipped
 from ssl_iqa.data.demo import LONG_SIDE, demo_sources
 from ssl_iqa.data.images import list_images
 from ssl_iqa.data.labeled import LabeledSet
@@ -208,7 +208,7 @@ def scored_sample(spec: str, encoders: Sequence[Encoder], part: str | None, size
     labeled = sets.load_labeled(spec, LONG_SIDE if spec == "demo" else 0)
     indices, part = part_of(labeled, encoders, part)
     chosen = sorted(np.random.default_rng(seed).permutation(indices)[:count].tolist())
-    images = LabeledPictures(labeled, chosen)
+    images = LabeledImages(labeled, chosen)
     crops, readable = [], []
     for place in console.bar(range(len(chosen)), "images"):
         index, image = images[place]

@@ -339,7 +339,7 @@ def test_removing_all_is_an_error(
     for path in sorted(copies.iterdir())[:-4]:
         path.unlink()
     told = error_of(arguments(near_duplicates="remove"), capsys)
-    assert told == "error: --near-duplicates remove: leaves 1 of the 4 pictures there\n"
+    assert told == "error: --near-duplicates remove: must leave two images or more, got 1 of 4\n"
     assert not (tmp_path / "run").exists()
     assert "near-duplicates" in error_of(arguments(near_duplicates="some"), capsys)
 

@@ -1,4 +1,4 @@
-"""What a step takes: the order of the pictures, and the class and seed of each."""
+"""What a step takes: the order of the images, and the class and seed of each."""
 
 from collections import Counter
 
@@ -7,6 +7,7 @@ import pytest
 
 from ssl_iqa.data.samplers import Draw, EachOnce, InParts, LabeledBatches, UnlabeledBatches, draw_classes
 from ssl_iqa.distortions import NUM_CLASSES
+from tests.conftest import as_process
 
 EQUAL = np.ones(NUM_CLASSES)  # weights of the classes
 
@@ -46,8 +47,8 @@ def drawn(batches: UnlabeledBatches | LabeledBatches, epoch: int) -> list[Draw]:
     return [draw for batch in batches for draw in batch]
 
 
-def test_every_unlabeled_picture_comes_once_an_epoch() -> None:
-    batches = UnlabeledBatches(12, epoch_size=12, batch_size=4, images_per_class=2, weights=EQUAL, seed=0)
+def test_every_unlabeled_image_comes_once_an_epoch() -> None:
+    batches = UnlabeledBatches(12, EQUAL, epoch_size=12, batch_size=4, images_per_class=2, seed=0)
     orders = []
     for epoch in range(3):
         draws = drawn(batches, epoch)
@@ -58,22 +59,22 @@ def test_every_unlabeled_picture_comes_once_an_epoch() -> None:
 
 
 @pytest.mark.parametrize(("epoch_size", "batch_size", "steps", "times"), [(10, 4, 2, {0, 1}), (25, 5, 5, {2, 3})])
-def test_an_epoch_is_whole_batches_of_pictures_in_turn(
+def test_an_epoch_is_whole_batches_of_images_in_turn(
     epoch_size: int, batch_size: int, steps: int, times: set[int]
 ) -> None:
-    batches = UnlabeledBatches(10, epoch_size, batch_size, images_per_class=0, weights=EQUAL, seed=0)
+    batches = UnlabeledBatches(10, EQUAL, epoch_size, batch_size, images_per_class=0, seed=0)
     counts = Counter(draw.index for draw in drawn(batches, 0))
     assert len(batches) == steps and counts.total() == steps * batch_size
     assert {counts[index] for index in range(10)} == times
 
 
-def test_fewer_pictures_than_a_batch_make_one_step() -> None:
-    batches = UnlabeledBatches(3, epoch_size=3, batch_size=8, images_per_class=0, weights=EQUAL, seed=0)
+def test_fewer_images_than_a_batch_make_one_step() -> None:
+    batches = UnlabeledBatches(3, EQUAL, epoch_size=3, batch_size=8, images_per_class=0, seed=0)
     assert Counter(draw.index for draw in drawn(batches, 0)).total() == 8 and len(batches) == 1
 
 
 def test_no_two_samples_share_a_seed() -> None:
-    unlabeled = UnlabeledBatches(50, 50, 10, images_per_class=0, weights=EQUAL, seed=0)
+    unlabeled = UnlabeledBatches(50, EQUAL, 50, 10, images_per_class=0, seed=0)
     labeled = LabeledBatches(50, steps=5, batch_size=10, seed=0)
     seeds = [draw.seed for batches in (unlabeled, labeled) for epoch in range(3) for draw in drawn(batches, epoch)]
     assert len(set(seeds)) == 300
@@ -82,7 +83,7 @@ def test_no_two_samples_share_a_seed() -> None:
 @pytest.mark.parametrize("kind", ["unlabeled", "labeled"])
 def test_draws_depend_on_seed_and_epoch_alone(kind: str) -> None:
     def batches(seed: int) -> UnlabeledBatches | LabeledBatches:
-        return LabeledBatches(9, 3, 4, seed) if kind == "labeled" else UnlabeledBatches(12, 12, 4, 2, EQUAL, seed)
+        return LabeledBatches(9, 3, 4, seed) if kind == "labeled" else UnlabeledBatches(12, EQUAL, 12, 4, 2, seed)
 
     one, two = batches(3), batches(3)
     drawn(one, 0), drawn(one, 1)  # whatever came before
@@ -100,10 +101,9 @@ def test_labeled_batches_go_round_over_epochs() -> None:
 
 @pytest.mark.parametrize("kind", ["unlabeled", "labeled"])
 def test_processes_divide_every_batch_and_a_start_passes_over_steps(kind: str) -> None:
-    def batches(*place: int) -> UnlabeledBatches | LabeledBatches:
-        if kind == "labeled":
-            return LabeledBatches(9, 4, 6, 0, *place)
-        return UnlabeledBatches(25, 25, 6, 2, EQUAL, 0, *place)
+    def batches(process: int = 0, processes: int = 1) -> UnlabeledBatches | LabeledBatches:
+        with as_process(process, processes):
+            return LabeledBatches(9, 4, 6, 0) if kind == "labeled" else UnlabeledBatches(25, EQUAL, 25, 6, 2, 0)
 
     whole = batches()
     whole.epoch = 1
@@ -127,7 +127,10 @@ def test_validation_takes_every_labeled_image_once(images: int, processes: int) 
     assert [draw.index for batch in whole for draw in batch] == list(range(images))
     assert len({draw.seed for batch in whole for draw in batch}) == images
     assert list(EachOnce(images, 6, 5)) == whole and whole[0][0].seed != next(iter(EachOnce(images, 6, 4)))[0].seed
-    samplers = [EachOnce(images, 6, 5, process, processes) for process in range(processes)]
+    samplers = []
+    for process in range(processes):
+        with as_process(process, processes):
+            samplers.append(EachOnce(images, 6, 5))
     shares = [list(sampler) for sampler in samplers]
     assert all(len(sampler) == len(whole) for sampler in samplers)
     assert sorted(draw for own in shares for batch in own for draw in batch) == sum(whole, [])
@@ -137,7 +140,7 @@ def test_validation_takes_every_labeled_image_once(images: int, processes: int) 
 
 
 def test_parts_are_a_batch_in_order() -> None:
-    batches = UnlabeledBatches(20, 20, 10, 0, EQUAL, seed=0)
+    batches = UnlabeledBatches(20, EQUAL, 20, 10, 0, seed=0)
     parts = list(InParts(batches, 4))
     assert [len(part) for part in parts] == [4, 4, 2] * 2
     assert sum(parts, []) == sum(batches, [])

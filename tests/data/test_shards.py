@@ -8,6 +8,7 @@ import tarfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,12 +22,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from webdataset import TarWriter
 
+import train_joint
 from ssl_iqa.data import shards
 from ssl_iqa.data.datasets import LabeledCrops
-from ssl_iqa.data.images import read_image, reduced
+from ssl_iqa.data.images import is_shards, read_image, reduced
 from ssl_iqa.data.sets import load_labeled
 from ssl_iqa.data.shards import Piece, Shard, ShardBatches, ShardViews, list_shards, plan, split_shards
-from ssl_iqa.data.streams import Streams, is_shards
+from ssl_iqa.data.streams import Streams
+from tests.conftest import as_process
 
 COUNTS = {"a": 7, "b": 1, "c": 12, "d": 5, "e": 9}  # 34 images, numbered in this order
 TOTAL = sum(COUNTS.values())
@@ -78,11 +81,18 @@ def as_it_is(image: Tensor, draw: object) -> Tensor:
 def batches(found: list[Shard]) -> Callable[..., ShardBatches]:
     """Batches of 8 in parts of 3, 3 and 2; their images come as they are."""
 
-    def make(in_order: bool = False, chosen: list[Shard] | None = None, **changes: int) -> ShardBatches:
+    def make(
+        in_order: bool = False,
+        chosen: list[Shard] | None = None,
+        process: int = 0,
+        processes: int = 1,
+        **changes: int,
+    ) -> ShardBatches:
         dataset = ShardViews(chosen or found, size=16, in_order=in_order)
         dataset.make = as_it_is
-        settings = {"epoch_size": 0, "batch_size": 8, "images_per_class": 2, "seed": 0, "process": 0, "processes": 1}
-        return ShardBatches(dataset, **settings | {"part_size": 3} | changes)
+        settings = {"epoch_size": 0, "batch_size": 8, "images_per_class": 2, "seed": 0, "part_size": 3}
+        with as_process(process, processes):
+            return ShardBatches(dataset, **settings | changes)
 
     return make
 
@@ -266,7 +276,8 @@ def test_together_all_workers_read_each_image_as_often(
     dataset = ShardViews([Shard(str(i), count, 1) for i, count in enumerate(counts)], size=16, in_order=in_order)
     times: Counter = Counter()
     for process in range(processes):
-        batches = ShardBatches(dataset, epoch_size, processes * share, 0, 0, process, processes, part_size)
+        with as_process(process, processes):
+            batches = ShardBatches(dataset, epoch_size, processes * share, 0, 0, part_size)
         assert sum(map(len, batches.parts)) == share and max(map(len, batches.parts)) <= part_size
         for worker in range(workers):
             pieces = batches.pieces(worker, workers)
@@ -427,14 +438,12 @@ def test_a_shard_that_has_changed_is_named(damaged: Shard) -> None:
 @pytest.fixture
 def streams(scored: Path) -> Callable[..., Streams]:
     def make(chosen: list[Shard], labeled: bool = True, workers: int = 0, **changes: int) -> Streams:
-        scores = load_labeled(f"csv:{scored}")
-        settings = {"batch_size": 4, "labeled_batch_size": 3, "images_per_class": 2, "epoch_size": 0, "seed": 0}
+        settings = {"batch_size": 4, "labeled_batch_size": 3, "images_per_class": 2, "workers": workers} | changes
         return Streams(
-            unlabeled=ShardViews(chosen, size=32),
-            labeled=LabeledCrops(scores, range(0, 40, 3), size=32) if labeled else None,
-            workers=workers,
-            device=torch.device("cpu"),
-            **settings | changes,
+            ShardViews(chosen, size=32),
+            LabeledCrops(load_labeled(f"csv:{scored}"), range(0, 40, 3), size=32) if labeled else None,
+            replace(train_joint.PRESETS["paper"], **settings),
+            torch.device("cpu"),
         )
 
     return make

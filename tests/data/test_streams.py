@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+import train_joint
 from ssl_iqa.data.datasets import LabeledCrops, UnlabeledViews
+from ssl_iqa.data.joint_run import find_images
 from ssl_iqa.data.sets import load_labeled
-from ssl_iqa.data.streams import Streams, find_pictures
+from ssl_iqa.data.streams import Streams
 from ssl_iqa.distortions import KADIS
 from ssl_iqa.engine import distributed
 from ssl_iqa.engine.workers import make_loader
+from tests.conftest import as_process
+
+SETTINGS = replace(train_joint.PRESETS["paper"], batch_size=4, labeled_batch_size=3, images_per_class=2, workers=0)
 
 
 def sorted_paths(folder: Path) -> list[str]:
@@ -28,18 +34,11 @@ def sorted_paths(folder: Path) -> list[str]:
 @pytest.fixture
 def streams(photographs: Path, scored: Path) -> Callable[..., Streams]:
     def make(paths: list[str] | None = None, labeled: bool = True, workers: int = 0, views: int = 2) -> Streams:
-        scores = load_labeled(f"csv:{scored}")
         return Streams(
-            unlabeled=UnlabeledViews(paths or sorted_paths(photographs), size=32),
-            labeled=LabeledCrops(scores, range(0, 40, 3), size=32) if labeled else None,
-            batch_size=4,
-            labeled_batch_size=3,
-            images_per_class=2,
-            epoch_size=0,
-            workers=workers,
-            seed=0,
-            device=torch.device("cpu"),
-            views=views,
+            UnlabeledViews(paths or sorted_paths(photographs), size=32),
+            LabeledCrops(load_labeled(f"csv:{scored}"), range(0, 40, 3), size=32) if labeled else None,
+            replace(SETTINGS, workers=workers, views=views),
+            torch.device("cpu"),
         )
 
     return make
@@ -51,11 +50,11 @@ def test_other_files_of_the_unlabeled_folder_are_counted(
     shutil.copytree(photographs, tmp_path / "mixed")
     for name in ("a.txt", "b.txt", "c.cr2"):
         (tmp_path / "mixed" / name).touch()
-    arguments = (str(tmp_path / "mixed"), "", 32, KADIS, False, 0, 0)
-    assert find_pictures(*arguments).splits["unlabeled"]["train"] == 8
+    arguments = (replace(SETTINGS, unlabeled=str(tmp_path / "mixed")), KADIS)
+    assert find_images(*arguments).splits["unlabeled"]["train"] == 8
     assert capsys.readouterr().err == "passed over: 2 .txt, 1 .cr2\n"
     monkeypatch.setattr(distributed, "is_main", lambda: False)  # another process does not say it again
-    find_pictures(*arguments)
+    find_images(*arguments)
     assert capsys.readouterr().err == ""
 
 
@@ -116,7 +115,7 @@ def test_a_batch_made_in_parts_is_the_same(streams: Callable[..., Streams], monk
     monkeypatch.setattr("ssl_iqa.data.streams.PART", 3)
     for workers in (0, 2):
         both = streams(workers=workers)
-        assert both.parts == 2  # of 3 pictures and 1
+        assert both.parts == 2  # of 3 images and 1
         assert all(torch.equal(one, two) for one, two in zip(whole, flat(both.batches(0)), strict=True))
 
 
@@ -128,8 +127,10 @@ def test_processes_have_their_parts_of_each_batch(
 
     def batches(process: int, processes: int) -> list:
         labeled = LabeledCrops(load_labeled(f"csv:{scored}"), range(12), size=32)
-        unlabeled, device = UnlabeledViews(sorted_paths(photographs), size=32), torch.device("cpu")
-        return list(Streams(unlabeled, labeled, 4, 2, 2, 0, 0, 0, device, process, processes).batches(0))
+        unlabeled = UnlabeledViews(sorted_paths(photographs), size=32)
+        settings = replace(SETTINGS, labeled_batch_size=2)
+        with as_process(process, processes):
+            return list(Streams(unlabeled, labeled, settings, torch.device("cpu")).batches(0))
 
     for ((x_d, classes), (x, y)), *parts in zip(batches(0, 1), batches(0, 2), batches(1, 2), strict=True):
         views = torch.cat([part[0][0].unflatten(0, (2, 2)) for part in parts], dim=1).flatten(0, 1)
@@ -142,7 +143,9 @@ def test_other_processes_skip_files_without_a_word(
     damaged: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(distributed, "is_main", lambda: False)
-    both = Streams(UnlabeledViews(damaged, 32), None, 4, 0, 0, 8, 0, 0, torch.device("cpu"), process=1, processes=2)
+    settings = replace(SETTINGS, images_per_class=0, epoch_size=8)
+    with as_process(1, 2):
+        both = Streams(UnlabeledViews(damaged, 32), None, settings, torch.device("cpu"))
     for epoch in range(8):
         list(both.batches(epoch))
     assert both.skipped == set(damaged[:4]) and capsys.readouterr().err == ""

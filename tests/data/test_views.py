@@ -19,8 +19,9 @@ from ssl_iqa.data.datasets import (
     distorted_views,
     finish_views,
     first_readable,
+    image_batches,
+    labeled_image,
     make_all,
-    picture_batches,
 )
 from ssl_iqa.data.demo import LONG_SIDE
 from ssl_iqa.data.images import read_image, reduced
@@ -51,7 +52,7 @@ def sorted_paths(folder: Path) -> list[str]:
     return sorted(map(str, folder.iterdir()))
 
 
-# --- one picture ---
+# --- one image ---
 
 
 def test_random_view_is_each_crop_and_flip_equally_often() -> None:
@@ -76,7 +77,7 @@ def test_pad_to_reflects_as_numpy_does(height: int, width: int, size: int) -> No
     np.testing.assert_array_equal(pad_to(image, size).numpy(), expected)
 
 
-def test_a_view_of_a_small_picture_is_of_its_reflection() -> None:
+def test_a_view_of_a_small_image_is_of_its_reflection() -> None:
     assert random_view(numbered(3, 3), 5, seeded()).shape == (1, 5, 5)
 
 
@@ -89,7 +90,7 @@ def test_five_crops_are_corners_and_center() -> None:
         assert torch.equal(crop, image[:, top : top + 4, left : left + 4])
 
 
-def test_center_is_the_first_of_five_and_full_the_whole_picture() -> None:
+def test_center_is_the_first_of_five_and_full_the_whole_image() -> None:
     image = numbered(40, 50)
     torch.testing.assert_close(views.test_crops(image, "center", 32), views.test_crops(image, "five", 32)[:1])
     torch.testing.assert_close(views.test_crops(image, "full", 4), image[None])
@@ -138,8 +139,8 @@ def test_the_demos_labeled_images_are_made_once_and_kept(monkeypatch: pytest.Mon
     assert list(demo.kept) == [50, 7] and load_labeled("demo").kept == {}
     expected = [load_labeled("demo", LONG_SIDE).read(index) for index in (50, 7)]
     monkeypatch.setattr(labeled_module, "read_image", None)
-    assert all(torch.equal(demo.read(index), image) for index, image in zip((50, 7), expected, strict=True))
-    (batch,) = picture_batches(demo, [7, 50], workers=2)
+    assert all(torch.equal(labeled_image(demo, index), image) for index, image in zip((50, 7), expected, strict=True))
+    (batch,) = image_batches(demo, [7, 50], workers=2)
     assert [index for index, _ in batch] == [7, 50] and torch.equal(batch[0][1], expected[1])
 
 
@@ -148,17 +149,17 @@ def test_images_of_other_sets_are_not_kept_but_read_in_order(scored: Path) -> No
     indices = list(range(39, 5, -1))
     make_all(labeled, indices, workers=0)
     assert labeled.kept == {}
-    batches = list(picture_batches(labeled, indices, workers=0))
+    batches = list(image_batches(labeled, indices, workers=0))
     assert [index for batch in batches for index, _ in batch] == indices
     assert all(torch.equal(image, read_image(labeled.paths[index])) for batch in batches for index, image in batch)
 
 
-# --- two views of one distorted picture ---
+# --- two views of one distorted image ---
 
 
 @pytest.fixture
 def distorted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, DistortionClass, Tensor]]:
-    """Gathers every call of `distort_as`: (picture, class, distorted picture)."""
+    """Gathers every call of `distort_as`: (image, class, distorted image)."""
     calls = []
 
     def record(image: Tensor, distortion: DistortionClass, generator: torch.Generator) -> Tensor:
@@ -170,7 +171,7 @@ def distorted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, DistortionC
 
 
 @pytest.mark.parametrize("distortion_class", [3, 52, 93])  # blur; noise, which is another for every call; jitter
-def test_both_views_are_crops_and_flips_of_one_distorted_picture(
+def test_both_views_are_crops_and_flips_of_one_distorted_image(
     photographs: Path, distorted: list[tuple[Tensor, DistortionClass, Tensor]], distortion_class: int
 ) -> None:
     paths = sorted_paths(photographs)
@@ -180,9 +181,9 @@ def test_both_views_are_crops_and_flips_of_one_distorted_picture(
         distorted.clear()
         draw = Draw(4, seed, distortion_class)
         pair, same_draw, skipped = dataset[draw]
-        ((x_u, made, x_d),) = distorted  # one call
-        assert torch.equal(x_u, views.to_float(read_image(paths[4])))  # of the whole picture, before it is cropped
-        assert made is KADIS[distortion_class]
+        ((x_u, distortion, x_d),) = distorted  # one call
+        assert torch.equal(x_u, views.to_float(read_image(paths[4])))  # of the whole image, before it is cropped
+        assert distortion is KADIS[distortion_class]
         x_d = (x_d * 255).round() / 255
         assert pair.shape == (2, 3, 32, 32) and same_draw is draw and skipped == []
         for view in pair:
@@ -210,26 +211,26 @@ def test_all_125_classes_can_be_drawn(photographs: Path) -> None:
 
 
 @pytest.mark.parametrize(("start", "wanted", "skipped"), [(4, 4, []), (5, 5, []), (2, 4, [2, 3]), (0, 4, [0, 1, 2, 3])])
-def test_the_next_readable_picture_takes_the_place(
+def test_the_next_readable_image_takes_the_place(
     damaged: list[str], start: int, wanted: int, skipped: list[int]
 ) -> None:
-    index, picture, paths = first_readable(UnlabeledViews(damaged, 32).read, damaged, start)
-    assert index == wanted and torch.equal(picture, read_image(damaged[wanted]))
+    index, image, paths = first_readable(UnlabeledViews(damaged, 32).read, damaged, start)
+    assert index == wanted and torch.equal(image, read_image(damaged[wanted]))
     assert paths == [damaged[i] for i in skipped]
 
 
-def test_after_the_last_picture_comes_the_first(damaged: list[str]) -> None:
+def test_after_the_last_image_comes_the_first(damaged: list[str]) -> None:
     paths = damaged[3:] + damaged[:3]  # small, good, good, bad, bad, bad
     index, _, skipped = first_readable(UnlabeledViews(paths, 32).read, paths, 3)
     assert index == 1 and skipped == [*paths[3:], paths[0]]
 
 
-def test_no_readable_picture_is_an_error(damaged: list[str]) -> None:
-    with pytest.raises(ValueError, match=r"2\.png: not a usable picture, nor is any of the other 3$"):
+def test_no_readable_image_is_an_error(damaged: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"2\.png: not a usable image, nor is any of the other 3$"):
         first_readable(UnlabeledViews(damaged, 32).read, damaged[:4], 2)
 
 
-def test_the_score_is_that_of_the_picture_in_the_place(damaged: list[str]) -> None:
+def test_the_score_is_that_of_the_image_in_the_place(damaged: list[str]) -> None:
     labeled = LabeledSet("own", damaged, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], (1, 6), damaged)
     crops = LabeledCrops(labeled, [5, 0, 4], size=32)
     assert [crops[Draw(place, 0)][1] for place in range(3)] == [6.0, 5.0, 5.0]
@@ -240,7 +241,7 @@ def test_the_score_is_that_of_the_picture_in_the_place(damaged: list[str]) -> No
     assert skipped == [damaged[0]]
 
 
-def test_small_labeled_pictures_are_learned_from_as_they_are_tested(damaged: list[str]) -> None:
+def test_small_labeled_images_are_learned_from_as_they_are_tested(damaged: list[str]) -> None:
     labeled = LabeledSet("own", damaged, [1.0] * 6, (1, 6), damaged)
     view, _, skipped = LabeledCrops(labeled, [3], size=32)[Draw(0, 0)]  # 10 x 10 pixels, reflected
     assert view.shape == (3, 32, 32) and skipped == []
@@ -255,9 +256,9 @@ def test_kept_images_are_cropped_without_reading() -> None:
     assert sum(places(view.flip(dims), image / 255) > 0 for dims in ((), (1,), (2,), (1, 2))) == 1
 
 
-def test_pictures_to_test_are_none_where_they_cannot_be_read(damaged: list[str]) -> None:
+def test_images_to_test_are_none_where_they_cannot_be_read(damaged: list[str]) -> None:
     labeled = LabeledSet("own", damaged, [1.0] * 6, (1, 6), damaged)
-    ((*first, last),) = picture_batches(labeled, [0, 1, 2, 5], workers=0)
+    ((*first, last),) = image_batches(labeled, [0, 1, 2, 5], workers=0)
     assert first == [(0, None), (1, None), (2, None)]
     assert last[0] == 5 and torch.equal(last[1], read_image(damaged[5]))
 
@@ -283,7 +284,7 @@ def test_a_labeled_batch_holds_float32_scores() -> None:
 
 
 def test_distorted_on_the_device_the_views_are_the_same(photographs: Path, tmp_path: Path) -> None:
-    """On the CPU bit for bit, with pictures of several sizes, reduced ones and classes for the CPU only."""
+    """On the CPU bit for bit, with images of several sizes, reduced ones and classes for the CPU only."""
     paths = sorted_paths(photographs)[:5]
     for i, (width, height) in enumerate(((51, 70), (90, 40), (51, 70))):
         Image.open(paths[i]).resize((width, height)).save(tmp_path / f"{i}.png")
