@@ -109,10 +109,7 @@ def tuning_batches(task: Task) -> Batches:
 
 
 def train_epoch(trained: nn.Module, optimizer: Adam, batches: Iterable[Batch], amp: str, skipped: set[str]) -> float:
-    """One pass over the training images, or in LP their features. Returns the mean of L_r, Eq. 7.
-
-    `skipped` gathers the files that could not be read.
-    """
+    """One pass over the training images, or LP's features; `skipped` gathers unreadable files. Returns L_r's mean."""
     device = next(trained.parameters()).device
     trained.train()
     losses = []

@@ -52,9 +52,6 @@ def run(name: str, arguments: list[str]) -> None:
     from ssl_iqa.engine.settings import Parser
 
     module = import_module(COMMANDS[name][0])
-    if not hasattr(module, "add_arguments"):  # until every room brings its own
-        module.main(arguments)
-        return
     parser = Parser(
         prog=f"ssl-iqa {name}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

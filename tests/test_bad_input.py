@@ -67,12 +67,12 @@ def names(error: str, *wanted: object) -> bool:
         ({"device": "tpu"}, ("--device", "tpu")),
         ({"preset": "tiny"}, ("--preset", "tiny", "demo", "paper")),
         ({"epochs": "many"}, ("--epochs", "many")),
-        ({"epochs": 0}, ("--epochs 0", "1 or more")),
-        ({"crop": 8}, ("--crop 8", "32 or more")),
-        ({"batch_size": 1}, ("--batch-size 1", "2 or more")),
-        ({"lr": "nan"}, ("--lr nan",)),
-        ({"lr": -1}, ("--lr -1", "more than 0")),
-        ({"seed": -3}, ("--seed -3", "0 or more")),
+        ({"epochs": 0}, ("--epochs", "at least 1", "got 0")),
+        ({"crop": 8}, ("--crop", "at least 32", "got 8")),
+        ({"batch_size": 1}, ("--batch-size", "at least 2", "got 1")),
+        ({"lr": "nan"}, ("--lr", "more than 0", "got nan")),
+        ({"lr": -1}, ("--lr", "more than 0", "got -1")),
+        ({"seed": -3}, ("--seed", "at least 0", "got -3")),
         ({"color": "red"}, ("--color",)),
         ({"labeled": "tid2008:DIR"}, ("'tid2008:DIR'", "kadid10k:DIR")),
         ({"labeled": "kadid10k:"}, ("'kadid10k:'", "DIR")),
@@ -87,12 +87,12 @@ def test_a_flag_with_a_wrong_value(
 @pytest.mark.parametrize(
     ("script", "changes", "wanted"),
     [
-        ("train_joint", {"alpha": 2}, ("--alpha 2.0", "1 or less")),
+        ("train_joint", {"alpha": 2}, ("--alpha", "at most 1", "got 2.0")),
         ("train_joint", {"average": "sum"}, ("--average", "sum", "anchors")),
         ("train_joint", {"schedule": "cosine"}, ("--schedule", "cosine")),
         ("train_joint", {"labeled": None}, ("--labeled", "--alpha 1")),
         ("train_joint", {"unlabeled": None}, ("--unlabeled", "folder")),
-        ("train_joint", {"images_per_class": 3}, ("--images-per-class 3", "--batch-size 4")),
+        ("train_joint", {"images_per_class": 3}, ("--images-per-class", "--batch-size", "got 3")),
         ("finetune", {"mode": "both"}, ("--mode", "both", "lp-ft")),
         ("finetune", {"crops": "ten"}, ("--crops", "ten", "five")),
         ("finetune", {"data": None}, ("--data", "csv:FILE")),
@@ -108,7 +108,7 @@ def test_a_device_that_is_not_there(
     script: str, arguments: Arguments, error_of: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert names(error_of(script, arguments(device="cuda")), "--device cuda", "cpu")
+    assert names(error_of(script, arguments(device="cuda")), "--device must be cpu or auto", "got cuda")
 
 
 # --- images ---

@@ -863,7 +863,7 @@ def test_the_interval_is_of_the_references_of_the_test_part(
     ("changes", "said"),
     [
         ({"encoders": "random", "encoder": "random"}, "--encoder random: not beside --encoders"),
-        ({"encoders": "resnet", "encoder": None}, "--encoders 'resnet'"),
+        ({"encoders": "resnet", "encoder": None}, "or NAME=RUN, got 'resnet'"),
         ({"encoders": "a=missing", "encoder": None}, "missing: no such file"),
         ({"encoders": "class-mean", "encoder": None}, "class means need both"),
         ({"split": "official"}, "--split official"),

@@ -4,9 +4,9 @@ A. Mittal, A. K. Moorthy, A. C. Bovik, "No-Reference Image Quality Assessment in
 on Image Processing 21(12), 2012: the equations and Table I named below are that paper's. What it leaves open is as in
 its authors' code, which is in MATLAB:
 
-- the picture is 0.299 R + 0.587 G + 0.114 B on the scale 0 to 255, rounded to whole gray levels, and C of Eq. 1 is 1;
-- beyond its border the picture is 0 for the window, and the last pixel's neighbor is the first one;
-- the picture at half size is made by imresize: bicubic, the kernel widened against aliasing, mirrored at the border;
+- the image is 0.299 R + 0.587 G + 0.114 B on the scale 0 to 255, rounded to whole gray levels, and C of Eq. 1 is 1;
+- beyond its border the image is 0 for the window, and the last pixel's neighbor is the first one;
+- the image at half size is made by imresize: bicubic, the kernel widened against aliasing, mirrored at the border;
 - the shape of a distribution is looked up, from 0.2 to 10 in steps of 0.001.
 
 One thing is not: a gray level less than 1e-9 from its local mean is taken to be equal to it. In flat parts that code,
@@ -28,11 +28,11 @@ from ssl_iqa.engine import console
 from ssl_iqa.engine.workers import make_loader
 from ssl_iqa.evaluation.metrics import srocc
 
-SMALLEST = 16  # pixels a side: at half size the 7 x 7 window still fits into the picture
-NEIGHBORS = ((0, 1), (1, 0), (1, 1), (-1, 1))  # H, V, D1, D2: how far down and to the right the picture is shifted
+SMALLEST = 16  # pixels a side: at half size the 7 x 7 window still fits into the image
+NEIGHBORS = ((0, 1), (1, 0), (1, 1), (-1, 1))  # H, V, D1, D2: how far down and to the right the image is shifted
 ROUNDING = 1e-9  # gray levels; a difference below is 0 but for rounding
 
-# What is tried for the regressor, in this order: the penalty C, in score points, and its kernel exp(-gamma |x - x'|^2).
+# The regressor's settings, tried in this order: the penalty C, in score points, and its kernel exp(-gamma |x - x'|^2).
 PENALTIES = (1, 4, 16, 64, 256)
 GAMMAS = (1 / 256, 1 / 64, 1 / 16, 1 / 4)
 
@@ -55,20 +55,18 @@ RHOS = rho(SHAPES)
 
 
 def brisque_features(image: Tensor) -> Tensor:
-    """Table I: of a picture, RGB [3, H, W] in [0, 1], float64 [36]; of several, [B, 3, H, W], float64 [B, 36].
+    """Table I: of an image, RGB [3, H, W] in [0, 1], float64 [36]; of several, [B, 3, H, W], float64 [B, 36].
 
-    f1 to f18 are of the picture, f19 to f36 of the picture at half size: shape and variance (alpha, sigma^2) of the
+    f1 to f18 are of the image, f19 to f36 of the image at half size: shape and variance (alpha, sigma^2) of the
     MSCN coefficients, then for each of four neighbors (H, V, D1, D2) shape, mean, left and right variance (nu, eta,
-    sigma_l^2, sigma_r^2) of the products of a coefficient and its neighbor's. They are finite for every picture: where
+    sigma_l^2, sigma_r^2) of the products of a coefficient and its neighbor's. They are finite for every image: where
     all coefficients are 0, the variances are 0 and the shape is the most peaked one, 0.2.
 
-    Raises ValueError for tensors of another shape and for pictures of fewer than 16 pixels a side.
+    Raises ValueError for tensors of another shape and for images of fewer than 16 pixels a side.
     """
     if image.ndim not in (3, 4) or image.shape[-3] != 3 or min(image.shape[-2:]) < SMALLEST:
-        raise ValueError(
-            f"BRISQUE takes pictures [3, H, W] or [B, 3, H, W] of {SMALLEST} pixels a side or more, got"
-            f" {list(image.shape)}"
-        )
+        size = f"at least {SMALLEST} pixels a side"
+        raise ValueError(f"image must be [3, H, W] or [B, 3, H, W] with {size}, got {list(image.shape)}")
     gray = to_gray(image.reshape(-1, *image.shape[-3:]))  # [B, H, W]
     features = torch.cat((scene_statistics(gray), scene_statistics(half_size(gray))), dim=1)  # [B, 36]
     return features.view(*image.shape[:-3], 36)
@@ -144,24 +142,24 @@ def nearest_shape(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 
 class BrisqueFeatures(LabeledPictures):
-    """The same pictures' features: (index, float64 [36] or None where a picture cannot be used)."""
+    """The same images' features: (index, float64 [36] or None where an image cannot be used)."""
 
     def __getitem__(self, place: int) -> tuple[int, Tensor | None]:
-        index, picture = super().__getitem__(place)
-        if picture is None or min(picture.shape[1:]) < SMALLEST:
+        index, image = super().__getitem__(place)
+        if image is None or min(image.shape[1:]) < SMALLEST:
             return index, None
-        return index, brisque_features(picture / 255)
+        return index, brisque_features(image / 255)
 
 
 def brisque_of(labeled: LabeledSet, workers: int) -> np.ndarray:
-    """BRISQUE's features of a set's whole pictures, float64 [M, 36].
+    """BRISQUE's features of a set's whole images, float64 [M, 36].
 
-    A picture that cannot be read, or has fewer than 16 pixels a side, has a row of NaN. `workers` processes share the
-    pictures; with 0 this one makes all.
+    An image that cannot be read, or has fewer than 16 pixels a side, has a row of NaN. `workers` processes share the
+    images; with 0 this one makes all.
     """
     features = np.full((len(labeled.paths), 36), np.nan)
-    pictures = BrisqueFeatures(labeled, range(len(labeled.paths)))
-    batches = make_loader(pictures, workers, list, batch_size=25)
+    images = BrisqueFeatures(labeled, range(len(labeled.paths)))
+    batches = make_loader(images, workers, list, batch_size=25)
     for batch in console.bar(batches, "BRISQUE's features"):
         for index, row in batch:
             if row is not None:
@@ -170,14 +168,14 @@ def brisque_of(labeled: LabeledSet, workers: int) -> np.ndarray:
 
 
 def svr_predictions(features: np.ndarray, scores: Sequence[float], parts: Parts) -> np.ndarray:
-    """Scores of the test part's pictures [len(test)], by a support vector regressor fitted to the training part.
+    """Scores of the test part's images [len(test)], by a support vector regressor fitted to the training part.
 
     `features` [M, F] are scaled so that the training part's lie in [-1, 1]. The regressor's kernel is Gaussian, its
     epsilon 0.1 score points; of PENALTIES and GAMMAS the pair with the best SROCC on the validation part is taken, the
-    first of equal ones. Pictures with NaN among their features are left out of training and validation, and get NaN in
-    the test. 6,000 training, 2,000 validation and 2,000 test pictures of 36 features take some 100 seconds on one core.
+    first of equal ones. Images with NaN among their features are left out of training and validation, and get NaN in
+    the test. 6,000 training, 2,000 validation and 2,000 test images of 36 features take some 100 seconds on one core.
 
-    Raises ValueError for a training or validation part with fewer than two pictures that have features.
+    Raises ValueError for a training or validation part with fewer than two images that have features.
     """
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import MinMaxScaler
@@ -187,7 +185,7 @@ def svr_predictions(features: np.ndarray, scores: Sequence[float], parts: Parts)
     usable = {part: [i for i in indices if not np.isnan(features[i]).any()] for part, indices in parts.items()}
     for part in ("train", "val"):
         if len(usable[part]) < 2:
-            raise ValueError(f"{len(usable[part])} pictures of the {part} part have features; two or more are wanted")
+            raise ValueError(f"the {part} part must have at least 2 images with features, got {len(usable[part])}")
     train, val, test = (usable[part] for part in ("train", "val", "test"))
 
     best, best_srocc = None, -np.inf

@@ -7,10 +7,10 @@ from ssl_iqa.data.labeled import LabeledSet
 
 
 def class_mean_predictions(labeled: LabeledSet, parts: Parts) -> np.ndarray:
-    """Scores of the test part's pictures [len(test)]: the mean of the training scores of their distortion and level.
+    """Scores of the test part's images [len(test)]: the mean of the training scores of their distortion and level.
 
-    An upper mark rather than a rival: it is told the class, and never looks at a picture. Where the training part lacks
-    a class it is the mean of the distortion's other levels, and without any of these that of all training pictures.
+    An upper mark rather than a rival: it is told the class, and never looks at an image. Where the training part lacks
+    a class it is the mean of the distortion's other levels, and without any of these that of all training images.
 
     Takes sets that state both, see `check`.
     """

@@ -1,4 +1,4 @@
-"""What a finetuned encoder gives on a test part: Table 1's numbers and Table 2's, and every picture's prediction."""
+"""Table 1's numbers and Table 2's on a test part, and the prediction for every image of it."""
 
 import csv
 import io
@@ -41,7 +41,7 @@ HEADER = ["image", "reference", "distortion", "level", "score", "predicted"]  # 
 
 
 class Predictions(NamedTuple):
-    """A test part, an entry a picture."""
+    """A test part, an entry for each image."""
 
     scores: np.ndarray  # [M], true, in [1, 10]
     predicted: np.ndarray  # [M]
@@ -50,7 +50,7 @@ class Predictions(NamedTuple):
 
 
 def predictions_csv(predicted: np.ndarray, labeled: LabeledSet, indices: list[int]) -> str:
-    """Every test picture's true and predicted score, on the scale of 1 to 10."""
+    """Every test image's true and predicted score, on the scale of 1 to 10."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(HEADER)
@@ -65,34 +65,34 @@ def read_predictions(folder: Path) -> Predictions:
     """The predictions.csv of a run. Raises FileNotFoundError without it, ValueError for another file."""
     path = folder / run_folder.PREDICTIONS
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; the folder of a finished finetune.py run is wanted")
+        raise FileNotFoundError(f"{path}: no such file; a finished finetune.py run has one")
     rows = []
     with open(path, encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
         try:
             if next(reader, []) != HEADER:
-                raise ValueError(f"{path}, line 1: the header {','.join(HEADER)} is wanted")
+                raise ValueError(f"{path}, line 1: the header must be {','.join(HEADER)}")
             for cells in reader:
                 rows.append(_parse_row(cells, f"{path}, line {reader.line_num}"))
         except (UnicodeDecodeError, csv.Error) as error:
             raise ValueError(f"{path}: not a CSV file in UTF-8 ({error})") from error
     if len(rows) < 2:
-        raise ValueError(f"{path}: {len(rows)} pictures; two or more are wanted")
+        raise ValueError(f"{path}: images must be at least 2, got {len(rows)}")
     scores, predicted, references, distortions = zip(*rows, strict=True)
     return Predictions(np.array(scores), np.array(predicted), list(references), list(distortions))
 
 
 def _parse_row(cells: list[str], place: str) -> tuple[float, float, str, str]:
-    """A picture's true and predicted score, reference and type. Raises ValueError, which names the place."""
+    """An image's true and predicted score, reference and type."""
     if len(cells) != len(HEADER):
-        raise ValueError(f"{place}: {len(cells)} cells, wanted are {len(HEADER)}")
+        raise ValueError(f"{place}: cells must be {len(HEADER)}, got {len(cells)}")
     row = dict(zip(HEADER, cells, strict=True))
     try:
         score, predicted = float(row["score"]), float(row["predicted"])
     except ValueError as error:
-        raise ValueError(f"{place}: {error}; numbers are wanted") from error
+        raise ValueError(f"{place}: score and predicted must be numbers ({error})") from error
     if not (math.isfinite(score) and math.isfinite(predicted)):
-        raise ValueError(f"{place}: {row['score']} and {row['predicted']}; finite numbers are wanted")
+        raise ValueError(f"{place}: score and predicted must be finite, got {score} and {predicted}")
     return score, predicted, row["reference"], row["distortion"]
 
 
@@ -109,7 +109,7 @@ class Measured:
 
 
 def read_measured(folder: Path) -> Measured:
-    """What finetune.py wrote into a folder."""
-    results, found = run_folder.read_json(folder / run_folder.RESULTS), read_predictions(folder)
-    tested = Evaluated(found.predicted, found.scores, found.references)
+    """The measurement that finetune.py wrote into a folder."""
+    results, test_part = run_folder.read_json(folder / run_folder.RESULTS), read_predictions(folder)
+    tested = Evaluated(test_part.predicted, test_part.scores, test_part.references)
     return Measured(results["name"], results["mode"], results["data"], results["seed"], results, tested)

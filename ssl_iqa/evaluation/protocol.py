@@ -1,4 +1,4 @@
-"""Which encoders are compared, and on which splits: no picture that is tested was met before (Sections 4.1 to 4.3)."""
+"""Which encoders are compared, and on which splits: no tested image was seen in training (Sections 4.1 to 4.3)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,15 +15,15 @@ def parse_encoders(text: str, named: Sequence[str]) -> dict[str, str]:
 
     Raises ValueError for an entry that is neither one of `named` nor NAME=PATH, and for a name that comes twice.
     """
-    found: dict[str, str] = {}
+    places: dict[str, str] = {}
     for entry in text.split(","):
         name, equals, place = entry.strip().partition("=")
         if (not equals and name not in named) or (equals and not (name and place)) or "/" in name:
-            raise ValueError(f"--encoders {entry.strip()!r}: wanted is {', '.join(named)} or NAME=RUN, as ssl=runs/ssl")
-        if name in found:
-            raise ValueError(f"--encoders {text}: {name} comes twice; give the second another name, as {name}2=RUN")
-        found[name] = place or name
-    return found
+            raise ValueError(f"--encoders must be {', '.join(named)} or NAME=RUN, got {entry.strip()!r}")
+        if name in places:
+            raise ValueError(f"--encoders must name each encoder once, got {name} twice; {name}2=RUN is another")
+        places[name] = place or name
+    return places
 
 
 def encoder_file(spec: str, seed: int) -> str:
@@ -49,13 +49,13 @@ def known_to_all(known_by: Mapping[str, Mapping[str, str]], labeled: LabeledSet)
 
 def _another_split(file: str, labeled: LabeledSet, than: str) -> str:
     return (
-        f"{file}: was trained by another split of {labeled.name} than {than}, so that its training images"
-        f" would be tested; joint runs of one split are wanted, {SEED} in a run's name being the split's seed"
+        f"{file}: was trained by another split of {labeled.name} than {than}, so that its training images would be"
+        f" tested; joint runs must be of one split, {SEED} in a run's name being the split's seed"
     )
 
 
 def split_of(labeled: LabeledSet, known: Mapping[str, str], seed: int, kind: str = "seeded") -> Split:
-    """What encoders are compared on: `official`, the set's published split, or `seeded`, one by `seed`.
+    """The split on which encoders are compared: `official`, the set's published split, or `seeded`, one by `seed`.
 
     Either way what the encoders have seen keeps its part (`known`), so that the test part is new to all of them.
 
@@ -73,9 +73,9 @@ def split_of(labeled: LabeledSet, known: Mapping[str, str], seed: int, kind: str
 
 
 def check_runs(place: str, labeled: LabeledSet, known: Mapping[str, str]) -> None:
-    """Raises ValueError for an encoder whose training has fixed the split, where several are wanted."""
+    """Raises ValueError for an encoder whose training has fixed the split, where there are several."""
     if SEED not in place and known:
         raise ValueError(
-            f"--splits: {place} was trained by one split of {labeled.name}; a run for each split is wanted, named"
-            f" with its seed, as {place}-{SEED}"
+            f"--splits: {place} was trained by one split of {labeled.name}; each split must have a run, named with its"
+            f" seed, as {place}-{SEED}"
         )

@@ -1,8 +1,7 @@
 """How sure a correlation is: bootstrap over reference images, for one encoder and for the difference of two.
 
-Pictures of one reference are not independent, so that references are drawn and not pictures. What it covers is the
-choice of the test pictures; that of the training pictures, and what chance does in training, show in the spread over
-splits.
+Images of one reference are not independent, so that references are drawn and not images. The intervals cover the
+choice of the test images; that of the training images, and chance in training, show in the spread over splits.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +16,7 @@ TOO_FEW = f"fewer than {LEAST_REFERENCES} test references"
 
 
 class Evaluated(NamedTuple):
-    """What one split's test part gave: predicted and true scores [M], and the pictures' references [M]."""
+    """One split's test part: predicted and true scores [M], and the images' references [M]."""
 
     predicted: np.ndarray
     true: np.ndarray
@@ -25,10 +24,10 @@ class Evaluated(NamedTuple):
 
 
 def has_interval(references: Iterable[str]) -> bool:
-    """Whether so many references can tell how sure an SROCC is: LEAST_REFERENCES different ones or more.
+    """Whether references are enough for an interval of SROCC: LEAST_REFERENCES different ones or more.
 
     Of few references most resamples are much alike: two images, or two references in the right order, give 1.000 to
-    1.000. In simulations with a true SROCC of 0.7 to 0.97 and 1, 5 or 25 images a reference, what is called a 95 %
+    1.000. In simulations with a true SROCC of 0.7 to 0.97 and 1, 5 or 25 images a reference, a nominal 95 %
     interval held the truth in 0 to 55 % of cases with 2 references, 45 to 87 % with 4, 74 to 95 % with 6, 78 to 99 %
     with 8 and 85 to 98 % with 16. The references count: with more images of each it does not hold more often.
     """
@@ -43,7 +42,7 @@ def resampled(
 ) -> np.ndarray:
     """The mean over splits of `statistic(predicted, true)` for each resample, [resamples], by default RESAMPLES.
 
-    A resample draws as many references as the splits have together, with replacement; a picture of a reference that was
+    A resample draws as many references as the splits have together, with replacement; an image of a reference that was
     drawn c times comes c times, in every split whose test part has it. Two encoders on the same splits, with the same
     seed, meet the same draws. nan where a split's resample has no correlation, and all of them for too few references,
     see `has_interval`.
@@ -52,16 +51,16 @@ def resampled(
     if not has_interval(names):
         return np.full(resamples or RESAMPLES, np.nan)
     number = {name: i for i, name in enumerate(names)}
-    of_pictures = [np.array([number[name] for name in split.references]) for split in splits]
+    of_images = [np.array([number[name] for name in split.references]) for split in splits]
     rng = np.random.default_rng(seed)
-    found = np.full((resamples or RESAMPLES, len(splits)), np.nan)
-    for row in found:
+    values = np.full((resamples or RESAMPLES, len(splits)), np.nan)
+    for row in values:
         counts = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))  # [references]
-        for i, (split, references) in enumerate(zip(splits, of_pictures, strict=True)):
+        for i, (split, references) in enumerate(zip(splits, of_images, strict=True)):
             drawn = np.repeat(np.arange(len(references)), counts[references])
             if len(drawn) > 1:
                 row[i] = statistic(split.predicted[drawn], split.true[drawn])
-    return found.mean(axis=1)
+    return values.mean(axis=1)
 
 
 def interval(values: np.ndarray) -> list[float]:

@@ -57,9 +57,7 @@ def summarize(cells: Sequence[Measured]) -> list[Row]:
     for (data, mode, encoder), group in groups(cells).items():
         row: Row = {"data": data, "mode": mode, "encoder": encoder, "splits": len(group)}
         for name in ("srocc", "plcc", "plcc_logistic", "plcc_logistic5", "minutes"):
-            row[name] = spread(
-                [cell.results.get(name) for cell in group]
-            )  # None: an earlier version wrote no plcc_logistic5
+            row[name] = spread([cell.results.get(name) for cell in group])  # earlier versions lack plcc_logistic5
         types = {name for cell in group for name in cell.results["srocc_by_type"] or ()}
         row["srocc_by_type"] = {
             name: spread([(cell.results["srocc_by_type"] or {}).get(name) for cell in group]) for name in sorted(types)

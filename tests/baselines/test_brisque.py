@@ -172,7 +172,7 @@ def test_flat_parts_have_coefficients_of_exactly_zero() -> None:
 
 @pytest.mark.parametrize("shape", [(3, 15, 40), (3, 40, 15), (1, 40, 40), (40, 40), (1, 1, 3, 40, 40), (2, 4, 40, 40)])
 def test_other_tensors_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"\[3, H, W\] or \[B, 3, H, W\] of 16 pixels a side or more, got \["):
+    with pytest.raises(ValueError, match=r"\[3, H, W\] or \[B, 3, H, W\] with at least 16 pixels a side, got \["):
         brisque_features(torch.rand(shape))
 
 

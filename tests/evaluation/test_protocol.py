@@ -41,7 +41,7 @@ def test_encoders_are_names_and_runs() -> None:
         ("=runs/cl", "'=runs/cl'"),
         ("random,,cl=x", "''"),
         ("a/b=x", "'a/b=x'"),
-        ("cl=a,cl=b", "cl comes twice"),
+        ("cl=a,cl=b", "each encoder once, got cl twice"),
     ],
 )
 def test_other_encoders_are_refused_by_name(text: str, said: str) -> None:
