@@ -31,21 +31,23 @@ rm -f "$out"/encoder.* "$out/joint.jsonl"
 : > "$out/results.txt"
 : > "$work/summary"
 
-if ! python3 -c "import torch" 2> "$work/import"; then
+probe() {  # prints the device and its precision; not 0 where there is no torch
+    python3 -c '
+import torch
+print(*("cuda", "bf16" if torch.cuda.is_bf16_supported() else "off") if torch.cuda.is_available() else ("cpu", "off"))
+' 2> "$work/install"
+}
+if ! found=$(probe); then
     { [ -d .venv ] || python3 -m venv .venv; } && . .venv/bin/activate
-    python3 -c "import torch" 2> "$work/import" \
-        || timeout $((budget / 2)) pip install --quiet pytest -e . > "$work/import" 2>&1 \
-        || { echo "torch must be installed, and could not be: $(tail -n 1 "$work/import")" | tee "$out/results.txt"; exit 1; }
+    found=$(probe) || { timeout $((budget / 2)) pip install --quiet pytest -e . > "$work/install" 2>&1 && found=$(probe); } \
+        || { echo "torch must be installed, and could not be: $(tail -n 1 "$work/install")" | tee "$out/results.txt"; exit 1; }
 fi
+read -r device amp <<< "$found"
 export PYTHONUNBUFFERED=1
 
 END=30  # seconds in which joint training ends its step and saves, and its encoder is written
-
-device=cpu amp=off workers=0 accumulate=8
-if python3 -c "import torch, sys; sys.exit(not torch.cuda.is_available())"; then
-    device=cuda workers=$(nproc)
-    python3 -c "import torch, sys; sys.exit(not torch.cuda.is_bf16_supported())" && amp=bf16
-fi
+accumulate=8 workers=0
+[ "$device" = cpu ] || workers=$(nproc)
 size=(--batch-size 1000 --labeled-batch-size 32)
 encoder=(--arch resnet50)
 if [ -n "${TINY-}" ]; then
