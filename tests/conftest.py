@@ -75,6 +75,12 @@ def damaged(photographs: Path, tmp_path: Path) -> list[str]:
 
 
 @pytest.fixture
+def device() -> torch.device:
+    """Where tests/test_device.py computes: benchmarks/accelerator.sh says cuda."""
+    return torch.device(os.environ.get("SSL_IQA_TEST_DEVICE", "cpu"))
+
+
+@pytest.fixture
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """The scripts leave torch's threads alone, so that sums are added up in one order."""
     torch.set_num_threads(1)

@@ -3,6 +3,7 @@
 import csv
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,13 @@ import torch
 
 import finetune
 import train_joint
+from ssl_iqa import __main__
 from ssl_iqa.data.splits import split_references
 from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.weights import encoder_state, load_encoder
-from ssl_iqa.evaluation import probe
 
 Arguments = Callable[..., list[str]]
-MAINS = {"train_joint": train_joint.main, "finetune": finetune.main, "probe": probe.main}
+MAINS = {"train_joint": train_joint.main, "finetune": finetune.main, "probe": partial(__main__.run, "probe")}
 
 
 @pytest.fixture

@@ -28,12 +28,12 @@ from ssl_iqa.data import sets, views
 from ssl_iqa.data.datasets import LabeledCrops
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.samplers import Draw
-from ssl_iqa.data.seen import fingerprint, records_of, with_record
+from ssl_iqa.data.seen import fingerprint, known_parts, records_of, with_record
 from ssl_iqa.data.splits import part_indices, split_references
 from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.weights import encoder_from_state, encoder_state, load_encoder
 from ssl_iqa.evaluation import calibration, cells, features, metrics, predictions, resampling
-from ssl_iqa.evaluation.protocol import known_to_all, split_of
+from ssl_iqa.evaluation.protocol import split_of
 from ssl_iqa.model import Encoder, Regressor
 from tests.conftest import save_reduced
 
@@ -280,9 +280,8 @@ def test_linear_probing_draws_pictures_and_their_crops(scored: Path) -> None:
     z = torch.stack(torch.meshgrid(torch.arange(40.0), torch.arange(5.0), indexing="ij"), dim=2)  # [40, 5, 2]
     features = finetune.Features(z, torch.ones(40, dtype=torch.bool))
     settings = replace(finetune.PRESETS["demo"], batch_size=4)
-    task = finetune.Task(labeled, {"train": train}, torch.device("cpu"), settings, set(), verbose=False)
-    batches = finetune.probing_batches(features, train, task)
-    drawn = [batch for epoch in range(20) for batch in batches(epoch)]
+    task = finetune.Task(labeled, {"train": train}, torch.device("cpu"), settings)
+    drawn = [batch for epoch in range(20) for batch in finetune.probing_batches(features, train, task, epoch)]
     for x, y, _ in drawn:
         assert sorted(x[:, 0].tolist()) == train
         assert y.tolist() == pytest.approx([labeled.scores[int(i)] for i in x[:, 0]])
@@ -328,7 +327,7 @@ OTHER_SPLIT = {"labeled": {"spec": "demo", "train": ["a"], "val": ["b"], "test":
 
 def split_with(file: str, labeled: LabeledSet, seed: int) -> dict[str, list[str]]:
     records = records_of(file, load_encoder(file, ARCH))
-    return split_of(labeled, known_to_all({file: records}, labeled), seed)
+    return split_of(labeled, known_parts(labeled, records), seed)
 
 
 @pytest.mark.parametrize("splits", [None, {}, OTHER_SPLIT])
@@ -541,7 +540,7 @@ def test_joint_training_and_finetuning_end_to_end(
         finetune_arguments(mode="lp-ft", encoder=None, arch=None, epochs=6, lr=3e-3, ft_lr=1e-3, crops="five")
     )
     shown = capsys.readouterr().out
-    assert shown.endswith("\nNext: python -m ssl_iqa.scoring.score runs/finetune/model.pt PATH ..\n")
+    assert shown.endswith("\nNext: ssl-iqa score runs/finetune/model.pt PATH ..\n")
     joint, results = json.loads(Path("runs/joint/splits.json").read_text()), results_of(Path("runs/finetune"))
     assert results["encoder"] == "runs/joint/encoder.pt"
     assert {"spec": results["data"], **results["split"]} == joint["labeled"]
@@ -633,7 +632,7 @@ def test_ended_before_an_epoch_is_saved_a_run_says_so(
     ends_at(monkeypatch, 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert is_ended(finetune_arguments(out=tmp_path)) == 75
     assert capsys.readouterr().out.splitlines()[-1] == "ended: 0 of 1 results; nothing to resume"
-    monkeypatch.setattr(finetune, "plan", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(cells, "plan", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     assert is_ended(finetune_arguments(out=tmp_path, resume=True)) == 75
     assert capsys.readouterr().out == "ended before training; nothing was saved\n"
 
@@ -708,7 +707,7 @@ def test_tables_that_were_interrupted_go_on_where_they_were(
     finetune.main(finetune_arguments(out=tmp_path / "whole", **table))
     real, done = finetune.run_cell, []
 
-    def interrupted(cell: finetune.Cell, *rest: Any) -> dict[str, Any]:
+    def interrupted(cell: cells.Cell, *rest: Any) -> dict[str, Any]:
         if len(done) == 4:
             raise KeyboardInterrupt
         done.append((cell.settings.mode, cell.settings.seed))
@@ -889,8 +888,8 @@ def test_an_official_split_is_taken_where_a_set_has_one(
     names = sorted(set(sets.load_labeled(f"csv:{scored}").references))
     official = {"train": names[:4], "val": names[4:6], "test": names[6:]}
 
-    def load_labeled(spec: str) -> LabeledSet:
-        return replace(sets.load_labeled(spec), official_split=official if "published" in spec else None)
+    def load_labeled(spec: str, long_side: int) -> LabeledSet:
+        return replace(sets.load_labeled(spec, long_side), official_split=official if "published" in spec else None)
 
     monkeypatch.setattr(cells, "load_labeled", load_labeled)
     arguments = finetune_arguments(data=f"csv:{other}", split="official", out=tmp_path)
@@ -932,7 +931,7 @@ def test_own_images_are_not_reduced_unasked() -> None:
 def test_features_of_another_long_side_are_others(scored: Path) -> None:
     encoder, settings = load_encoder("random", ARCH), finetune.PRESETS["demo"]
     names = {
-        features.digest(encoder, finetune.Task(labeled, {}, torch.device("cpu"), settings, set(), verbose=False))
+        finetune.Task(labeled, {}, torch.device("cpu"), settings).digest(encoder)
         for labeled in (sets.load_labeled(f"csv:{scored}", side) for side in (0, 40, 50))
     }
     assert len(names) == 3

@@ -1,4 +1,4 @@
-"""Types 1 to 3: blurs. Each takes pictures [B, 3, H, W], RGB in [0, 1], the level's value and a generator."""
+"""Types 1 to 3: blurs. Each takes images [B, 3, H, W], RGB in [0, 1], the level's value and a generator."""
 
 from functools import lru_cache
 from math import ceil
@@ -12,7 +12,7 @@ from .filters import Draws, convolve, gaussian, rand
 def gaussian_blur(image: Tensor, sigma: float, generator: Draws) -> Tensor:
     """1, out of focus or smoothed: convolution with exp(-(x^2 + y^2) / (2*sigma^2)), `sigma` in pixels.
 
-    Kernel 2*ceil(2*sigma)+1 wide, sum 1, replicate border; nothing is drawn. Level 1 (sigma 0.1) leaves the picture as
+    Kernel 2*ceil(2*sigma)+1 wide, sum 1, replicate border; nothing is drawn. Level 1 (sigma 0.1) leaves the image as
     it is: the neighbors' weight is exp(-50). Source: KADIS-700k; as MATLAB's imgaussfilt.
     """
     return gaussian(image, sigma)
@@ -29,8 +29,8 @@ def lens_blur(image: Tensor, radius: float, generator: Draws) -> Tensor:
 def motion_blur(image: Tensor, length: float, generator: Draws) -> Tensor:
     """3, camera shake: mean along a line of `length` pixels, anti-aliased; replicate border.
 
-    Its angle is drawn for each picture, a whole number of degrees, uniform in 0..180. Level 1 (length 1) leaves the
-    picture as it is. Source: KADIS-700k; as MATLAB's fspecial('motion').
+    Its angle is drawn for each image, a whole number of degrees, uniform in 0..180. Level 1 (length 1) leaves the
+    image as it is. Source: KADIS-700k; as MATLAB's fspecial('motion').
     """
     degrees = rand((image.shape[0],), image, generator).mul_(181).floor_()
     return convolve(image, line_kernel(length, degrees.deg2rad_()))

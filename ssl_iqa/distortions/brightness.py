@@ -1,5 +1,5 @@
-"""Types 16 to 18 and 25: brightness and contrast. Each takes pictures [B, 3, H, W], RGB in [0, 1], the level's value
-and a generator, which none of them uses."""
+"""Types 16 to 18, 24 and 25: brightness, sharpness, contrast. Each takes images [B, 3, H, W], RGB in [0, 1], the
+level's value and a generator, which none of them uses."""
 
 from functools import lru_cache
 from math import factorial
@@ -8,7 +8,7 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from .colorspace import lab_to_rgb, rgb_to_lab
-from .filters import Draws
+from .filters import Draws, gaussian
 
 
 def brighten(image: Tensor, level: float, generator: Draws) -> Tensor:
@@ -34,16 +34,27 @@ def darken(image: Tensor, level: float, generator: Draws) -> Tensor:
 def mean_shift(image: Tensor, level: float, generator: Draws) -> Tensor:
     """18, a wrong black point: I + level, truncated. `level` is an intensity.
 
-    Levels run from bright to dark, and level 3 (0) leaves the picture as it is. Source: KADIS-700k.
+    Levels run from bright to dark, and level 3 (0) leaves the image as it is. Source: KADIS-700k.
     """
     return (image + level).clamp_(0, 1)
+
+
+def high_sharpen(image: Tensor, level: float, generator: Draws) -> Tensor:
+    """24, oversharpened: unsharp mask on Lab's L, L + level * (L - Gaussian of L), sigma 3, kernel 13; truncated.
+
+    `level` is the mask's amount, a factor. Nothing is drawn. Source: KADIS-700k; as MATLAB's imsharpen with radius 3.
+    """
+    lab = rgb_to_lab(image)
+    lightness = lab[:, :1]
+    lightness += (lightness - gaussian(lightness, 3.0)).mul_(level)  # within lab
+    return lab_to_rgb(lab).clamp_(0, 1)
 
 
 def contrast_change(image: Tensor, level: float, generator: Draws) -> Tensor:
     """25, contrast: the curve through (0, 0), (.3, .25 - level/4), (.5, .5), (.7, .75 + level/4), (1, 1) on RGB.
 
     `level` is four times what the shoulders move, intensity. Levels run from more contrast to less; the third (0) still
-    has a little more than the picture itself. Source: as `brighten`.
+    has a little more than the image itself. Source: as `brighten`.
     """
     return curve(image, (0.0, 0.3, 0.5, 0.7, 1.0), (0.0, 0.25 - level / 4, 0.5, 0.75 + level / 4, 1.0))
 

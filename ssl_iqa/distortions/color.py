@@ -1,4 +1,4 @@
-"""Types 4 to 8: color. Each takes pictures [B, 3, H, W], RGB in [0, 1], the level's value and a generator."""
+"""Types 4 to 8: color. Each takes images [B, 3, H, W], RGB in [0, 1], the level's value and a generator."""
 
 import numpy as np
 import torch
@@ -54,22 +54,22 @@ def edge_mask(image: Tensor) -> Tensor:
 
 
 def color_quantization(image: Tensor, colors: int, generator: Draws) -> Tensor:
-    """6, a small palette: `colors` colors chosen from each picture by minimum variance, then Floyd-Steinberg dithering.
+    """6, a small palette: `colors` colors chosen from each image by minimum variance, then Floyd-Steinberg dithering.
 
-    As MATLAB's rgb2ind, which KADIS-700k uses. Works on the 8-bit picture; the dithering is Pillow's. No draws.
+    As MATLAB's rgb2ind, which KADIS-700k uses. Works on the 8-bit image; the dithering is Pillow's. No draws.
     """
     quantized = []
-    for picture in to_bytes(image):
-        palette = minimum_variance_palette(picture.flatten(1).numpy(), colors)  # [n, 3] uint8
+    for pixels in to_bytes(image):
+        palette = minimum_variance_palette(pixels.flatten(1).numpy(), colors)  # [n, 3] uint8
         holder = Image.new("P", (1, 1))
         holder.putpalette(palette.tobytes())
-        indexed = to_pil(picture).quantize(palette=holder, dither=Image.Dither.FLOYDSTEINBERG)
+        indexed = to_pil(pixels).quantize(palette=holder, dither=Image.Dither.FLOYDSTEINBERG)
         quantized.append(from_pil(indexed.convert("RGB")))
     return from_bytes(torch.stack(quantized), image)
 
 
 def minimum_variance_palette(planes: np.ndarray, colors: int) -> np.ndarray:
-    """At most `colors` colors for 8-bit R, G and B [3, N] -> [n, 3] uint8; fewer where the picture has fewer.
+    """At most `colors` colors for 8-bit R, G and B [3, N] -> [n, 3] uint8; fewer where the image has fewer.
 
     Greedy bisection (Wan, Wong and Prusinkiewicz, ACM TOMS 14, 1988): the box with the largest squared error is cut
     across one axis where the error of the two halves is least; each color is the mean of its box. On a histogram of
@@ -152,7 +152,7 @@ def color_saturation_1(image: Tensor, level: float, generator: Draws) -> Tensor:
 def color_saturation_2(image: Tensor, level: float, generator: Draws) -> Tensor:
     """8, strong colors: Lab's a and b times `level`, a factor; truncated. No draws. Source: KADIS-700k.
 
-    Level 1 (factor 1) leaves the picture as it is.
+    Level 1 (factor 1) leaves the image as it is.
     """
     lab = rgb_to_lab(image)
     lab[:, 1:] *= level

@@ -1,4 +1,4 @@
-"""RGB to CIE Lab, YCbCr and gray, and back. Pictures are [B, 3, H, W], RGB in [0, 1]."""
+"""RGB to CIE Lab, YCbCr and gray, and back. Images are [B, 3, H, W], RGB in [0, 1]."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Types 9 and 10: compression. Each takes pictures [B, 3, H, W], RGB in [0, 1], the level's value and a generator,
+"""Types 9 and 10: compression. Each takes images [B, 3, H, W], RGB in [0, 1], the level's value and a generator,
 which neither uses."""
 
 from io import BytesIO
@@ -15,31 +15,31 @@ from .filters import Draws, dct_basis
 
 
 def to_bytes(image: Tensor) -> Tensor:
-    """The 8-bit picture round(255*x), on the CPU, as codecs see it: uint8 [B, 3, H, W]."""
+    """The 8-bit image round(255*x), on the CPU, as codecs see it: uint8 [B, 3, H, W]."""
     return (image * 255).round_().to(torch.uint8).cpu()
 
 
-def from_bytes(picture: Tensor, like: Tensor) -> Tensor:
+def from_bytes(pixels: Tensor, like: Tensor) -> Tensor:
     """uint8 0..255 -> [0, 1] with the dtype and device of `like`."""
-    return picture.to(like).div_(255)
+    return pixels.to(like).div_(255)
 
 
-def to_pil(picture: Tensor) -> Image.Image:
-    """uint8 [3, H, W] -> a picture of Pillow's."""
-    return Image.merge("RGB", [Image.fromarray(plane) for plane in picture.numpy()])
+def to_pil(pixels: Tensor) -> Image.Image:
+    """uint8 [3, H, W] -> an image of Pillow's."""
+    return Image.merge("RGB", [Image.fromarray(plane) for plane in pixels.numpy()])
 
 
-def from_pil(picture: Image.Image) -> Tensor:
-    """A picture of Pillow's, RGB -> uint8 [3, H, W]."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+def from_pil(image: Image.Image) -> Tensor:
+    """An image of Pillow's, RGB -> uint8 [3, H, W]."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def recode(image: Tensor, **options: Any) -> Tensor:
-    """Each picture written with Pillow's options for `save`, and read again."""
+    """Each image written with Pillow's options for `save`, and read again."""
     decoded = []
-    for picture in to_bytes(image):
+    for pixels in to_bytes(image):
         file = BytesIO()
-        to_pil(picture).save(file, **options)
+        to_pil(pixels).save(file, **options)
         decoded.append(from_pil(Image.open(file)))
     return from_bytes(torch.stack(decoded), image)
 
@@ -47,9 +47,9 @@ def recode(image: Tensor, **options: Any) -> Tensor:
 def jpeg2000(image: Tensor, ratio: float, generator: Draws) -> Tensor:
     """9, JPEG 2000: irreversible 9/7 wavelet, one quality layer, compressed `ratio` times (OpenJPEG).
 
-    The file's headers take about 260 bytes, and small pictures do not have many more: at 192x144 level 5 leaves hardly
+    The file's headers take about 260 bytes, and small images do not have many more: at 192x144 level 5 leaves hardly
     a shape, and under about 130 pixels a side the strong levels come out alike. The codec runs on the CPU wherever the
-    picture is. Source: KADIS-700k; as MATLAB's imwrite with CompressionRatio.
+    image is. Source: KADIS-700k; as MATLAB's imwrite with CompressionRatio.
     """
     # five halvings, as usual, but not below one pixel
     resolutions = min(6, min(image.shape[2:]).bit_length())
@@ -81,7 +81,7 @@ CHROMA_TABLE = (
 
 
 def jpeg_losses(levels: Tensor, quality: int) -> Tensor:
-    """What JPEG leaves of pictures, without the file: whole numbers 0..255 in a float tensor [B, 3, H, W] -> the same.
+    """What JPEG leaves of images, without the file: whole numbers 0..255 in a float tensor [B, 3, H, W] -> the same.
 
     libjpeg's steps: YCbCr, chroma averaged over 2x2 pixels, DCT of 8x8 blocks, division by the tables, rounding, and
     back, chroma by libjpeg's triangle filter. Only that libjpeg's DCT is in integers, so that a coefficient in a few

@@ -10,16 +10,16 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 Draws = torch.Generator | Sequence[torch.Generator] | None
-"""Where draws come from: one generator for a whole batch, one for each of its pictures, or torch's default one."""
+"""Where draws come from: one generator for a whole batch, one for each of its images, or torch's default one."""
 
 # With more weights than this a Fourier transform is faster than one pass for each: measured, CPU, 512x384.
 MOST_TAPS = 70
 
 
 def stretch(image: Tensor, flat: float = 0.0) -> Tensor:
-    """(x - min) / (max - min) over all pixels and channels of each picture; a flat picture stays as it is.
+    """(x - min) / (max - min) over all pixels and channels of each image; a flat image stays as it is.
 
-    The KADIS generator does it before and after every type, whatever the type. Where no picture changes, `image` itself
+    The KADIS generator does it before and after every type, whatever the type. Where no image changes, `image` itself
     comes back.
 
     Args:
@@ -61,7 +61,7 @@ def convolve(image: Tensor, kernel: Tensor) -> Tensor:
 
     Args:
         image: [B, C, H, W].
-        kernel: [h, w] for all pictures, or [B, h, w] with one for each.
+        kernel: [h, w] for all images, or [B, h, w] with one for each.
     """
     height, width = image.shape[2:]
     h, w = kernel.shape[-2:]
@@ -91,7 +91,7 @@ def dct_basis() -> Tensor:
 
 
 def randn(shape: tuple[int, ...], like: Tensor, generator: Draws) -> Tensor:
-    """Standard normal draws for B pictures, [B, ...], with the dtype and device of `like`."""
+    """Standard normal draws for B images, [B, ...], with the dtype and device of `like`."""
     return _draw(torch.randn, shape, like, generator)
 
 
@@ -102,14 +102,14 @@ def rand(shape: tuple[int, ...], like: Tensor, generator: Draws) -> Tensor:
 
 def _draw(draw: Callable[..., Tensor], shape: tuple[int, ...], like: Tensor, generator: Draws) -> Tensor:
     if isinstance(generator, Sequence):
-        return torch.cat([_draw(draw, (1, *shape[1:]), like, one) for one in generator])
+        return torch.cat([_draw(draw, (1, *shape[1:]), like, source) for source in generator])
     device = generator.device if generator is not None else like.device
     return draw(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
 
 
 def randint(high: int, shape: tuple[int, ...], generator: Draws) -> list:
-    """Whole numbers 0 .. high-1 for B pictures, [B, ...], as nested lists: they steer slicing."""
+    """Whole numbers 0 .. high-1 for B images, [B, ...], as nested lists: they steer slicing."""
     if isinstance(generator, Sequence):
-        return [randint(high, (1, *shape[1:]), one)[0] for one in generator]
+        return [randint(high, (1, *shape[1:]), source)[0] for source in generator]
     device = generator.device if generator is not None else "cpu"
     return torch.randint(high, shape, generator=generator, device=device).tolist()

@@ -1,7 +1,7 @@
 """Types by imgaug, the paper's own library, where it has them: the extra `[imgaug]`, `--distortions imgaug`.
 
 Levels keep their unit, so that they can be compared with ours; docs/distortions.md says how far each is the same. All
-work on the 8-bit picture, on the CPU.
+work on the 8-bit image, on the CPU.
 """
 
 from collections.abc import Callable
@@ -62,12 +62,12 @@ AUGMENTERS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def augment(image: Tensor, name: str, value: float, generator: Draws) -> Tensor:
-    """A type of `AUGMENTERS` on pictures [B, 3, H, W], RGB in [0, 1]; imgaug's draws are seeded by one of ours."""
+    """A type of `AUGMENTERS` on images [B, 3, H, W], RGB in [0, 1]; imgaug's draws are seeded by one of ours."""
     seeds = randint(2**31 - 1, (len(image), 1), generator)
     augmenter = AUGMENTERS[name](augmenters(), value)
     out = []
-    for picture, (seed,) in zip(to_bytes(image), seeds, strict=True):
+    for pixels, (seed,) in zip(to_bytes(image), seeds, strict=True):
         augmenter.seed_(seed)
-        augmented = augmenter.augment_image(np.ascontiguousarray(picture.permute(1, 2, 0).numpy()))
+        augmented = augmenter.augment_image(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
         out.append(torch.from_numpy(augmented.copy()).permute(2, 0, 1))
     return from_bytes(torch.stack(out), image)

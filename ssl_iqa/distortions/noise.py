@@ -1,7 +1,9 @@
-"""Types 11 to 15: noise. Each takes pictures [B, 3, H, W], RGB in [0, 1], the level's value and a generator.
+"""Types 11 to 15: noise. Each takes images [B, 3, H, W], RGB in [0, 1], the level's value and a generator.
 
 Levels are VARIANCES for intensities in [0, 1] (a density for impulse noise), not standard deviations.
 """
+
+from math import ceil
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +70,7 @@ def shrink_dct(image: Tensor, sigma: float) -> Tensor:
     b, c, h, w = image.shape
     dct = dct_basis().to(image)
     two = torch.block_diag(dct, dct)  # two blocks side by side: matrices of 16 are multiplied much faster than of 8
-    rows, columns = -(-(h + 4) // 8) * 8, -(-(w + 4) // 16) * 16
+    rows, columns = 8 * ceil((h + 4) / 8), 16 * ceil((w + 4) / 16)
     padded = F.pad(image, (4, columns - w, 4, rows - h), mode="replicate")  # [B, C, 4 + rows, 4 + columns]
     total = torch.zeros_like(padded)
     for top, left in ((0, 0), (0, 4), (4, 0), (4, 4)):  # every pixel lies in one block of each of these grids

@@ -1,4 +1,4 @@
-"""Types 19 to 23: space. Each takes pictures [B, 3, H, W], RGB in [0, 1], the level's value and a generator."""
+"""Types 19 to 23: space. Each takes images [B, 3, H, W], RGB in [0, 1], the level's value and a generator."""
 
 from math import ceil
 
@@ -27,12 +27,12 @@ def jitter(image: Tensor, level: float, generator: Draws) -> Tensor:
 
 
 def sample(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Bicubic values of pictures [B, C, H, W] at places y, x [B, H, W] in pixels: [B, C, H, W]; replicate border.
+    """Bicubic values of images [B, C, H, W] at places y, x [B, H, W] in pixels: [B, C, H, W]; replicate border.
 
     Cubic convolution with a = -1/2 (Keys 1981), as MATLAB's interp2. PyTorch's bicubic has a = -3/4, under which a move
     by a small part of a pixel has 1.5 times its effect.
 
-    In a table whose rows hold four pixels side by side, a place wants four rows one below the other, and then a mean of
+    In a table whose rows hold four pixels side by side, a place needs four rows one below the other, and then a mean of
     four: `F.embedding_bag` does both, many times faster than indexing.
     """
     b, c, h, w = image.shape
@@ -114,7 +114,7 @@ def nearest(side: int, new_side: int, scale: float) -> np.ndarray:
 
 
 def quantization(image: Tensor, thresholds: int, generator: Draws) -> Tensor:
-    """22, few intensities: `thresholds` multi-level Otsu thresholds t1..tn over all samples of each picture.
+    """22, few intensities: `thresholds` multi-level Otsu thresholds t1..tn over all samples of each image.
 
     Up to t1 -> 0, over tk and up to tk+1 -> tk+1, over tn -> 1; no draws. Thresholds are found on a histogram of 256
     bins. Source: KADIS-700k; as MATLAB's multithresh and imquantize.
@@ -123,8 +123,8 @@ def quantization(image: Tensor, thresholds: int, generator: Draws) -> Tensor:
     # the smallest whole number that is not under the sample, within rounding: a threshold itself counts as below
     bins = (levels - 1e-3).ceil_().int()
     out = torch.empty_like(image)
-    for i, picture in enumerate(levels.round_().to(torch.uint8)):
-        t = otsu_thresholds(torch.bincount(picture.flatten(), minlength=256).cpu().numpy(), thresholds)
+    for i, pixels in enumerate(levels.round_().to(torch.uint8)):
+        t = otsu_thresholds(torch.bincount(pixels.flatten(), minlength=256).cpu().numpy(), thresholds)
         values = np.concatenate(([0], t[1:], [255]))[np.searchsorted(t, np.arange(256))] / 255  # of each bin
         out[i] = torch.from_numpy(values).to(image).index_select(0, bins[i].flatten()).view_as(out[i])
     return out
@@ -153,17 +153,17 @@ def otsu_thresholds(histogram: np.ndarray, thresholds: int) -> np.ndarray:
         candidates = gain + best  # [j, last cut]
         cuts.append(candidates.argmax(axis=1))
         best = candidates[every, cuts[-1]]
-    j, found = len(bins), []
+    j, last_bins = len(bins), []
     for cut in reversed(cuts):
         j = cut[j]
-        found.append(bins[j - 1])
-    return np.array(found[::-1])
+        last_bins.append(bins[j - 1])
+    return np.array(last_bins[::-1])
 
 
 def color_block(image: Tensor, blocks: int, generator: Draws) -> Tensor:
-    """23, lost blocks: that many 32x32 squares, anywhere inside the picture, each of one random color.
+    """23, lost blocks: that many 32x32 squares, anywhere inside the image, each of one random color.
 
-    Places are uniform, and so is each color, in RGB. In a picture with a side under 64 a square is half as long as that
+    Places are uniform, and so is each color, in RGB. In an image with a side under 64 a square is half as long as that
     side, so that something stays to be seen. Source: KADIS-700k.
     """
     b, c, h, w = image.shape

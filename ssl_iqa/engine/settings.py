@@ -16,7 +16,7 @@ import math
 import operator
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -140,6 +140,17 @@ def settings_from(args: argparse.Namespace, presets: dict[str, Any], **forced: A
         if field.name.endswith("batch_size") and value % processes:
             raise ValueError(f"{name} must be a multiple of the number of processes, {processes}, got {value}")
     return settings
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """An argument's type: a whole number from low to high, 0 or more."""
+
+    def parse(text: str) -> int:
+        if not (text.isdecimal() and low <= int(text) <= high):
+            raise argparse.ArgumentTypeError(f"must be a whole number {low} to {high}, got {text!r}")
+        return int(text)
+
+    return parse
 
 
 def flag(name: str) -> str:

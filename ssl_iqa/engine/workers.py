@@ -42,7 +42,6 @@ def leave_signals_to_the_loop() -> None:
 
     Ctrl-C and schedulers send their signals to every process. SIGTERM ends a worker only when its own run sends it.
     """
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo"):  # macOS
         return

@@ -1,8 +1,9 @@
-"""The cells of Table 1: which are to be measured, and where each one's results are kept."""
+"""The cells of Table 1: which are to be measured, how each is, and where its results are kept."""
 
+import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,29 @@ import torch
 from ssl_iqa import baselines
 from ssl_iqa.baselines.brisque import brisque_of, svr_predictions
 from ssl_iqa.baselines.class_mean import class_mean_predictions
-from ssl_iqa.data.datasets import LabeledCrops, first_readable
+from ssl_iqa.data.datasets import LabeledCrops, first_readable, make_all
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.seen import Record, Split, fingerprint, known_parts, records_of, unseen, with_record
-from ssl_iqa.data.sets import load_labeled
+from ssl_iqa.data.sets import SPECS, load_labeled
 from ssl_iqa.data.splits import digest, part_indices
 from ssl_iqa.engine import distributed, model_file, run_folder
+from ssl_iqa.engine.device import cpu_cores
 from ssl_iqa.engine.settings import flag, is_same
 from ssl_iqa.engine.weights import load_encoder
-from ssl_iqa.evaluation import tables
+from ssl_iqa.evaluation import calibration, tables
+from ssl_iqa.evaluation.features import encode_part, predict
 from ssl_iqa.evaluation.predictions import measure, predictions_csv, read_measured
 from ssl_iqa.evaluation.protocol import check_runs, encoder_file, known_to_all, parse_encoders, split_of
+from ssl_iqa.evaluation.task import Best, Task
+from ssl_iqa.model import Encoder, Regressor
 
 NAMED = ("imagenet", "random", *baselines.NAMES)  # what --encoders takes without a file
-MAY_DIFFER = ("workers", "device")  # of tables that are gone on with
+MAY_DIFFER = ("workers", "device")  # of tables that are resumed
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One measurement of Table 1, to be made or made."""
+    """One measurement of Table 1."""
 
     name: str  # of the encoder, in the tables
     settings: Any  # finetune.py's, with one mode, encoder file, set and split's seed
@@ -38,7 +43,35 @@ class Cell:
     split: Split
     known: dict[str, str]  # the part of each reference that the encoders had seen before
     seen: list[Record]  # what this one will have seen, of its start and of this cell
-    folder: Path  # of its results
+    others: list[LabeledSet]  # of --test
+    out: Path  # the run's folder
+    folder: Path  # of its results: `out` itself for a single cell
+
+    @property
+    def is_single(self) -> bool:
+        return self.folder == self.out
+
+    @property
+    def parts(self) -> dict[str, list[int]]:
+        return parts_of(self.labeled, self.split)
+
+    @property
+    def is_done(self) -> bool:
+        return (self.folder / run_folder.RESULTS).is_file()
+
+
+@dataclass(frozen=True)
+class Start:
+    """An encoder to start from, or a baseline, for the splits of one seed."""
+
+    name: str  # in the tables
+    place: str  # as it was given
+    settings: Any  # the run's, with this encoder's file and architecture
+    records: list[Record]  # what it was trained on
+
+    @property
+    def is_baseline(self) -> bool:
+        return self.name in baselines.NAMES
 
 
 def plan(settings: Any, modes: Sequence[str], arch: str | None, out: Path) -> list[Cell]:
@@ -47,48 +80,69 @@ def plan(settings: Any, modes: Sequence[str], arch: str | None, out: Path) -> li
     A single one has its results in `out` itself, of several each has a folder below. Everything that can be wrong with
     the input is found here, before the first cell is begun.
     """
-    encoders = {"encoder": settings.encoder}
-    if settings.encoders:
-        encoders = parse_encoders(settings.encoders, NAMED)
+    if not settings.data:
+        raise ValueError(f"--data is required: {SPECS}")
+    if len({*settings.data}) < len(settings.data):
+        raise ValueError(f"--data must name each set once, got {' '.join(settings.data)}")
+    encoders = parse_encoders(settings.encoders, NAMED) if settings.encoders else {"encoder": settings.encoder}
     modes = modes if settings.mode == "all" else [settings.mode]
-    others = [load_labeled(spec, settings.long_side) for spec in settings.test]
-    arch_and_seen = cache(partial(_arch_and_seen, settings, arch))
-    cells = []
     loaded = [load_labeled(spec, settings.long_side) for spec in settings.data]
-    has_official = any(labeled.official_split for labeled in loaded)  # else split_of says that there is none
-    for number, (spec, labeled) in enumerate(zip(settings.data, loaded, strict=True)):
-        kind = settings.split if labeled.official_split or not has_official else "seeded"
-        same_kind = [tables.kind(other) for other in settings.data[:number]].count(tables.kind(spec))
-        folder = out / run_folder.CELLS / (tables.kind(spec) + f"-{same_kind + 1}" * (same_kind > 0))
-        for seed in range(settings.seed, settings.seed + settings.splits):
-            files = {name: encoder_file(place, seed) for name, place in encoders.items()}
-            found = {name: arch_and_seen(file, seed) for name, file in files.items() if name not in baselines.NAMES}
-            if settings.splits > 1 and kind == "seeded":
-                for name, (_, seen) in found.items():
-                    check_runs(encoders[name], labeled, known_parts(labeled, seen))
-            known = known_to_all({files[name]: seen for name, (_, seen) in found.items()}, labeled)
-            split = split_of(labeled, known, seed, kind)
-            check_parts(labeled, parts_of(labeled, split))
-            for name, file in files.items():
-                if name in baselines.NAMES:
-                    baselines.check(name, labeled)
-                one = replace(settings, encoder=file, encoders="", data=(spec,), splits=1, seed=seed)
-                seen = []
-                if name in found:
-                    one = replace(one, arch=found[name][0])
-                    seen = with_record(found[name][1], labeled, split, seed, by="finetuning")
+    others = [load_labeled(spec, settings.long_side) for spec in settings.test]
+    seeds = range(settings.seed, settings.seed + settings.splits)
+    starts = {seed: [_start(name, encoders[name], seed, settings, arch) for name in encoders] for seed in seeds}
+    cells = []
+    for number, labeled in enumerate(loaded):
+        folder = out / run_folder.CELLS / _folder_name(settings.data[: number + 1])
+        # where no set has an official split, split_of says so
+        has_official = labeled.official_split or not any(each.official_split for each in loaded)
+        kind = settings.split if has_official else "seeded"
+        for seed in seeds:
+            split, known = _split_for(starts[seed], labeled, kind, settings.splits, seed)
+            for start in starts[seed]:
+                if start.is_baseline:
+                    baselines.check(start.name, labeled)
+                    seen = []
+                else:
+                    seen = with_record(start.records, labeled, split, seed, by="finetuning")
                     for other in others:
                         check_unseen(other, seen)
-                for mode in modes if name not in baselines.NAMES else [tables.NO_MODE]:
-                    place = folder / name / mode / f"split-{seed}"
-                    cells.append(Cell(name, replace(one, mode=mode), labeled, split, known, seen, place))
+                for mode in [tables.NO_MODE] if start.is_baseline else modes:
+                    cell_settings = replace(start.settings, data=(labeled.name,), mode=mode)
+                    cell_folder = folder / start.name / mode / f"split-{seed}"
+                    cell = Cell(start.name, cell_settings, labeled, split, known, seen, others, out, cell_folder)
+                    cells.append(cell)
     is_single = len(cells) == 1 and not settings.encoders
     return [replace(cells[0], folder=out)] if is_single else cells
 
 
-def _arch_and_seen(settings: Any, arch: str | None, file: str, seed: int) -> tuple[str, list[Record]]:
+def _start(name: str, place: str, seed: int, settings: Any, arch: str | None) -> Start:
+    file = encoder_file(place, seed)
+    settings = replace(settings, encoder=file, encoders="", splits=1, seed=seed)
+    if name in baselines.NAMES:
+        return Start(name, place, settings, [])
     encoder = load_encoder(file, settings.arch if file in NAMED else arch, seed)
-    return encoder.arch, records_of(file, encoder)
+    return Start(name, place, replace(settings, arch=encoder.arch), records_of(file, encoder))
+
+
+def _folder_name(specs: Sequence[str]) -> str:
+    """Of the last of some sets: its kind, with a number from the second of a kind on."""
+    kinds = [tables.kind(spec) for spec in specs]
+    number = kinds.count(kinds[-1])
+    return kinds[-1] if number == 1 else f"{kinds[-1]}-{number}"
+
+
+def _split_for(
+    starts: Sequence[Start], labeled: LabeledSet, kind: str, splits: int, seed: int
+) -> tuple[Split, dict[str, str]]:
+    """The split on which encoders are compared, and the parts of references that it had to keep."""
+    known_by = {start.settings.encoder: known_parts(labeled, start.records) for start in starts}
+    if splits > 1 and kind == "seeded":
+        for start in starts:
+            check_runs(start.place, labeled, known_by[start.settings.encoder])
+    known = known_to_all(known_by, labeled)
+    split = split_of(labeled, known, seed, kind)
+    check_parts(labeled, parts_of(labeled, split))
+    return split, known
 
 
 def check_unseen(labeled: LabeledSet, seen: Sequence[Record]) -> None:
@@ -96,8 +150,8 @@ def check_unseen(labeled: LabeledSet, seen: Sequence[Record]) -> None:
     left = unseen(labeled, seen)
     if len(left) < 2:
         raise ValueError(
-            f"--test {labeled.name}: {len(labeled.paths) - len(left)} of its {len(labeled.paths)} images were trained"
-            " on, by --data or by the encoder; two or more that were not must be left"
+            f"--test must leave at least two images that were not trained on, by --data or by the encoder, got"
+            f" {labeled.name}: {len(labeled.paths) - len(left)} of its {len(labeled.paths)} images were trained on"
         )
 
 
@@ -106,13 +160,13 @@ def parts_of(labeled: LabeledSet, split: Split) -> dict[str, list[int]]:
 
 
 def check_parts(labeled: LabeledSet, parts: dict[str, list[int]]) -> None:
-    """Raises ValueError where a part has fewer than two usable pictures: SROCC takes two."""
+    """Raises ValueError where a part has fewer than two usable images: SROCC takes two."""
     for part, indices in parts.items():
         crops = LabeledCrops(labeled, indices, 0)
         first, *_ = first_readable(crops.read, crops.paths, 0)
         second, *_ = first_readable(crops.read, crops.paths, (first + 1) % len(indices))
         if second == first:
-            raise ValueError(f"{labeled.name}: its {part} part has a single usable picture; two or more are wanted")
+            raise ValueError(f"{labeled.name}: its {part} part must have at least two usable images, got 1")
 
 
 def as_plain(settings: Any) -> dict[str, Any]:
@@ -121,9 +175,10 @@ def as_plain(settings: Any) -> dict[str, Any]:
     return plain | ({"data": settings.data[0]} if len(settings.data) == 1 else {})
 
 
-def begin(settings: Any, cells: list[Cell], out: Path, resume: bool, overwrite: bool) -> None:
-    """Makes the run's folder. Raises ValueError for a run to go on with that had other settings or images."""
-    plain = as_plain(cells[0].settings if cells[0].folder == out else settings)
+def begin(settings: Any, cells: list[Cell], resume: bool, overwrite: bool) -> None:
+    """Makes the run's folder. Raises ValueError for a run to resume that had other settings or images."""
+    out = cells[0].out
+    plain = as_plain(cells[0].settings if cells[0].is_single else settings)
     images = [fingerprint(labeled) for labeled in {cell.labeled.name: cell.labeled for cell in cells}.values()]
     if resume and (out / run_folder.CONFIG).is_file():
         was = run_folder.read_json(out / run_folder.CONFIG)
@@ -136,27 +191,72 @@ def begin(settings: Any, cells: list[Cell], out: Path, resume: bool, overwrite: 
             if name not in may_differ and not is_same(was.get(name), value)
         ]
         if images_were not in (None, images):
-            differing.append("the images of --data or their scores are others")
+            differing.append("the images of --data or their scores differ")
         if differing:
             raise ValueError(f"--resume {out}: a run of other settings: {'; '.join(differing)}")
     run_folder.prepare_folder(out, keep=resume, replace=overwrite)
     run_folder.write_json(plain | {"images": images}, out / run_folder.CONFIG)
 
 
-def save(
-    cell: Cell, indices: list[int], predicted: np.ndarray, how: dict[str, Any], model: dict[str, Any] | None
-) -> dict[str, Any]:
-    """Writes what a cell gave, predictions.csv, results.json and, with `model`, model.pt. Returns the results.
+def make_images(cells: Sequence[Cell]) -> None:
+    """Distorts the demo's labeled photographs once for all cells."""
+    for labeled in {labeled.name: labeled for cell in cells for labeled in (cell.labeled, *cell.others)}.values():
+        make_all(labeled, range(len(labeled.paths)), cells[0].settings.workers and cpu_cores())
 
-    `how` is what is known of its making: minutes, best epoch, tests on other sets; `model` the weights and the
-    validation part's residuals, from which the intervals of scores come.
+
+def measure_elsewhere(
+    encoder: Encoder, regressor: Regressor, cell: Cell, device: torch.device
+) -> dict[str, dict[str, Any]]:
+    """SROCC on the sets of --test, all of each but for what joint training or this cell has seen of it.
+
+    Their scores have scales of their own, so that only the ranks of predictions mean anything there.
     """
-    settings, labeled = cell.settings, cell.labeled
-    plain = as_plain(settings)
-    results = measure(predicted, labeled, indices) | how
+    tests = {}
+    for other in cell.others:
+        part = unseen(other, cell.seen)
+        indices, z = encode_part(encoder, Task(other, {"test": part}, device, cell.settings), part)
+        measured = measure(predict(regressor, z).numpy(), other, indices)
+        tests[other.name] = {name: measured[name] for name in ("srocc", "srocc_interval", "images")}
+        tests[other.name]["left_out"] = len(other.paths) - len(part)
+    return tests
+
+
+def measure_baseline(cell: Cell) -> dict[str, Any]:
+    """Measures a cell that needs no encoder. BRISQUE's features, the same for each split, are kept for other cells."""
+    began, labeled, parts = time.perf_counter(), cell.labeled, cell.parts
+    if cell.name == baselines.CLASS_MEAN:
+        indices, predicted = parts["test"], class_mean_predictions(labeled, parts)
+    else:
+        path = cell.out / run_folder.FEATURES / f"brisque-{tables.kind(labeled.name)}-{digest(labeled.paths)[:16]}.pt"
+        if path.is_file():
+            features = run_folder.load(path)["features"].numpy()
+        else:
+            features = brisque_of(labeled, cell.settings.workers)
+            if distributed.is_main():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                run_folder.save({"features": torch.from_numpy(features)}, path)
+        predicted = svr_predictions(features, labeled.scores, parts)
+        usable = np.isfinite(predicted)
+        indices, predicted = np.array(parts["test"])[usable].tolist(), predicted[usable]
+    return save(cell, indices, predicted, Best(), {"tests": {}, "minutes": (time.perf_counter() - began) / 60})
+
+
+def save(cell: Cell, indices: list[int], predicted: np.ndarray, best: Best, details: dict[str, Any]) -> dict[str, Any]:
+    """Writes predictions.csv, results.json and, of a single cell, model.pt. Returns the results.
+
+    `details` are the minutes, tests on other sets and the learning curve; `best` the epoch that was tested, from whose
+    validation residuals the intervals of scores come.
+    """
+    labeled, plain = cell.labeled, as_plain(cell.settings)
+    results = measure(predicted, labeled, indices) | details
+    results |= {"best_epoch": best.epoch, "val_srocc": best.srocc}
+    if best.epoch:
+        margin = calibration.margin(best.residuals)
+        errors = np.abs(predicted - np.array([labeled.scores[i] for i in indices]))
+        results |= {"margin": margin, "coverage": float(np.mean(errors <= margin))}
     results |= {
-        "minutes": round(how["minutes"], 2),
-        "unreadable": len(parts_of(labeled, cell.split)["test"]) - len(indices),
+        "minutes": round(details["minutes"], 2),
+        "unreadable": len(cell.parts["test"]) - len(indices),
         "name": cell.name,
         **{name: plain[name] for name in ("mode", "encoder", "data", "seed")},
         "settings": plain,
@@ -164,42 +264,23 @@ def save(
     }
     if distributed.is_main():
         cell.folder.mkdir(parents=True, exist_ok=True)
-        if model is not None:
-            known = {
-                "score_range": list(labeled.score_range),
-                "settings": plain,
-                "results": run_folder.without_nan(results),
-            }
-            model_file.write(model | known, cell.folder / run_folder.MODEL)
+        if cell.is_single:
+            model = best.weights | {"residuals": best.residuals.sort().values}
+            model |= {"score_range": list(labeled.score_range), "settings": plain}
+            model_file.write(model | {"results": run_folder.without_nan(results)}, cell.folder / run_folder.MODEL)
         rows = predictions_csv(predicted, labeled, indices)
         run_folder.write_atomic(cell.folder / run_folder.PREDICTIONS, lambda file: file.write(rows.encode()))
         run_folder.write_json(results, cell.folder / run_folder.RESULTS)  # the last one: where it is, the cell is done
+        (cell.folder / run_folder.LAST).unlink(missing_ok=True)
+        if cell.is_single:  # of several cells others need the features, too
+            shutil.rmtree(cell.out / run_folder.FEATURES, ignore_errors=True)
     return results
 
 
-def baseline(cell: Cell, parts: dict[str, list[int]], folder: Path) -> tuple[list[int], np.ndarray]:
-    """What needs no encoder: the test part's pictures that can be used, and their predicted scores [M].
-
-    BRISQUE's features, the same for each split, are kept in `folder`.
-    """
-    labeled = cell.labeled
-    if cell.name == baselines.CLASS_MEAN:
-        return parts["test"], class_mean_predictions(labeled, parts)
-    path = folder / f"brisque-{tables.kind(labeled.name)}-{digest(labeled.paths)[:16]}.pt"
-    if path.is_file():
-        features = run_folder.load(path)["features"].numpy()
-    else:
-        features = brisque_of(labeled, cell.settings.workers)
-        if distributed.is_main():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            run_folder.save({"features": torch.from_numpy(features)}, path)
-    predicted = svr_predictions(features, labeled.scores, parts)
-    usable = np.isfinite(predicted)
-    return [index for index, is_usable in zip(parts["test"], usable, strict=True) if is_usable], predicted[usable]
-
-
-def write_tables(cells: list[Cell], out: Path) -> None:
-    # of a run that went on with its data elsewhere, the first cells know the old place
+def write_tables(cells: list[Cell]) -> None:
+    """Tables 1 and 2 of all cells, printed and beside them in the run's folder."""
+    out = cells[0].out
+    # the first cells of a run that was resumed with its data elsewhere know the old place
     measured = [replace(read_measured(cell.folder), data=cell.settings.data[0]) for cell in cells]
     rows, pairs = tables.summarize(measured), tables.differences(measured)
     text = tables.markdown(rows, pairs)

@@ -1,38 +1,63 @@
-"""The learning curve: SROCC against the number of labels, so that one sees whether more of them would help."""
+"""The learning curve: SROCC against the number of labels, which shows whether more of them would help."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ssl_iqa.data.splits import part_indices
+from ssl_iqa.engine import console
 from ssl_iqa.evaluation import protocol
 from ssl_iqa.evaluation.cells import Cell, check_parts, parts_of
+from ssl_iqa.evaluation.task import Task
 
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)  # of the training part's references
 SPLITS = 10
-SURE, LIKELY = 9, 7  # of the splits; by chance so many are better in 1 of 93 cases (11 / 1024), in 1 of 6 (176 / 1024)
+SURE, LIKELY = 9, 7  # splits; by chance as many are better in 1 of 93 cases (11 / 1024), in 1 of 6 (176 / 1024)
 
-CurveSplit = tuple[dict[str, list[int]], list[list[int]]]  # its parts, and what is trained with at each of SHARES
+CurveSplit = tuple[dict[str, list[int]], list[list[int]]]  # its parts, and the training images at each of SHARES
 
 
-def curve_parts(cell: Cell) -> list[CurveSplit]:
-    """For each of the splits, of the seeds from the cell's on: its parts, and what is trained with at each of `SHARES`.
+def curve_parts(cells: list[Cell]) -> list[CurveSplit]:
+    """For each of the splits, of the seeds from the cell's on: its parts, and the training images at each share.
 
-    A smaller share is part of a larger one; no reference is divided. What joint training has seen keeps its part in
-    all ten, so that there only what a share holds differs.
+    A smaller share is part of a larger one; no reference is divided. References that joint training has seen keep their
+    part in all ten splits.
 
-    Raises ValueError where a part has too few pictures.
+    Raises ValueError for several cells, and where a part has too few images.
     """
-    settings, labeled, found = cell.settings, cell.labeled, []
+    cell = cells[0]
+    if not cell.is_single:
+        raise ValueError(
+            f"--learning-curve must have one encoder, one set, one split and one mode, got {len(cells)} cells"
+        )
+    settings, labeled, splits = cell.settings, cell.labeled, []
     for seed in range(settings.seed, settings.seed + SPLITS):
         split = protocol.split_of(labeled, cell.known, seed, settings.split)
         parts = parts_of(labeled, split)
         check_parts(labeled, parts)
         order = np.random.default_rng(seed).permutation(split["train"])
-        some = [order[: max(1, round(share * len(order)))].tolist() for share in SHARES]
-        found.append((parts, [part_indices(labeled.references, names) for names in some]))
-    return found
+        shares = [order[: max(1, round(share * len(order)))].tolist() for share in SHARES]
+        splits.append((parts, [part_indices(labeled.references, names) for names in shares]))
+    return splits
+
+
+def learning_curve(
+    splits: Sequence[CurveSplit], task: Task, probe: Callable[[list[int], Task], float]
+) -> list[dict[str, Any]]:
+    """For each of `SHARES` the mean number of labels and the SROCC of each split, in as many steps as with all labels.
+
+    `probe` trains LP with some of a task's training images and returns the SROCC on its test part.
+    """
+    rows: list[dict[str, Any]] = [{"labels": 0.0, "srocc": []} for _ in SHARES]
+    for number, (parts, shares) in enumerate(console.bar(splits, "learning curve")):
+        settings = replace(task.settings, seed=task.settings.seed + number)
+        split_task = replace(task, parts=parts, settings=settings, verbose=False, last=None, saved={})
+        for row, train in zip(rows, shares, strict=True):
+            row["labels"] += len(train) / SPLITS
+            row["srocc"].append(probe(train, split_task))
+    return rows
 
 
 def curve_text(rows: Sequence[dict[str, Any]], has_seen: bool) -> str:
@@ -43,19 +68,19 @@ def curve_text(rows: Sequence[dict[str, Any]], has_seen: bool) -> str:
     lines = [f"Learning curve: LP with a part of the labels, mean +- standard deviation of {SPLITS} splits"]
     lines.append("  labels   SROCC")
     curve = [np.array(row["srocc"], dtype=float) for row in rows]  # null, JSON's nan, is nan again
-    for row, found in zip(rows, curve, strict=True):
-        lines.append(f"  {row['labels']:6.0f}   {np.nanmean(found):.3f} +- {np.nanstd(found, ddof=1):.3f}")
+    for row, sroccs in zip(rows, curve, strict=True):
+        lines.append(f"  {row['labels']:6.0f}   {np.nanmean(sroccs):.3f} +- {np.nanstd(sroccs, ddof=1):.3f}")
     half, full = curve[-2:]
     gain, better = np.nanmean(full - half), int(np.sum(full > half))
     lines.append(f"The second half of the labels brings {gain:+.3f}; SROCC rises in {better} of {SPLITS} splits.")
     if has_seen:
         lines.append(
-            "But joint training had these labels, or some; if it learned from them (alpha < 1), this is too flat."
+            "But joint training had these labels, or some; if it learned from them (alpha < 1), the curve is too flat."
         )
     elif better >= SURE:
         lines.append("More labels would very likely help.")
     elif better >= LIKELY:
         lines.append("More labels may well help.")
     else:
-        lines.append("More labels would hardly help, as far as these pictures can tell.")
+        lines.append("More labels would hardly help, as far as these images can tell.")
     return "\n".join(lines)

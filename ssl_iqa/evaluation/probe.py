@@ -1,6 +1,6 @@
 """How well an encoder's features name distortions: the numbers behind the clusters of Figure 2.
 
-    python -m ssl_iqa.evaluation.probe runs/joint/encoder.pt
+    ssl-iqa probe runs/joint/encoder.pt
 
 Photographs are distorted by all 125 classes; a linear and a nearest-neighbor classifier learn the 25 types from some
 photographs and are tested on others that they have not seen. Chance is 1/25.
@@ -20,7 +20,6 @@ from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.samplers import Draw
 from ssl_iqa.engine import console, run_folder
 from ssl_iqa.engine.device import use_device
-from ssl_iqa.engine.settings import Parser
 from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.evaluation.metrics import srocc
 from ssl_iqa.model import Encoder
@@ -45,8 +44,8 @@ def draw_crops(dataset: UnlabeledViews, per_class: int, seed: int) -> tuple[Tens
     crops, photographs = [], []
     draws = list(zip(indices.tolist(), seeds.tolist(), classes.tolist(), strict=True))
     for draw in console.bar(draws, "distorting photographs"):
-        index, picture, _ = first_readable(dataset.read, dataset.paths, draw[0])
-        crops.append((dataset.make(picture, Draw(*draw))[0] * 255).round().to(torch.uint8))
+        index, photograph, _ = first_readable(dataset.read, dataset.paths, draw[0])
+        crops.append((dataset.make(photograph, Draw(*draw))[0] * 255).round().to(torch.uint8))
         photographs.append(index)
     return torch.stack(crops), torch.from_numpy(classes), torch.tensor(photographs)
 
@@ -61,7 +60,7 @@ def distorted_crops(dataset: UnlabeledViews, per_class: int, seed: int) -> Crops
 
 @torch.no_grad()
 def features(encoder: Encoder, crops: Tensor, batch_size: int = 125) -> Tensor:
-    """z of pictures given as bytes: [N, 3, s, s] -> float64 [N, d] on the CPU. The encoder is left in eval mode."""
+    """z of images given as bytes: [N, 3, s, s] -> float64 [N, d] on the CPU. The encoder is left in eval mode."""
     encoder.eval()
     device = next(encoder.parameters()).device
     parts = console.bar(crops.split(batch_size), "features of photographs")
@@ -89,10 +88,10 @@ def name_types(z_train: Tensor, types_train: Tensor, z_test: Tensor) -> Tensor:
 
 
 def type_accuracy(z_train: Tensor, types_train: Tensor, z_test: Tensor, types_test: Tensor) -> dict[str, float]:
-    """The share of test pictures whose type is named, from features [N, d] standardized by the training ones.
+    """The share of test images whose type is named, from features [N, d] standardized by the training ones.
 
     `linear`: ridge regression (penalty 10) onto the types' indicators, the largest wins. `neighbor`: the type of the
-    training picture with the largest cosine similarity.
+    training image with the largest cosine similarity.
     """
     linear = name_types(z_train, types_train, z_test)
     mean, std = z_train.mean(0), z_train.std(0).clamp_min(1e-6)
@@ -105,25 +104,25 @@ def type_accuracy(z_train: Tensor, types_train: Tensor, z_test: Tensor, types_te
 
 
 def make_folds(groups: Tensor, seed: int = 0) -> Tensor:
-    """Numbers [N], 0 .. 4 or as many as there are groups.
+    """The fold of each image [N], 0 .. 4, or fewer where there are fewer groups.
 
-    Pictures of one group [N], a photograph or a reference image, have the same.
+    Images of one group [N], a photograph or a reference image, are in the same fold.
 
     Raises ValueError for fewer than three groups: to learn from, to choose a penalty with and to test.
     """
     names, which = groups.unique(return_inverse=True)
     if len(names) < 3:
-        raise ValueError(f"{len(names)} photographs or references cannot be probed; three or more are wanted")
+        raise ValueError(f"photographs or references must be at least 3 to be probed, got {len(names)}")
     order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))
     return (order % min(FOLDS, len(names)))[which]
 
 
 def type_and_level(z: Tensor, types: Tensor, levels: Tensor, folds: Tensor) -> dict[str, float]:
-    """The shares of pictures whose type, and whose level, a linear probe names from features [N, d].
+    """The shares of images whose type, and whose level, a linear probe names from features [N, d].
 
-    `type`: one of 25, by `name_types` from the pictures of the other folds. `level`: one of 5 given the type, by a
-    probe for each type that learns from the other folds' pictures of this type only. Chance is 1/25 and 1/5; since
-    four classes leave a picture as it was, no probe names more than 122/125 of the types.
+    `type`: one of 25, by `name_types` from the images of the other folds. `level`: one of 5 given the type, by a
+    probe for each type that learns from the other folds' images of this type only. Chance is 1/25 and 1/5; since
+    four classes leave an image as it was, no probe names more than 122/125 of the types.
     """
     named_types, named_levels = torch.empty_like(types), torch.empty_like(levels)
     for fold in folds.unique():
@@ -139,15 +138,15 @@ def type_and_level(z: Tensor, types: Tensor, levels: Tensor, folds: Tensor) -> d
 
 
 def score_direction(z: Tensor, scores: Tensor, folds: Tensor) -> float:
-    """The SROCC of scores [N] with the places of their pictures along the best linear direction of features [N, d].
+    """The SROCC of scores [N] with the places of their images along the best linear direction of features [N, d].
 
-    The direction for a fold's pictures is that of ridge regression onto the scores of the other folds' pictures, with
-    the penalty that has the least squared error on the next fold when it learns from those that are left. Returns the
-    mean of the folds' SROCCs: directions of two folds differ in length and offset. Folds in which it is not defined
-    (a single picture, equal scores) are left out; nan where all are.
+    The direction for a fold's images is that of ridge regression onto the scores of the other folds' images, with the
+    penalty that has the least squared error on the next fold when it learns from those that are left. Returns the mean
+    of the folds' SROCCs: directions of two folds differ in length and offset. Folds in which it is not defined (a
+    single image, equal scores) are left out; nan where all are.
     """
     targets = (scores - scores.mean())[:, None]
-    found = []
+    sroccs = []
     for fold in folds.unique():
         test, chooses = folds == fold, folds == (fold + 1) % (folds.max() + 1)
         learns = ~test & ~chooses
@@ -157,15 +156,15 @@ def score_direction(z: Tensor, scores: Tensor, folds: Tensor) -> float:
         }
         best = min(errors, key=errors.__getitem__)
         places = ridge(z[~test], targets[~test], z[test], best)[:, 0]
-        found.append(srocc(places, scores[test]) if len(places) > 1 else math.nan)
-    defined = [value for value in found if not math.isnan(value)]
+        sroccs.append(srocc(places, scores[test]) if len(places) > 1 else math.nan)
+    defined = [value for value in sroccs if not math.isnan(value)]
     return sum(defined) / len(defined) if defined else math.nan
 
 
 def probe_types(
     encoders: dict[str, Encoder], train: UnlabeledViews, test: UnlabeledViews, seed: int = 0
 ) -> dict[str, dict[str, float]]:
-    """`type_accuracy` of each encoder on the same crops: of each class 8 of train photographs, 4 of test ones."""
+    """`type_accuracy` of each encoder on the same crops: 8 of each class from train photographs, 4 from test ones."""
     from ssl_iqa.data.shards import ShardViews  # not on a reader's way from train_joint.py to the loss
 
     train, test = (part.sample(200) if isinstance(part, ShardViews) else part for part in (train, test))
@@ -177,18 +176,19 @@ def probe_types(
     }
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("encoder", type=Path, help="encoder.pt in a joint run's folder")
     parser.add_argument("--part", choices=("val", "test"), default="test", help="the demo's photographs to be named")
     parser.add_argument("--seed", type=int, default=0, help="of the distortions and crops")
-    args = parser.parse_args(arguments)
+
+
+def run(args: argparse.Namespace) -> None:
     with console.clear_errors():
         encoder = load_encoder(args.encoder)
         config = run_folder.read_json(args.encoder.parent / run_folder.CONFIG)
         splits = run_folder.read_json(args.encoder.parent / run_folder.SPLITS)
         if splits.get("labeled", {}).get("spec") != "demo":
-            raise ValueError(f"{args.encoder}: of a run without the demo's photographs; this probe needs them held out")
+            raise ValueError(f"{args.encoder}: must be of a run with --labeled demo, which held photographs out")
         use_device("cpu", workers=0)
         sources = demo_sources()
         train, test = (
@@ -204,7 +204,3 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"25 types, {args.part} photographs not seen in training; chance {1 / 25:.3f}")
     for name, shares in results.items():
         print(f"{name}: linear {shares['linear']:.3f}, nearest neighbor {shares['neighbor']:.3f}")
-
-
-if __name__ == "__main__":
-    main()

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ssl_iqa.data.labeled import LabeledSet
-from ssl_iqa.data.seen import Record, Split, divide, known_parts
+from ssl_iqa.data.seen import Split, divide
 from ssl_iqa.engine import run_folder
 
 SEED = "{seed}"  # in an encoder's path: the split's seed, for a run of joint training a split
@@ -32,15 +32,15 @@ def encoder_file(spec: str, seed: int) -> str:
     return str(path / run_folder.ENCODER) if path.is_dir() else str(path)
 
 
-def known_to_all(records: Mapping[str, Sequence[Record]], labeled: LabeledSet) -> dict[str, str]:
-    """The part of each reference that an encoder has seen, by `seen.known_parts`; `records` by the encoder's file.
+def known_to_all(known_by: Mapping[str, Mapping[str, str]], labeled: LabeledSet) -> dict[str, str]:
+    """The part of each reference that any encoder has seen; `known_by` its file gives what each knows (`known_parts`).
 
     Raises ValueError for encoders that were trained by different splits.
     """
     known: dict[str, str] = {}
     whose: dict[str, str] = {}
-    for file, of_file in records.items():
-        for name, part in known_parts(labeled, of_file).items():
+    for file, parts in known_by.items():
+        for name, part in parts.items():
             if known.setdefault(name, part) != part:
                 raise ValueError(_another_split(file, labeled, whose[name]))
             whose.setdefault(name, file)

@@ -1,15 +1,26 @@
-"""Tables 1 and 2 from the cells that finetune.py has measured, with the paper's numbers beside them."""
+"""Tables 1 and 2 of finished runs of finetune.py, with the paper's numbers beside them.
 
+    ssl-iqa tables runs/tables-kadid runs/tables-koniq
+    ssl-iqa tables runs/ssl-0 runs/ssl-1 runs/ssl-2 runs/random-0 runs/random-1 runs/random-2
+
+A run of a single encoder is named by its folder: those whose names differ in the number at their end are one row.
+"""
+
+import argparse
 import csv
 import io
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ssl_iqa.engine import console, run_folder
 from ssl_iqa.evaluation.metrics import srocc
-from ssl_iqa.evaluation.predictions import Measured
+from ssl_iqa.evaluation.predictions import Measured, read_measured
 from ssl_iqa.evaluation.resampling import LEAST_REFERENCES, Evaluated, interval, p_value, resampled
 
 # SROCC and PLCC of Table 1, by mode and encoder: SL(ImageNet), CL and SSL
@@ -34,7 +45,6 @@ TYPES = ("gaussian_blur", "jpeg2000", "jpeg", "white_noise")  # of Table 2
 NO_MODE = "-"  # of what needs no encoder: BRISQUE, class means
 COLUMNS = ("srocc", "srocc_low", "srocc_high", "plcc", "plcc_low", "plcc_high", "plcc_logistic", "plcc_logistic5")
 
-
 Row = dict[str, Any]
 
 
@@ -47,7 +57,9 @@ def summarize(cells: Sequence[Measured]) -> list[Row]:
     for (data, mode, encoder), group in groups(cells).items():
         row: Row = {"data": data, "mode": mode, "encoder": encoder, "splits": len(group)}
         for name in ("srocc", "plcc", "plcc_logistic", "plcc_logistic5", "minutes"):
-            row[name] = spread([cell.results.get(name) for cell in group])  # runs of before had no plcc_logistic5
+            row[name] = spread(
+                [cell.results.get(name) for cell in group]
+            )  # None: an earlier version wrote no plcc_logistic5
         types = {name for cell in group for name in cell.results["srocc_by_type"] or ()}
         row["srocc_by_type"] = {
             name: spread([(cell.results["srocc_by_type"] or {}).get(name) for cell in group]) for name in sorted(types)
@@ -63,17 +75,17 @@ def summarize(cells: Sequence[Measured]) -> list[Row]:
 
 
 def differences(cells: Sequence[Measured]) -> list[Row]:
-    """For every two encoders of a set and mode, on the splits that both have: the SROCC of one less that of the other.
+    """The difference in SROCC of every two encoders of a set and mode, on the splits that both have.
 
-    Mean over splits, interval and p by `resampling`, both encoders on the same resamples of references.
+    The mean over splits, interval and p by `resampling`, both encoders on the same resamples of references.
     """
     rows = []
     by_mode: dict[tuple[str, str], dict[str, dict[int, Evaluated]]] = {}
     for (data, mode, encoder), group in groups(cells).items():
-        # what has no mode is compared with the encoders in each of theirs
+        # a baseline, which has no mode, is compared with the encoders in each of theirs
         modes = {cell.mode: None for cell in cells if cell.data == data and cell.mode != NO_MODE}
-        for one in [mode] if mode != NO_MODE else modes:
-            by_mode.setdefault((data, one), {})[encoder] = {cell.seed: cell.tested for cell in group}
+        for each in [mode] if mode != NO_MODE else modes:
+            by_mode.setdefault((data, each), {})[encoder] = {cell.seed: cell.tested for cell in group}
     for (data, mode), encoders in by_mode.items():
         draws: dict[tuple, np.ndarray] = {}  # by encoder and splits
         for first, second in combinations(encoders, 2):
@@ -86,25 +98,21 @@ def differences(cells: Sequence[Measured]) -> list[Row]:
                 if (name, seeds) not in draws:
                     draws[name, seeds] = resampled(splits, srocc, seed=0)
             apart = draws[first, seeds] - draws[second, seeds]
-            rows.append(
-                {
-                    **{"data": data, "mode": mode, "first": first, "second": second, "splits": len(seeds)},
-                    **{"difference": means[0] - means[1], "interval": interval(apart), "p": p_value(apart)},
-                }
-            )
+            row = {"data": data, "mode": mode, "first": first, "second": second, "splits": len(seeds)}
+            rows.append(row | {"difference": means[0] - means[1], "interval": interval(apart), "p": p_value(apart)})
     return rows
 
 
 def groups(cells: Sequence[Measured]) -> dict[tuple[str, str, str], list[Measured]]:
     """The splits of each set, mode and encoder, in the order in which these come."""
-    found: dict[tuple[str, str, str], list[Measured]] = {}
+    grouped: dict[tuple[str, str, str], list[Measured]] = {}
     for cell in cells:
-        found.setdefault((cell.data, cell.mode, cell.encoder), []).append(cell)
-    return found
+        grouped.setdefault((cell.data, cell.mode, cell.encoder), []).append(cell)
+    return grouped
 
 
 def spread(values: Sequence[float | None]) -> Row:
-    """Mean, median and sample standard deviation (nan for a single one) of what is a number."""
+    """Mean, median and sample standard deviation (nan for a single one) of the values that are numbers."""
     numbers = np.array([value for value in values if value is not None], dtype=float)
     numbers = numbers[np.isfinite(numbers)]
     if not len(numbers):
@@ -120,9 +128,10 @@ def kind(spec: str) -> str:
 def markdown(rows: Sequence[Row], pairs: Sequence[Row]) -> str:
     """Tables 1 and 2, tests on other sets, and the encoders' differences, one below the other."""
     splits = max(row["splits"] for row in rows)
-    several = f"mean +- standard deviation (median) over {splits} splits"
-    parts = [f"Table 1: {several if splits > 1 else 'one split, in brackets the 95 % interval over references'}."]
-    parts.append(table_1(rows))
+    content = "one split, in brackets the 95 % interval over references"
+    if splits > 1:
+        content = f"mean +- standard deviation (median) over {splits} splits"
+    parts = [f"Table 1: {content}.", table_1(rows)]
     for data in dict.fromkeys(row["data"] for row in rows):
         in_set = [row for row in rows if row["data"] == data]
         types = [name for name in TYPES if any(name in row["srocc_by_type"] for row in in_set)]
@@ -178,7 +187,7 @@ def has_paper(rows: Sequence[Row], data: str) -> bool:
 
 
 def table_2(rows: Sequence[Row], types: Sequence[str]) -> str:
-    """Of one set, by the last mode that was measured: LP-FT, where it was; the paper's numbers are KADID-10k's."""
+    """Of one set, by the last mode that was measured (LP-FT in a full run); the paper's numbers are KADID-10k's."""
     modes = {row["mode"] for row in rows} - {NO_MODE}
     mode = next((mode for mode in ("lp-ft", "ft", "lp") if mode in modes), NO_MODE)
     body = []
@@ -191,8 +200,8 @@ def table_2(rows: Sequence[Row], types: Sequence[str]) -> str:
             beside = f" / {paper[TYPES.index(name)]:.2f}" if paper else ""
             cells.append(shown(row["srocc_by_type"].get(name, spread([]))) + beside)
         body.append(cells)
-    is_beside = any(kind(row["data"]) == "kadid10k" and row["encoder"] in PAPER_TABLE_2 for row in rows)
-    return lines(["mode", "encoder", *(name + " / paper" * is_beside for name in types)], body)
+    has_paper = any(kind(row["data"]) == "kadid10k" and row["encoder"] in PAPER_TABLE_2 for row in rows)
+    return lines(["mode", "encoder", *(f"{name} / paper" if has_paper else name for name in types)], body)
 
 
 def other_sets(rows: Sequence[Row]) -> str:
@@ -234,3 +243,25 @@ def comma_separated(cells: Sequence[Measured]) -> str:
             + [*paper, results["minutes"]]
         )
     return file.getvalue()
+
+
+def finished_cells(folder: Path) -> list[Measured]:
+    """The measurements in a run's folder. Raises FileNotFoundError where there is none."""
+    if (folder / run_folder.RESULTS).is_file():
+        return [replace(read_measured(folder), encoder=re.sub(r"-\d+$", "", folder.resolve().name))]
+    paths = sorted((folder / run_folder.CELLS).rglob(run_folder.RESULTS))
+    if not paths:
+        raise FileNotFoundError(
+            f"{folder / run_folder.RESULTS}: no such file; give the folder of a finished finetune.py run"
+        )
+    return [read_measured(path.parent) for path in paths]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="folders of finished finetune.py runs")
+
+
+def run(args: argparse.Namespace) -> None:
+    with console.clear_errors():
+        cells = [cell for folder in args.folders for cell in finished_cells(folder)]
+    print(markdown(summarize(cells), differences(cells)), end="")

@@ -1,12 +1,17 @@
-"""The curves of joint training, from the logs of one or several runs, drawn with matplotlib: the extra `[figures]`."""
+"""How one or several runs of train_joint.py went, from their logs: losses, SROCC, learning rates and speed by epoch."""
 
+import argparse
 import json
 from dataclasses import dataclass, field
-from math import ceil, isfinite, nan
+from itertools import cycle
+from math import ceil, nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ssl_iqa.engine import run_folder
+from ssl_iqa.figures import plots
 from ssl_iqa.figures.plots import COLORS, GRAY, MARKERS, new_figure
 
 if TYPE_CHECKING:  # an extra: what draws imports it
@@ -15,18 +20,18 @@ if TYPE_CHECKING:  # an extra: what draws imports it
 
 COLUMNS, ROW, FOOT, LEGEND_ROW = 2, 1.8, 0.25, 0.18  # panels side by side; heights in inches
 LEGEND_LETTERS = 120  # that fit side by side
-SHORT, DOTS = 30, 12  # a curve of so few epochs has a dot on each; a longer one, where it has any, about so many
+SHORT, DOTS = 30, 12  # epochs: a curve of so few has a dot on each; a longer one, where it has any, about DOTS
 
 FACES = {"-": None, "--": "white", ":": "white"}  # of the dots on such a line; None: its color
 RING = {"marker": "o", "markersize": 8, "markerfacecolor": "none", "linestyle": "none", "zorder": 3}
 
-Log = dict[str, list[float]]
-"""A run's epochs, field by field: `epoch` and what was measured, NaN where a line has no value."""
+Log = dict[str, np.ndarray]
+"""A run's epochs, field by field: `epoch` and what was measured [epochs], NaN where a line has no value."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """What a panel shows: its title and y axis, each field's line style, and the words for them in its key."""
+    """A panel's title and y axis, the line style of each field, and the words for them in its key."""
 
     title: str
     label: str
@@ -36,23 +41,26 @@ class Panel:
     scale: str = "linear"
 
 
+LOSSES, RATES = {"L": "training", "val_L": "validation"}, {"lr": "encoder, projector", "regressor_lr": "regressor"}
 PANELS = (
-    Panel("Joint loss, Eq. 8", "$L$", {"L": "-", "val_L": "--"}, {"L": "training", "val_L": "validation"}),
+    Panel("Joint loss, Eq. 8", "$L$", {"L": "-", "val_L": "--"}, LOSSES),
     Panel("Contrastive loss, Eq. 5", r"$L_\mathrm{cont}$ (nats)", {"L_cont": "-", "val_L_cont": "--"}),
     Panel("Regression loss, Eq. 7", "$L_r$ (score points squared)", {"L_r": "-", "val_L_r": "--"}),
     Panel("Rank correlation with the true scores, validation", "SROCC", {"val_SROCC": "--"}),
-    Panel(
-        "Learning rate",
-        "learning rate",
-        {"lr": "-", "regressor_lr": ":"},
-        {"lr": "encoder, projector", "regressor_lr": "regressor"},
-        scale="log",
-    ),
+    Panel("Learning rate", "learning rate", {"lr": "-", "regressor_lr": ":"}, RATES, scale="log"),
     Panel("Gradient norm", "mean of the steps", {"grad_norm": "-"}, ends=(0, None)),
-    Panel("Throughput", "pictures a second", {"pictures_per_second": "-"}, ends=(0, None)),
+    Panel("Throughput", "images a second", {"pictures_per_second": "-"}, ends=(0, None)),
     Panel("Waiting for data", "share of the time", {"data_wait": "-"}, ends=(0, 1)),
 )
 FIELDS = [name for panel in PANELS for name in panel.lines]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a folder that train_joint.py wrote")
+
+
+def run(args: argparse.Namespace) -> tuple[bytes, str]:
+    return plots.encode(draw(plots.read_runs(args.runs, read_log)), args.out.suffix.lower())
 
 
 def read_log(folder: Path) -> Log:
@@ -62,48 +70,30 @@ def read_log(folder: Path) -> Log:
     """
     path = folder / run_folder.LOG
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; the folder of a train_joint.py run is wanted")
+        raise FileNotFoundError(f"{path}: no such file; a RUN must be the folder of a train_joint.py run")
     *lines, _ = path.read_bytes().split(b"\n")  # behind the last line's end is nothing, or a part of a line
-    records = [parse_line(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            records.append(np.array([record["epoch"], *map(record.get, FIELDS)], dtype=float))  # NaN for null
+        except (ValueError, LookupError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}: damaged, not an epoch of train_joint.py ({error!r})") from error
     if not records:
         raise ValueError(f"{path}: no whole epoch in it")
-    epochs = [record["epoch"] for record in records]
-    if any(one >= following for one, following in zip(epochs, epochs[1:], strict=False)):
-        raise ValueError(f"{path}: its epochs do not follow one another; the log of one run is wanted")
-    log = {"epoch": epochs} | {name: [as_float(record.get(name)) for record in records] for name in FIELDS}
-    if not any(map(isfinite, log["L_r"])):
+    columns = np.stack(records, axis=1)  # [fields, epochs]
+    columns[np.isinf(columns)] = nan  # an infinite value has no place on an axis
+    log = dict(zip(["epoch", *FIELDS], columns, strict=True))
+    if (np.diff(log["epoch"]) <= 0).any():
+        raise ValueError(f"{path}: epochs must follow one another, as in the log of one run")
+    if not has_values(log["L_r"]):
         # a run without labels logs a val_L_r of 0 and the learning rate of a regressor that nothing trains
-        log["val_L_r"] = log["regressor_lr"] = [nan] * len(epochs)
+        log["val_L_r"][:] = log["regressor_lr"][:] = nan
     return log
 
 
-def parse_line(line: bytes, place: str) -> dict[str, Any]:
-    """An epoch's record. Raises ValueError, which names the place, for anything else."""
-    try:
-        record = json.loads(line.decode())
-    except ValueError as error:
-        raise ValueError(f"{place}: damaged, not JSON ({error})") from error
-    if not isinstance(record, dict) or type(record.get("epoch")) is not int:
-        raise ValueError(f"{place}: no epoch of train_joint.py")
-    for name in FIELDS:
-        if not isinstance(record.get(name), int | float | None):
-            raise ValueError(f"{place}: {name} is {record[name]!r}; a number is wanted")
-    return record
-
-
-def as_float(value: float | None) -> float:
-    """NaN for null, and for infinity, which has no place on an axis."""
-    return value if value is not None and isfinite(value) else nan
-
-
-def best_epoch(log: Log) -> int | None:
-    """The index of the epoch with the lowest validation loss, the first of equal ones: encoder.pt is that epoch's."""
-    measured = [i for i, loss in enumerate(log["val_L"]) if isfinite(loss)]
-    return min(measured, key=log["val_L"].__getitem__, default=None)
-
-
-def has_values(log: Log, panel: Panel) -> bool:
-    return any(isfinite(value) for name in panel.lines for value in log[name])
+def has_values(values: np.ndarray) -> bool:
+    return not np.isnan(values).all()
 
 
 def draw(logs: dict[str, Log]) -> "Figure":
@@ -111,21 +101,18 @@ def draw(logs: dict[str, Log]) -> "Figure":
 
     Raises ValueError where matplotlib is not installed or there is nothing to draw.
     """
-    panels = [panel for panel in PANELS if any(has_values(log, panel) for log in logs.values())]
+    panels = [p for p in PANELS if any(has_values(log[name]) for log in logs.values() for name in p.lines)]
     if not panels:
         raise ValueError(f"{', '.join(logs)}: nothing but null in the log")
     columns = min(COLUMNS, len(panels))
     rows = ceil(len(panels) / columns)
     names_in_row = max(1, LEGEND_LETTERS // (max(map(len, logs)) + 8))  # 8: a line and the space around it
     height = FOOT + rows * ROW + ceil(len(logs) / names_in_row) * LEGEND_ROW
-
+    pairs = cycle([(color, marker) for marker in MARKERS for color in COLORS])
+    looks = [{"color": color, "marker": marker} for (color, marker), _ in zip(pairs, logs, strict=False)]
     with new_figure(height) as figure:
         from matplotlib.lines import Line2D
 
-        looks = [
-            {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i // len(COLORS) % len(MARKERS)]}
-            for i in range(len(logs))
-        ]
         for i, panel in enumerate(panels):
             axes = figure.add_subplot(rows, columns, i + 1, sharex=figure.axes[0] if i else None)
             for log, look in zip(logs.values(), looks, strict=True):
@@ -133,34 +120,31 @@ def draw(logs: dict[str, Log]) -> "Figure":
             finish(axes, panel)
             if i + columns >= len(panels):  # none below it
                 axes.set_xlabel("epoch")
-        handles = [Line2D([], [], **look) for look in looks]
-        legend = figure.legend(handles, [""] * len(logs), loc="outside upper left", ncols=names_in_row)
-        for text, name in zip(legend.get_texts(), logs, strict=True):
-            text.set(text=name, parse_math=False)  # a name is shown as it is, with $ and with _ in front
+        plots.name_runs(figure, [Line2D([], [], **look) for look in looks], [*logs], names_in_row)
     return figure
 
 
 def draw_run(axes: "Axes", panel: Panel, log: Log, look: dict[str, str]) -> None:
-    """A run's lines in a panel, the best epoch in a ring where they are the validation's."""
-    best = best_epoch(log)
+    """A run's lines in a panel. On the validation's a ring marks the best epoch, the first of the lowest loss."""
+    best = np.nanargmin(log["val_L"]) if has_values(log["val_L"]) else None  # encoder.pt is that epoch's
     for name, line in panel.lines.items():
         values = log[name]
-        if not any(map(isfinite, values)):
+        if not has_values(values):
             continue
-        every = dots(values, always=look["marker"] != MARKERS[0])
-        axes.plot(log["epoch"], values, line, markevery=every, markerfacecolor=FACES[line], label=name, **look)
+        marked = dots(values, always=look["marker"] != MARKERS[0])
+        axes.plot(log["epoch"], values, line, markevery=marked, markerfacecolor=FACES[line], label=name, **look)
         if best is not None and name.startswith("val_"):
             axes.plot(log["epoch"][best], values[best], color=look["color"], label="best", **RING)
 
 
-def dots(values: list[float], always: bool) -> list[int]:
+def dots(values: np.ndarray, always: bool) -> list[int]:
     """The indices of a curve's dots: all of a short one; of a long one those between two NaN, where no line is seen,
-    and with `always` some more, by which it is told from another of its color.
+    and with `always` about DOTS more, by which it is told from another of its color.
     """
     if len(values) <= SHORT:
         return list(range(len(values)))
-    seen = [False, *map(isfinite, values), False]
-    alone = {i for i in range(len(values)) if not seen[i] and not seen[i + 2]}
+    measured = np.pad(~np.isnan(values), 1)
+    alone = set(np.flatnonzero(~measured[:-2] & ~measured[2:]).tolist())
     return sorted(alone | {*range(0, len(values), ceil(len(values) / DOTS))} if always else alone)
 
 

@@ -4,17 +4,19 @@ matplotlib is the extra `[figures]`; pyplot, which would open windows, is never 
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
 if TYPE_CHECKING:  # an extra: what draws imports it
     from matplotlib.figure import Figure
+
+Content = TypeVar("Content")
 
 # By suffix, what is written beside the drawing: no date, so that the same logs give the same bytes.
 FORMATS: dict[str, dict[str, None]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
@@ -45,7 +47,7 @@ def new_figure(height: float, width: float = WIDTH) -> Iterator["Figure"]:
         from matplotlib import style
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ValueError(f"figures are drawn with matplotlib: pip install 'ssl_iqa[figures]' ({error})") from error
+        raise ValueError(f"matplotlib is required: pip install 'ssl_iqa[figures]' ({error})") from error
     with style.context(["default", STYLE]):
         yield Figure((width, height), DPI, layout="constrained")
 
@@ -64,6 +66,18 @@ def run_names(folders: Sequence[Path]) -> list[str]:
         paths = [parts[:-1] for parts in paths]
     candidates = (["/".join(parts[-length:]) for parts in paths] for length in count(1))
     return next(names for names in candidates if len({*names}) == len(names))
+
+
+def read_runs(folders: Sequence[Path], read: Callable[[Path], Content]) -> dict[str, Content]:
+    """What `read` finds in each folder, by the run's name."""
+    return dict(zip(run_names(folders), map(read, folders), strict=True))
+
+
+def name_runs(figure: "Figure", handles: Sequence[Any], names: Sequence[str], columns: int) -> None:
+    """The legend of the runs, above the panels. A name is shown as it is, with $ and with _ in front."""
+    legend = figure.legend(handles, [""] * len(names), loc="outside upper left", ncols=columns)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set(text=name, parse_math=False)
 
 
 def encode(figure: "Figure", suffix: str) -> tuple[bytes, str]:

@@ -1,7 +1,11 @@
-"""Predicted against true scores of finetune.py runs, and their SROCC by type of distortion, drawn with matplotlib."""
+"""From the predictions.csv of finetune.py runs: predicted against true scores with the fitted logistic (`scatter`), and
+the SROCC by type of distortion (`types`, Table 2).
+"""
 
-import math
+import argparse
 from itertools import cycle
+from math import ceil, nan
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +13,8 @@ import numpy as np
 from ssl_iqa.distortions import NAMES
 from ssl_iqa.engine import run_folder
 from ssl_iqa.evaluation.metrics import fit_logistic, logistic, plcc, plcc_logistic, srocc, srocc_by_type
-from ssl_iqa.evaluation.predictions import Predictions
+from ssl_iqa.evaluation.predictions import Predictions, read_predictions
+from ssl_iqa.figures import plots
 from ssl_iqa.figures.plots import COLORS, DARK, GRAY, WIDTH, new_figure
 
 if TYPE_CHECKING:  # an extra: what draws imports it
@@ -17,13 +22,22 @@ if TYPE_CHECKING:  # an extra: what draws imports it
     from matplotlib.figure import Figure
 
 MOST_IN_A_ROW = 3
-TYPES_WIDTH, BAR, GROUP_GAP = 5, 0.07, 0.07  # inches: of the figure of types, of a bar, between two types
+TYPES_WIDTH, BAR, GAP = 5, 0.07, 0.07  # inches: of the figure of types, of a bar, between two types
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a folder that finetune.py wrote")
+
+
+def run(args: argparse.Namespace) -> tuple[bytes, str]:
+    draw = draw_types if args.figure == "types" else draw_scatter
+    return plots.encode(draw(plots.read_runs(args.runs, read_predictions)), args.out.suffix.lower())
 
 
 def draw_scatter(predictions: dict[str, Predictions]) -> "Figure":
-    """A panel a run: a dot a picture, the logistic that `plcc_logistic` fits, a dotted line where both are equal."""
+    """A panel a run: a dot an image, the logistic that `plcc_logistic` fits, a dotted line where both are equal."""
     columns = min(MOST_IN_A_ROW, len(predictions))
-    rows = -(-len(predictions) // columns)
+    rows = ceil(len(predictions) / columns)
     predicted = np.concatenate([run.predicted for run in predictions.values()])
     ends = (min(1, predicted.min()) - 0.2, max(10, predicted.max()) + 0.2)
     side = WIDTH / max(columns, 2)
@@ -55,31 +69,28 @@ def draw_run(axes: "Axes", run: Predictions, ends: tuple[float, float]) -> None:
 
 
 def draw_types(predictions: dict[str, Predictions]) -> "Figure":
-    """Horizontal bars, a group a type, in it a bar a run: the SROCC within the type (Table 2).
+    """Horizontal bars, a group a type, in it a bar a run: the SROCC within the type. Types are in the paper's order.
 
-    Types are in the paper's order. Raises ValueError where no run names any type.
+    Raises ValueError where no run names any type.
     """
-    found = {name: srocc_by_type(run.predicted, run.scores, run.distortions) for name, run in predictions.items()}
-    named = {kind for values in found.values() for kind in values if kind}
+    sroccs = {name: srocc_by_type(run.predicted, run.scores, run.distortions) for name, run in predictions.items()}
+    named = {kind for by_type in sroccs.values() for kind in by_type if kind}
     if not named:
         raise ValueError(f"{', '.join(predictions)}: no type of distortion in {run_folder.PREDICTIONS}")
     kinds = [kind for kind in NAMES if kind in named] + sorted(named - {*NAMES})
-    group = len(found) * BAR + GROUP_GAP
+    group = len(sroccs) * BAR + GAP
     with new_figure(len(kinds) * group + 0.75, TYPES_WIDTH) as figure:
         axes = figure.add_subplot()
-        for i, (values, color) in enumerate(zip(found.values(), cycle(COLORS), strict=False)):
+        for i, (by_type, color) in enumerate(zip(sroccs.values(), cycle(COLORS), strict=False)):
             tops = [k * group + i * BAR for k in range(len(kinds))]
-            axes.barh(tops, [values.get(kind, math.nan) for kind in kinds], 0.9 * BAR, color=color, align="edge")
-        middles = [k * group + len(found) * BAR / 2 for k in range(len(kinds))]
+            axes.barh(tops, [by_type.get(kind, nan) for kind in kinds], 0.9 * BAR, color=color, align="edge")
+        middles = [k * group + len(sroccs) * BAR / 2 for k in range(len(kinds))]
         axes.set_yticks(middles, [kind.replace("_", " ") for kind in kinds])
         axes.tick_params(axis="y", length=0, labelcolor=DARK)
-        axes.set(ylim=(len(kinds) * group - GROUP_GAP / 2, -GROUP_GAP), xlabel="SROCC within the type")
-        lowest = min((v for values in found.values() for k, v in values.items() if k and v < 0), default=0)
-        axes.set_xlim(1.05 * lowest, 1)
+        axes.set(ylim=(len(kinds) * group - GAP / 2, -GAP), xlabel="SROCC within the type")
+        negative = [value for by_type in sroccs.values() for kind, value in by_type.items() if kind and value < 0]
+        axes.set_xlim(1.05 * min(negative, default=0), 1)
         axes.grid(False, axis="y")
         axes.axvline(0, color=GRAY, linewidth=0.8)
-        handles = [bars[0] for bars in axes.containers]
-        legend = figure.legend(handles, [""] * len(found), loc="outside upper left", ncols=min(4, len(found)))
-        for text, name in zip(legend.get_texts(), found, strict=True):
-            text.set(text=name, parse_math=False)  # a name is shown as it is, with $ and with _ in front
+        plots.name_runs(figure, [bars[0] for bars in axes.containers], [*sroccs], min(4, len(sroccs)))
     return figure

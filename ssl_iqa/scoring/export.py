@@ -1,42 +1,91 @@
 """A finetuned model for other programs, and its weights for other times.
 
-    python -m ssl_iqa.scoring.export runs/finetune/model.pt model.onnx            for ONNX runtimes
-    python -m ssl_iqa.scoring.export runs/finetune/model.pt model.pt2             for torch.export.load
-    python -m ssl_iqa.scoring.export runs/finetune/model.pt model.safetensors     for ssl_iqa.load and `ssl-iqa`
+    ssl-iqa export runs/finetune/model.pt model.onnx            for ONNX runtimes
+    ssl-iqa export runs/finetune/model.pt model.safetensors     for ssl_iqa.load and ssl-iqa
 
-The first two take `pictures`, float32 [B, 3, H, W], RGB in [0, 1], B of one size that may be any, and give `scores`,
-[B], 1 (worst) to 10 (best): the crops are within. Only what sees whole pictures (`--crops full`) wants 33 pixels a side
-or more. Images larger than the model's `--long-side` are to be reduced to it before. What was made is first run on
-photographs of several sizes: where a score differs by more than 1e-4 from PyTorch's, nothing is written, and the exit
-code is 1.
+An ONNX graph takes `pictures`, float32 [B, 3, H, W], RGB in [0, 1], B of one size that may be any, and gives `scores`,
+[B], 1 (worst) to 10 (best): the crops are within. Images larger than the model's `--long-side` must be reduced to it
+before; with `--crops full` they need 33 pixels a side or more. The new file is first run on images of several sizes:
+where a score differs by more than 1e-4 from PyTorch's, nothing is written, and the exit code is 1.
 """
 
 import argparse
 import importlib.util
-import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import Dim
 
 from ssl_iqa.data import views
 from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.images import read_image, reduced
 from ssl_iqa.engine import console, model_file, run_folder
 from ssl_iqa.engine.device import use_device
-from ssl_iqa.engine.settings import Parser
 from ssl_iqa.engine.weights import encoder_state
 from ssl_iqa.scoring import quality
 
 TOLERANCE = 1e-4  # of scores, on the scale of 1 to 10
-Run = Callable[[Tensor], Tensor]  # pictures [B, 3, H, W] -> scores [B]
+NEEDED = {".onnx": ("onnx", "onnxscript", "onnxruntime"), model_file.SAFETENSORS: ("safetensors",)}  # of `[export]`
+Run = Callable[[Tensor], Tensor]  # images [B, 3, H, W] -> scores [B]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="model.pt of finetune.py, or a .safetensors of it")
+    parser.add_argument("out", type=Path, metavar="OUT", help=f"ends in {' or '.join(NEEDED)}; replaced if it is there")
+
+
+def run(args: argparse.Namespace) -> None:
+    with console.clear_errors():
+        check_out(args.out)
+        use_device("cpu", workers=0)
+        model = quality.load(args.model)
+        try:
+            file, run_file = to_onnx(model) if args.out.suffix == ".onnx" else to_safetensors(model)
+            difference = largest_difference(model, run_file)
+        except Exception as error:  # of what they cannot trace torch.export and torch.onnx raise almost anything
+            reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            sys.exit(f"error: {args.out}: not written, since torch {torch.__version__} cannot export it ({reason})")
+        if not difference <= TOLERANCE:
+            sys.exit(f"error: {args.out}: not written, since its scores differ by {difference:.1g} from PyTorch's")
+        run_folder.write_atomic(args.out, lambda out: out.write(file))
+    print(f"{args.out}: {len(file) / 1e6:.1f} MB; its scores are PyTorch's to {difference:.1g}")
+
+
+def check_out(path: Path) -> None:
+    if path.suffix not in NEEDED:
+        raise ValueError(f"OUT must end in {' or '.join(NEEDED)}, got {path}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: no such folder: {path.parent}")
+    if path.is_dir():
+        raise IsADirectoryError(f"OUT must be a file, got the folder {path}")
+    missing = [name for name in NEEDED[path.suffix] if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"{path}: needs {' and '.join(missing)}: pip install 'ssl_iqa[export]'")
+
+
+def to_onnx(model: quality.QualityModel) -> tuple[bytes, Run]:
+    """A .onnx file, and what runs it."""
+    import onnx
+    import onnxruntime
+
+    least = least_side(model)
+    sides = {0: Dim("batch"), 2: Dim("height", min=least), 3: Dim("width", min=least)}
+    example = torch.rand(2, 3, least + 39, least + 46)
+    with torch.no_grad():
+        program = torch.export.export(Scores(model).eval(), (example,), dynamic_shapes={"pictures": sides})
+    exported = torch.onnx.export(program, dynamo=True, input_names=["pictures"], output_names=["scores"], verbose=False)
+    graph = exported.model_proto
+    onnx.helper.set_model_props(graph, facts(model))
+    file = graph.SerializeToString()  # in one piece, with the weights
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return file, lambda images: torch.from_numpy(session.run(["scores"], {"pictures": images.numpy()})[0])
 
 
 class Scores(nn.Module):
-    """`QualityModel.score` (Eq. 6, mean over the test crops) as a graph: pictures [B, 3, H, W] -> scores [B].
+    """`QualityModel.score` (Eq. 6, mean over the test crops) as a graph: images [B, 3, H, W] -> scores [B].
 
     The sides are not known when it is traced, so that crops are taken by the places of their pixels, which are tensors.
     """
@@ -63,22 +112,12 @@ class Scores(nn.Module):
 
 
 def least_side(model: quality.QualityModel) -> int:
-    """Pixels a side that pictures have at least. What is smaller than a crop is continued by reflection, but a model
-    that looks at the whole picture is traced for those that need not be.
-    """
+    """Pixels a side of the smallest image that a graph takes: of whole images it cannot reflect smaller ones."""
     return views.LEAST + 1 if model.settings["crops"] == "full" else 1
 
 
-def traced(model: quality.QualityModel) -> ExportedProgram:
-    least = least_side(model)
-    sides = {0: Dim("batch"), 2: Dim("height", min=least), 3: Dim("width", min=least)}
-    example = torch.rand(2, 3, least + 39, least + 46)  # a .pt2 holds it, too
-    with torch.no_grad():
-        return torch.export.export(Scores(model).eval(), (example,), dynamic_shapes={"pictures": sides})
-
-
 def facts(model: quality.QualityModel) -> dict[str, str]:
-    """What travels in an exported file beside the graph."""
+    """What an exported file says of itself."""
     size = f"larger ones area-averaged to a long side of {model.long_side}" if model.long_side else "not resized"
     known = {
         "pictures": f"RGB in [0, 1], float32 [B, 3, H, W], {size}",
@@ -93,46 +132,23 @@ def facts(model: quality.QualityModel) -> dict[str, str]:
     return {name: text.encode("utf-8", "backslashreplace").decode() for name, text in known.items()}
 
 
-def to_onnx(model: quality.QualityModel) -> tuple[bytes, Run]:
-    """A .onnx file, and what runs it."""
-    import onnx
-    import onnxruntime
-
-    graph = torch.onnx.export(
-        traced(model), dynamo=True, input_names=["pictures"], output_names=["scores"], verbose=False
-    ).model_proto
-    onnx.helper.set_model_props(graph, facts(model))
-    file = graph.SerializeToString()  # in one piece, with the weights
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    return file, lambda pictures: torch.from_numpy(session.run(["scores"], {"pictures": pictures.numpy()})[0])
-
-
-def to_pt2(model: quality.QualityModel) -> tuple[bytes, Run]:
-    """A .pt2 file, and what runs it."""
-    file = io.BytesIO()
-    torch.export.save(traced(model), file, extra_files={f"{name}.txt": text for name, text in facts(model).items()})
-    return file.getvalue(), torch.export.load(io.BytesIO(file.getvalue())).module()
-
-
 def to_safetensors(model: quality.QualityModel) -> tuple[bytes, Run]:
     """A .safetensors file, and what runs it."""
-    known = {name: getattr(model, name) for name in ("score_range", "settings", "results", "residuals", "naming")}
-    state = {"encoder": encoder_state(model.encoder), "regressor": model.regressor.state_dict()}
-    file = model_file.to_safetensors(state | known)
-    name = "the new file"
-    again = quality.from_content(model_file.checked(model_file.from_safetensors(file, name), name), name)
-    return file, lambda pictures: torch.tensor(again.score([*pictures]))
+    content = {name: getattr(model, name) for name in ("score_range", "settings", "results", "residuals", "naming")}
+    content |= {"encoder": encoder_state(model.encoder), "regressor": model.regressor.state_dict()}
+    file = model_file.to_safetensors(content)
+    again = quality.from_content(model_file.from_safetensors(file, "the new file"), "the new file")
+    return file, lambda images: torch.tensor(again.score([*images]))
 
 
-MAKERS: dict[str, Callable[[quality.QualityModel], tuple[bytes, Run]]] = {
-    ".onnx": to_onnx,
-    ".pt2": to_pt2,
-    model_file.SAFETENSORS: to_safetensors,
-}
-NEEDED = {".onnx": ("onnx", "onnxscript", "onnxruntime"), model_file.SAFETENSORS: ("safetensors",)}  # of `[export]`
+@torch.no_grad()
+def largest_difference(model: quality.QualityModel, run: Run) -> float:
+    """Between the scores of an exported file and the model's own; NaN where one is none."""
+    differences = [run(x) - torch.tensor(model.score([*x])) for x in check_images(model)]
+    return torch.cat(differences).abs().max().item()
 
 
-def check_pictures(model: quality.QualityModel) -> Iterator[Tensor]:
+def check_images(model: quality.QualityModel) -> Iterator[Tensor]:
     """Batches [B, 3, H, W] of several B, H and W, even and odd ones: parts of a photograph."""
     photograph = read_image(next(iter(demo_sources())))
     side, least = model.settings["crop"], least_side(model)
@@ -142,49 +158,3 @@ def check_pictures(model: quality.QualityModel) -> Iterator[Tensor]:
         large = views.pad_to(photograph, max(height, width) + 10 * count)
         parts = [large[:, 10 * i : 10 * i + height, 7 * i : 7 * i + width] for i in range(count)]
         yield torch.stack([views.to_float(reduced(part, model.long_side)) for part in parts])
-
-
-@torch.no_grad()
-def largest_difference(model: quality.QualityModel, run: Run) -> float:
-    """Between the scores of an exported file and the model's own; NaN where one is none."""
-    off = [run(x) - torch.tensor(model.score([*x])) for x in check_pictures(model)]
-    return torch.cat(off).abs().max().item()
-
-
-def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", metavar="MODEL", help="the model.pt of a finetune.py run, or a .safetensors of it")
-    parser.add_argument("out", type=Path, metavar="OUT", help=f"ends in {', '.join(MAKERS)}; replaced if it is there")
-    args = parser.parse_args(arguments)
-    with console.clear_errors():
-        if args.out.suffix not in MAKERS:
-            raise ValueError(f"{args.out}: a name that ends in {', '.join(MAKERS)} is wanted")
-        if not args.out.parent.is_dir():
-            raise FileNotFoundError(f"{args.out}: there is no folder {args.out.parent}")
-        if args.out.is_dir():
-            raise IsADirectoryError(f"{args.out}: a folder; the name of a file is wanted")
-        missing = [name for name in NEEDED.get(args.out.suffix, ()) if importlib.util.find_spec(name) is None]
-        if missing:
-            raise ValueError(f"{args.out}: takes {' and '.join(missing)}: pip install 'ssl_iqa[export]'")
-    return args
-
-
-def main(arguments: list[str] | None = None) -> None:
-    args = parse_arguments(arguments)
-    with console.clear_errors():
-        use_device("cpu", workers=0)
-        model = quality.load(args.model)
-        try:
-            file, run = MAKERS[args.out.suffix](model)
-            off = largest_difference(model, run)
-        except Exception as error:  # of what they cannot trace torch.export and torch.onnx raise almost anything
-            why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-            sys.exit(f"error: {args.out}: not written, since torch {torch.__version__} cannot export it ({why})")
-        if not off <= TOLERANCE:
-            sys.exit(f"error: {args.out}: not written, since its scores differ by {off:.1g} from PyTorch's")
-        run_folder.write_atomic(args.out, lambda out: out.write(file))
-    print(f"{args.out}: {len(file) / 1e6:.1f} MB; its scores are PyTorch's to {off:.1g}")
-
-
-if __name__ == "__main__":
-    main()

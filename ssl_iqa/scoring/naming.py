@@ -1,10 +1,9 @@
-"""Which distortion a picture has: a linear classifier of the 125 classes on the features of a finetuned encoder.
+"""Which distortion an image has: a linear classifier of the 125 classes on the features of a finetuned encoder.
 
-    python -m ssl_iqa.scoring.naming runs/finetune/model.pt
+    ssl-iqa learn-names runs/finetune/model.pt
 
-learns it from the demo's photographs, distorted in all ways, and puts it into that file, for
-`ssl_iqa.scoring.score --explain` and `ssl-iqa report`. Seconds with the demo's encoder; a ResNet-50 takes minutes on a
-CPU.
+learns it from the demo's photographs, distorted in all ways, and puts it into that file, for `ssl-iqa explain` and
+`ssl-iqa report`. Seconds with the demo's encoder; a ResNet-50 takes minutes on a CPU.
 """
 
 import argparse
@@ -16,52 +15,71 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_iqa.data import views
+from ssl_iqa.data import sets, views
 from ssl_iqa.data.datasets import UnlabeledViews
 from ssl_iqa.data.demo import demo_sources
+from ssl_iqa.data.seen import known_parts
 from ssl_iqa.data.splits import split_references
 from ssl_iqa.distortions.chosen import load_distortions
 from ssl_iqa.engine import console, model_file
 from ssl_iqa.engine.device import use_device
-from ssl_iqa.engine.settings import Parser
 from ssl_iqa.evaluation import probe
 from ssl_iqa.scoring import explain, quality
 
 PRISTINE = "pristine"
 PER_CLASS, PER_CLASS_TEST = 16, 4
-DECAY = 3e-3  # with it the probabilities are on the average as high as the share of pictures that are named rightly
+DECAY = 3e-3  # with it the mean probability is about the share of images that are named rightly
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL", help="model.pt of finetune.py, or a .safetensors of it")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(auto)")
+    parser.add_argument("--seed", type=int, default=0, help="of the distortions and crops (0)")
+
+
+def run(args: argparse.Namespace) -> None:
+    with console.clear_errors():
+        model = quality.load(args.model).to(use_device(args.device, workers=0))
+        classifier = learn_to_name(model, args.seed)
+        model_file.write(model_file.read(args.model) | {"naming": classifier}, args.model)
+    print(f"{args.model} names distortions now: {quality.naming_text(classifier['right'])}")
 
 
 def all_classes() -> list[list[Any]]:
-    """Of the 125 classes the 121 that change a picture; the other four and untouched pictures are one more."""
+    """The 121 of the 125 classes that change an image, and one more: the other four and pristine images."""
     return [[distortion.name, distortion.level] for distortion in load_distortions("distinct")] + [[PRISTINE, 0]]
 
 
 def learn_to_name(model: quality.QualityModel, seed: int) -> explain.Classifier:
-    """A classifier, and in its `right` how often it is on photographs held out.
+    """A classifier, and in its `right` how often it is right on photographs held out.
 
-    It learns from the demo's photographs, which come with the package, whatever the encoder was trained with: of each
-    class 16 crops, of pristine 64. It is tested with 4 crops a class of those that the model was tested with; for a
-    model of another set a fifth is drawn.
+    It learns from 16 crops of each class and 64 pristine ones of the demo's photographs, whatever the encoder was
+    trained with. It is tested with 4 crops a class of those that the model was tested with; for a model of another set
+    a fifth is drawn.
     """
-    sources, tested = demo_sources(), explain.held_out(model)
+    sources, tested = demo_sources(), held_out(model)
     if not tested:
         names = split_references(sorted(sources.values()), seed)["test"]
         tested = [path for path, source in sources.items() if source in names]
     z, classes = _features(model, [path for path in sources if path not in tested], PER_CLASS, seed)
     classifier = {**fit_softmax(z, classes), "classes": all_classes()}
     z, classes = _features(model, tested, PER_CLASS_TEST, seed + 1)
-    pairs = [
-        (explain.name_distortion(classifier, one[None]), *classifier["classes"][i])
-        for one, i in zip(z.float(), classes.tolist(), strict=True)
-    ]
-    levels = [said.level == level for said, name, level in pairs if said.distortion == name]
+    named = [explain.name_distortion(classifier, crop[None]) for crop in z.float()]
+    true = [classifier["classes"][i] for i in classes]
+    is_type = np.array([answer.distortion == name for answer, (name, _) in zip(named, true, strict=True)])
+    is_level = np.array([answer.level == level for answer, (_, level) in zip(named, true, strict=True)])
     classifier["right"] = {
-        "type": float(np.mean([said.distortion == name for said, name, _ in pairs])),
-        "level": float(np.mean(levels)) if levels else 0.0,  # of those whose type is right
+        "type": float(is_type.mean()),
+        "level": float(is_level[is_type].mean()) if is_type.any() else 0.0,
         "photographs": len(tested),
     }
     return classifier
+
+
+def held_out(model: quality.QualityModel) -> list[str]:
+    """The demo's photographs of a model's test part; none for a model that has seen none of them."""
+    known = known_parts(sets.load_labeled("demo"), model.encoder.seen or ())
+    return [path for path, source in demo_sources().items() if known.get(source) == "test"]
 
 
 def _features(model: quality.QualityModel, paths: list[str], per_class: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -95,20 +113,3 @@ def fit_softmax(z: Tensor, classes: Tensor) -> dict[str, Tensor]:
     optimizer.step(closure)
     weight, bias = weight.detach() / std, bias.detach()
     return {"weight": weight.float(), "bias": (bias - weight @ mean).float()}
-
-
-def main(arguments: list[str] | None = None) -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a model.pt, or a .safetensors of it")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(auto)")
-    parser.add_argument("--seed", type=int, default=0, help="of the distortions and crops (0)")
-    args = parser.parse_args(arguments)
-    with console.clear_errors():
-        model = quality.load(args.model).to(use_device(args.device, workers=0))
-        classifier = learn_to_name(model, args.seed)
-        model_file.write(model_file.read(args.model) | {"naming": classifier}, args.model)
-    print(f"{args.model} names distortions now: {quality.naming_text(classifier['right'])}")
-
-
-if __name__ == "__main__":
-    main()

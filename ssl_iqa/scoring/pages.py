@@ -1,4 +1,4 @@
-"""Pages of pictures in cells with words below, drawn with Pillow: what the gallery and the ranking share."""
+"""Pages of images in cells with words below, drawn with Pillow: what the gallery and the ranking share."""
 
 from io import BytesIO
 from math import ceil
@@ -10,12 +10,12 @@ MARGIN, HEAD = 24, 104  # the white around a page, and where its cells begin
 DARK, GRAY, OUTLINE = "#1a1a1a", "#6b6b6b", "#d0d0d0"
 
 
-def put_cell(page: Image.Image, left: int, top: int, picture: Image.Image, label: str, value: str, size: int) -> None:
-    """A picture with its upper left pixel there, a thin line around it, and below a dark label and a gray value."""
+def put_cell(page: Image.Image, left: int, top: int, image: Image.Image, label: str, value: str, size: int) -> None:
+    """An image with its upper left pixel there, a thin line around it, and below a dark label and a gray value."""
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=size)
-    draw.rectangle((left - 1, top - 1, left + picture.width, top + picture.height), outline=OUTLINE)
-    page.paste(picture, (left, top))
-    baseline = top + picture.height + round(1.15 * size)
+    draw.rectangle((left - 1, top - 1, left + image.width, top + image.height), outline=OUTLINE)
+    page.paste(image, (left, top))
+    baseline = top + image.height + round(1.15 * size)
     draw.text((left, baseline), label, DARK, font, anchor="ls")
     draw.text((left + font.getlength(label + "  "), baseline), value, GRAY, font, anchor="ls")
 

@@ -1,74 +1,135 @@
-"""Scores for pictures, from the shell.
+"""Scores of images, 1 (worst) to 10 (best).
 
-    python -m ssl_iqa.scoring.score runs/finetune/model.pt photo.jpg FOLDER ..      also installed as `ssl-iqa`
-    python -m ssl_iqa.scoring.score runs/finetune/model.pt FOLDER --sort --csv > scores.csv
-    find . -name '*.jpg' -print0 | python -m ssl_iqa.scoring.score runs/finetune/model.pt -
-    python -m ssl_iqa.scoring.score runs/finetune/model.pt photo.jpg --explain why  what is wrong with it, and where
-    python -m ssl_iqa.scoring.score runs/finetune/model.pt --card                   what the score means
+    ssl-iqa score runs/finetune/model.pt photo.jpg FOLDER ..
+    ssl-iqa score runs/finetune/model.pt FOLDER --sort --csv > scores.csv
+    find . -name '*.jpg' -print0 | ssl-iqa score runs/finetune/model.pt -
 
-A score is 1 (worst) to 10 (best), with the interval that holds the true score of 90 % of such pictures. Files that
-cannot be read are named at the end; the exit code is then 1.
+Each score has the interval that holds the true score of 90 % of such images. Files that cannot be read are named at the
+end; the exit code is then 1.
 """
 
 import argparse
 import codecs
 import csv
-import io
 import json
 import os
-import shlex
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import count
-from pathlib import Path
-from typing import Any, NamedTuple
+from contextlib import contextmanager
+from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
-from ssl_iqa.data.images import UnreadableImage, in_utf8, no_images, passed_over, read_image, walk_images
-from ssl_iqa.engine import console, run_folder
+from ssl_iqa.data.images import in_utf8, no_images, passed_over, walk_images
+from ssl_iqa.engine import console
 from ssl_iqa.engine.device import cpu_cores, use_device
-from ssl_iqa.engine.settings import Parser, add_version
 from ssl_iqa.evaluation import calibration
-from ssl_iqa.scoring import explain, quality
-from ssl_iqa.scoring.pages import encode
+from ssl_iqa.scoring import quality
 
 MEGAPIXELS = 200
 STDIN = "-"
+COLUMNS = ("picture", "score", "low", "high")  # the path, and the interval: None where the model does not know it
 TYPE_WIDTH = 35  # of the longest distortion type, with a probability before and a level after it
 
-
-class Scored(NamedTuple):
-    """What is printed of a picture; low and high are None where the model does not know them."""
-
-    picture: str  # path
-    score: float
-    low: float | None
-    high: float | None
+Row = dict[str, Any]  # COLUMNS, and what `explain` adds
 
 
-class Explained(NamedTuple):
-    """The same with what `explain.name_distortion` says, and the file with the map of local quality."""
-
-    picture: str
-    score: float
-    low: float | None
-    high: float | None
-    distortion: str
-    level: int
-    probability: float
-    map: str
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_and_images(parser)
+    add_formats(parser)
 
 
-def find_pictures(paths: Iterable[str], failed: Callable[[OSError], object], passed: Counter[str]) -> Iterator[str]:
-    """The files among `paths`, and the pictures in the folders among them; `failed` gets a folder's errors.
+def add_model_and_images(parser: argparse.ArgumentParser) -> None:
+    """What `explain` and `report` have as well."""
+    parser.add_argument("model", metavar="MODEL", help="model.pt of finetune.py, or a .safetensors of it")
+    text = "images, folders (all images below them), - for a list of paths on standard input"
+    parser.add_argument("paths", nargs="+", metavar="PATH", help=text)
+    share = f"share of images whose true score is in their interval ({calibration.COVERAGE})"
+    parser.add_argument("--coverage", type=float, default=calibration.COVERAGE, help=share)
+    limit = f"larger images are refused ({MEGAPIXELS})"
+    parser.add_argument("--max-megapixels", type=float, default=MEGAPIXELS, help=limit)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(auto)")
 
-    `passed` counts the other files in these folders by suffix.
+
+def add_formats(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sort", action="store_true", help="from best to worst")
+    formats = parser.add_mutually_exclusive_group()
+    for name, text in (("csv", "comma-separated values"), ("json", "a line of JSON an image")):
+        formats.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="table", help=text)
+
+
+def run(args: argparse.Namespace) -> None:
+    with say_failures() as failures:
+        model = prepare(args)
+        paths = with_bar(images_in(args.paths, failures), args)
+        scored = score_all(model, paths, args.coverage, failures)
+        print_rows(COLUMNS, ((seen.y_hat, row) for seen, row in scored), args)
+
+
+@contextmanager
+def say_failures() -> Iterator[list[Exception]]:
+    """A list for what cannot be read, which is named at the end, with exit code 1.
+
+    Bad input ends the program with its one line, Ctrl-C and a closed pipe without one.
     """
+    failures: list[Exception] = []
+    with console.clear_errors():
+        try:
+            yield failures
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except BrokenPipeError:  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit()
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    if failures:
+        print(f"{len(failures)} could not be read", file=sys.stderr)
+        sys.exit(1)
+
+
+def prepare(args: argparse.Namespace) -> quality.QualityModel:
+    """The model, on the device. Images over --max-megapixels are refused from then on.
+
+    Raises ValueError or FileNotFoundError for what is wrong with the arguments.
+    """
+    if not args.max_megapixels > 0:
+        raise ValueError(f"--max-megapixels must be more than 0, got {args.max_megapixels:g}")
+    if not 0 < args.coverage < 1:
+        raise ValueError(f"--coverage must be more than 0 and less than 1, got {args.coverage:g}")
+    for path in args.paths:
+        if path != STDIN and not os.path.exists(path):
+            raise FileNotFoundError(f"{path}: no such file or folder")
+    Image.MAX_IMAGE_PIXELS = int(args.max_megapixels * 1e6 / 2)  # PIL refuses twice that
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # and warns of less
+    return quality.load(args.model).to(use_device(args.device, workers=0))
+
+
+def images_in(paths: Iterable[str], failures: list[Exception]) -> list[str]:
+    """All files, those in folders and on standard input with them; `failures` gets the errors of folders.
+
+    Says which files of folders are passed over. Raises ValueError where there are no images.
+    """
+    given: list[str] = []
     for path in paths:
-        yield from walk_images(path, failed, passed) if os.path.isdir(path) else [path]
+        given += listed(read_stdin()) if path == STDIN else [path]
+    passed: Counter[str] = Counter()
+    images: list[str] = []
+    for path in given:
+        images += walk_images(path, failures.append, passed) if os.path.isdir(path) else [path]
+    if not images and not failures:
+        raise ValueError(f"{' '.join(given)}: {no_images(passed)}")
+    if passed:
+        print(passed_over(passed), file=sys.stderr)
+    return images
+
+
+def read_stdin() -> bytes:
+    # a stream in memory, which a program may have put there, has no bytes below
+    return sys.stdin.buffer.read() if hasattr(sys.stdin, "buffer") else os.fsencode(sys.stdin.read())
 
 
 def listed(stream: bytes) -> list[str]:
@@ -88,210 +149,60 @@ def listed(stream: bytes) -> list[str]:
     return [os.fsdecode(path) for path in paths if path]
 
 
+def with_bar(paths: list[str], args: argparse.Namespace) -> Iterable[str]:
+    # a bar beside lines that come on the same terminal would garble them
+    return paths if sys.stdout.isatty() and not args.sort else console.bar(paths, "images")
+
+
 def score_all(
     model: quality.QualityModel,
     paths: Iterable[str],
-    margin: float | None,
-    why: Path | None,
-    failed: Callable[[Exception], object],
-) -> Iterator[tuple[float, Scored | Explained]]:
-    """Scores file after file, y_hat before it is clipped beside each; `failed` gets why one has none. Explanations are
-    written to the folder `why`.
-    """
-    for path, seen in quality.score_files(model, paths, threads=cpu_cores()):
+    coverage: float,
+    failures: list[Exception],
+    keep: Callable[[Tensor], Any] = lambda image: None,
+) -> Iterator[tuple[quality.Seen, Row]]:
+    """Scores file after file; `failures` gets why one has no score. For `keep` see `quality.score_files`."""
+    margin = model.margin(coverage) if len(model.residuals) else None
+    for path, seen in quality.score_files(model, paths, cpu_cores(), keep):
         if isinstance(seen, Exception):
-            failed(seen)
+            failures.append(seen)
             continue
-        row = Scored(path, round(seen.score, 4), *interval(seen.score, margin))
-        try:
-            yield seen.y_hat, explain_one(model, row, seen, why) if why else row
-        except run_folder.NotWritten:  # a full disk ends it all
-            raise
-        except (OSError, UnreadableImage) as error:  # gone since
-            failed(error)
+        low = high = None
+        if margin is not None:  # clipped as the score is
+            low, high = (round(quality.clipped(end), 4) for end in (seen.score - margin, seen.score + margin))
+        yield seen, dict(zip(COLUMNS, (path, round(seen.score, 4), low, high), strict=True))
 
 
-def interval(score: float, margin: float | None) -> tuple[float | None, float | None]:
-    """score +- margin, clipped to the scale's ends as the score is."""
-    if margin is None:
-        return None, None
-    return round(max(quality.LOW, score - margin), 4), round(min(quality.HIGH, score + margin), 4)
-
-
-def explain_one(model: quality.QualityModel, row: Scored, seen: quality.Seen, why: Path) -> Explained:
-    """Writes a picture's map, named after it, to a folder."""
-    named = explain.name_distortion(model.naming, seen.z)
-    picture = read_image(row.picture)
-    within = "" if row.low is None else f" ({row.low:.2f} to {row.high:.2f})"
-    drawn = explain.draw(picture, explain.local_scores(model, picture), f"{row.score:.2f}{within}", named.words())
-    stem = os.fsdecode(os.fsencode(Path(row.picture).stem)[:200])  # a name has 255 bytes at most
-    place = next(path for i in count(1) if not (path := why / f"{stem}{f'-{i}' * (i > 1)}.jpg").exists())
-    run_folder.write_atomic(place, lambda file: file.write(encode(drawn, ".jpg", 90)[0]))
-    return Explained(*row, named.distortion, named.level, round(named.probability, 4), str(place))
-
-
-def table_row(row: Scored | Explained) -> str:
-    """Control characters in a name are written as escapes, so that a picture has one line."""
-    numbers = ["    -" if value is None else f"{value:5.2f}" for value in row[1:4]]
-    if isinstance(row, Explained):
-        numbers.append(f"{row.probability:4.0%} {row.distortion} {row.level or ''}".ljust(TYPE_WIDTH))
-    name = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in row.picture)
-    return "  ".join([*numbers, name]) + "\n"
-
-
-def csv_row(row: Sequence[Any]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(row)
-    return line.getvalue()
-
-
-FORMATS: dict[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
-    # the first line, by the class of the rows, and a picture's
-    "table": (
-        lambda kind: "score    low   high  " + "distortion".ljust(TYPE_WIDTH + 2) * (kind is Explained) + "picture\n",
-        table_row,
-    ),
-    "csv": (lambda kind: csv_row(kind._fields), csv_row),
-    "json": (lambda kind: "", lambda row: json.dumps(row._asdict()) + "\n"),
-}
-
-
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """What `ssl-iqa report` has as well."""
-    parser.add_argument(
-        "--coverage",
-        type=float,
-        default=calibration.COVERAGE,
-        help=f"share of pictures whose true score is in their interval ({calibration.COVERAGE})",
-    )
-    parser.add_argument(
-        "--max-megapixels", type=float, default=MEGAPIXELS, help=f"larger pictures are refused ({MEGAPIXELS})"
-    )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(auto)")
-
-
-def check_flags(args: argparse.Namespace) -> None:
-    """Raises ValueError or FileNotFoundError, naming what is wrong."""
-    if not args.max_megapixels > 0:
-        raise ValueError(f"--max-megapixels {args.max_megapixels:g}: more than 0 is wanted")
-    if not 0 < args.coverage < 1:
-        raise ValueError(f"--coverage {args.coverage:g}: more than 0 and less than 1 is wanted")
-    for path in args.paths:
-        if path != STDIN and not os.path.exists(path):
-            raise FileNotFoundError(f"{path}: no such file or folder")
-
-
-def prepare(args: argparse.Namespace) -> quality.QualityModel:
-    """The model, on the device; larger pictures than asked for are refused from then on."""
-    Image.MAX_IMAGE_PIXELS = int(args.max_megapixels * 1e6 / 2)  # PIL refuses twice that
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # and warns of less
-    return quality.load(args.model).to(use_device(args.device, workers=0))
-
-
-def pictures_in(given: Iterable[str], failures: list[Exception]) -> list[str]:
-    """All files, with those on standard input for `-`; `failures` gets the folders' errors.
-
-    Says what is passed over in the folders. Raises ValueError where there are no pictures.
-    """
-    # a stream in memory, which a program may have put there, has no bytes below
-    stdin = getattr(sys.stdin, "buffer", None)
-    names = []
-    for path in given:
-        names += listed(stdin.read() if stdin else os.fsencode(sys.stdin.read())) if path == STDIN else [path]
-    passed: Counter[str] = Counter()
-    paths = list(find_pictures(names, failures.append, passed))
-    if not paths and not failures:
-        raise ValueError(f"{' '.join(names)}: {no_images(passed)}")
-    if passed:
-        print(passed_over(passed), file=sys.stderr)
-    return paths
-
-
-def name_failures(failures: Sequence[Exception]) -> None:
-    """Says what could not be read, and ends the program with exit code 1 then."""
-    for failure in failures:
-        print(f"error: {failure}", file=sys.stderr)
-    if failures:
-        print(f"{len(failures)} could not be read", file=sys.stderr)
-        sys.exit(1)
-
-
-def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = Parser(prog="ssl-iqa", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", metavar="MODEL", help="a model.pt of finetune.py, or a .safetensors of it")
-    parser.add_argument(
-        "paths", nargs="*", metavar="PATH", help="pictures, folders (all pictures below them), - for a list of paths"
-    )
-    add_version(parser)
-    parser.add_argument("--card", action="store_true", help="what the model's score means, and nothing more")
-    parser.add_argument("--sort", action="store_true", help="from best to worst")
-    parser.add_argument(
-        "--explain",
-        type=Path,
-        metavar="DIR",
-        help="the likeliest distortion and its level, and into this new folder maps of where a picture is bad",
-    )
-    formats = parser.add_mutually_exclusive_group()
-    for name, text in (("csv", "comma-separated values"), ("json", "a line of JSON a picture")):
-        formats.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="table", help=text)
-    add_flags(parser)
-    args = parser.parse_args(arguments)
-    with console.clear_errors():
-        if not args.paths and not args.card:
-            raise ValueError("PATH: pictures or folders are wanted, or - for a list of paths on standard input")
-        check_flags(args)
-    return args
-
-
-def prepare_explanations(folder: Path, model: quality.QualityModel, file: str) -> None:
-    """Raises ValueError for a model that names no distortions, FileExistsError for a folder that holds something."""
-    if model.naming is None:
-        command = shlex.join(["python", "-m", "ssl_iqa.scoring.naming", file])
-        raise ValueError(f"{file}: names no distortions yet; `{command}` teaches it that")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"--explain {folder}: is there already; a new or an empty folder is wanted")
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def print_scores(args: argparse.Namespace, model: quality.QualityModel) -> list[Exception]:
-    """Returns why files and folders could not be read."""
-    failures: list[Exception] = []
-    paths = pictures_in(args.paths, failures)
-    if args.explain:
-        prepare_explanations(args.explain, model, args.model)
-    margin = model.margin(args.coverage) if len(model.residuals) else None
-    # a bar beside lines that come on the same terminal would garble them
-    shown = paths if sys.stdout.isatty() and not args.sort else console.bar(paths, "pictures")
-    scored = score_all(model, shown, margin, args.explain, failures.append)
-    if args.sort:  # by what is not clipped yet, so that there is an order at the scale's ends
-        scored = sorted(scored, key=lambda pair: -pair[0])
-    head, line = FORMATS[args.format]
-    sys.stdout.write(head(Explained if args.explain else Scored))
-    for _, row in scored:
-        sys.stdout.write(line(row))
-    sys.stdout.flush()
-    return failures
-
-
-def main(arguments: list[str] | None = None) -> None:
-    args = parse_arguments(arguments)
+def print_rows(columns: Sequence[str], rows: Iterable[tuple[float, Row]], args: argparse.Namespace) -> None:
+    """A line an image, of rows with y_hat beside each, by which --sort orders those at the scale's ends, too."""
     # names of files are bytes: what is no UTF-8 goes out as it came; a stream in memory or a notebook takes any text
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="surrogateescape")
-    with console.clear_errors():
-        try:
-            model = prepare(args)
-            if args.card:
-                print(model.card())
-                return
-            failures = print_scores(args, model)
-        except KeyboardInterrupt:
-            sys.exit(130)
-        except BrokenPipeError:  # `| head` has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return
-    name_failures(failures)
+    if args.sort:
+        rows = sorted(rows, key=lambda pair: -pair[0])
+    if args.format == "csv":
+        writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row for _, row in rows)
+    elif args.format == "json":
+        for _, row in rows:
+            print(json.dumps(row))
+    else:
+        print(table_head(columns))
+        for _, row in rows:
+            print(table_row(row))
+    sys.stdout.flush()
 
 
-if __name__ == "__main__":
-    main()
+def table_head(columns: Sequence[str]) -> str:
+    distortion = ["distortion".ljust(TYPE_WIDTH)] if "distortion" in columns else []
+    return "  ".join(["score", "  low", " high", *distortion, "image"])
+
+
+def table_row(row: Row) -> str:
+    """Control characters in a name are escapes, so that an image has one line."""
+    cells = ["    -" if row[name] is None else f"{row[name]:5.2f}" for name in ("score", "low", "high")]
+    if "distortion" in row:
+        cells.append(f"{row['probability']:4.0%} {row['distortion']} {row['level'] or ''}".ljust(TYPE_WIDTH))
+    name = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in row["picture"])
+    return "  ".join([*cells, name])

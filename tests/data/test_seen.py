@@ -152,13 +152,13 @@ def test_another_sets_images_are_not_tested_where_they_were_seen(
     other = write_csv(tmp_path / "other" / "scores.csv", [f"{i}.png" for i in range(10)])
     decoded: list[set[bytes]] = []
     with pytest.MonkeyPatch.context() as patch:
-        elsewhere = finetune.measure_elsewhere
+        elsewhere = cells.measure_elsewhere
 
         def noting(*args: object) -> dict:
             decoded.append(note_decoded(patch))
             return elsewhere(*args)
 
-        patch.setattr(finetune, "measure_elsewhere", noting)
+        patch.setattr(cells, "measure_elsewhere", noting)
         images_tested(other, joint[0] / "run" / "encoder.pt", tmp_path / "out", test=f"csv:{subset}")
     assert decoded[0] and not decoded[0] & joint[1]
     found = json.loads((tmp_path / "out" / "results.json").read_text())["tests"][f"csv:{subset}"]
@@ -194,9 +194,9 @@ def test_the_learning_curve_trains_and_tests_within_the_parts(joint: tuple[Path,
     write_csv(table, [f"{i}.png" for i in range(8)] + NAMES)
     encoder = joint[0] / "run" / "encoder.pt"
     settings, _ = finetune.parse_arguments(flags(smallest_finetune(table) | {"encoder": encoder, "arch": None}))
-    (cell,) = cells.plan(settings, ("lp",), None, tmp_path / "out")
-    paths = cell.labeled.paths
-    for parts, _ in curve_parts(cell):
+    planned = cells.plan(settings, ("lp",), None, tmp_path / "out")
+    paths = planned[0].labeled.paths
+    for parts, _ in curve_parts(planned):
         assert not {Path(paths[i]).read_bytes() for i in parts["test"]} & joint[1]
 
 

@@ -29,7 +29,7 @@ from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.samplers import Draw
 from ssl_iqa.data.sets import load_labeled
 from ssl_iqa.data.views import pad_to, random_view
-from ssl_iqa.distortions import KADIS, NUM_CLASSES, DistortionClass, class_distortion, distort, distort_as
+from ssl_iqa.distortions import KADIS, NUM_CLASSES, DistortionClass, distort, distort_as
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -123,7 +123,7 @@ def test_what_is_trained_on_is_rounded_to_8_bits_before_it_is_cropped(photograph
 def test_an_image_of_the_demo_is_its_photograph_in_its_class_and_always_the_same() -> None:
     demo = load_labeled("demo", LONG_SIDE)
     index = 125 * 3 + 52  # white noise, level 3: the random one
-    name, level = class_distortion(52)
+    name, level = KADIS[52][:2]
     photograph = read_image(demo.paths[index]).double() / 255
     small = ((photograph * 255).view(3, 144, 2, 192, 2).mean(dim=(2, 4)).round() / 255).float()
     assert name == "white_noise"

@@ -1,4 +1,4 @@
-"""What every distortion holds for pictures of any size and content, alone and in batches; sets of distortions."""
+"""What every distortion holds for images of any size and content, alone and in batches; sets of distortions."""
 
 import json
 import math
@@ -59,7 +59,7 @@ CONTENTS = {
     "0 and 1": lambda h, w, draw: torch.randint(2, (3, h, w), generator=draw).double(),
     "one other pixel": lambda h, w, draw: one_other_pixel(h, w, draw),
     "gradient": lambda h, w, draw: torch.linspace(0, 1, 3 * h * w, dtype=torch.float64).view(h, w, 3).permute(2, 0, 1),
-    # about the range, half a step of 8 bits, under which the stretch leaves a picture alone
+    # about the range, half a step of 8 bits, under which the stretch leaves an image alone
     "nearly equal": lambda h, w, draw: 0.4 + 0.004 * torch.rand(3, h, w, generator=draw, dtype=torch.float64),
     "equal but for rounding": lambda h, w, draw: 0.4 + 1e-7 * torch.rand(3, h, w, generator=draw, dtype=torch.float64),
 }
@@ -82,24 +82,24 @@ def make(content: str, size: tuple[int, int], seed: int, dtype: torch.dtype) -> 
     return CONTENTS[content](*size, seeded(seed)).to(dtype)
 
 
-pictures = st.builds(make, contents, sizes, seeds, dtypes)
+any_image = st.builds(make, contents, sizes, seeds, dtypes)
 
 
 @st.composite
 def batches(draw: st.DrawFn) -> Tensor:
-    """Two to four pictures of one size and dtype, of any contents: [B, 3, H, W]."""
+    """Two to four images of one size and dtype, of any contents: [B, 3, H, W]."""
     size, dtype = draw(sizes), draw(dtypes)
     chosen = draw(st.lists(st.tuples(contents, seeds), min_size=2, max_size=4))
     return torch.stack([make(content, size, seed, dtype) for content, seed in chosen])
 
 
-# One picture
+# One image
 
 
 @each_name
 @few(4)
 @given(size=sizes, dtype=dtypes, turn=st.integers(0, 1), seed=seeds)
-def test_any_picture_gives_a_new_picture_of_the_same_kind(
+def test_any_image_gives_a_new_image_of_the_same_kind(
     name: str, size: tuple[int, int], dtype: torch.dtype, turn: int, seed: int
 ) -> None:
     for i, content in enumerate(CONTENTS):
@@ -117,7 +117,7 @@ def test_any_picture_gives_a_new_picture_of_the_same_kind(
 
 @each_name
 @few(6)
-@given(image=pictures, level=st.sampled_from(EACH_LEVEL), seed=seeds)
+@given(image=any_image, level=st.sampled_from(EACH_LEVEL), seed=seeds)
 def test_what_is_written_to_the_result_stays_there(name: str, image: Tensor, level: int, seed: int) -> None:
     # a result that shared memory with a cache, or with itself, would show it
     first = distort(image, name, level, seeded(seed))
@@ -132,7 +132,7 @@ def test_what_is_written_to_the_result_stays_there(name: str, image: Tensor, lev
 @each_name
 @few(8)
 @given(batch=batches(), stretch=st.booleans(), seed=seeds)
-def test_a_batch_is_each_picture_alone(name: str, batch: Tensor, stretch: bool, seed: int) -> None:
+def test_a_batch_is_each_image_alone(name: str, batch: Tensor, stretch: bool, seed: int) -> None:
     for level in EACH_LEVEL:
         out = distort(batch, name, level, [seeded(seed + i) for i in range(len(batch))], stretch)
         for i, image in enumerate(batch):
@@ -141,10 +141,10 @@ def test_a_batch_is_each_picture_alone(name: str, batch: Tensor, stretch: bool, 
 
 @few(40)
 @given(data=st.data(), stretch=st.booleans(), seed=seeds, as_list=st.booleans())
-def test_a_batch_of_mixed_classes_is_each_picture_by_its_own(
+def test_a_batch_of_mixed_classes_is_each_image_by_its_own(
     data: st.DataObject, stretch: bool, seed: int, as_list: bool
 ) -> None:
-    images = data.draw(st.lists(pictures, min_size=1, max_size=6) if as_list else batches())  # in a list sizes differ
+    images = data.draw(st.lists(any_image, min_size=1, max_size=6) if as_list else batches())  # in a list sizes differ
     before = [image.clone() for image in images]
     classes = data.draw(st.lists(st.integers(0, 124), min_size=len(images), max_size=len(images)))
     out = distort_batch(images, classes, [seeded(seed + i) for i in range(len(images))], stretch=stretch)
@@ -157,7 +157,7 @@ def test_a_batch_of_mixed_classes_is_each_picture_by_its_own(
 @few(10)
 @given(data=st.data(), seed=seeds)
 def test_a_batch_in_another_order_comes_out_in_that_order(data: st.DataObject, seed: int) -> None:
-    images = data.draw(st.lists(pictures, min_size=5, max_size=5))
+    images = data.draw(st.lists(any_image, min_size=5, max_size=5))
     classes = data.draw(st.lists(st.integers(0, 124), min_size=5, max_size=5))
     order = data.draw(st.permutations(range(5)))
     straight = distort_batch(images, classes, [seeded(seed + i) for i in range(5)])
@@ -178,7 +178,7 @@ def test_a_whole_number_seeds_all_draws_of_a_batch(batch: Tensor, one: int, seed
 
 
 @pytest.mark.parametrize("name", RANDOM)
-def test_with_a_whole_number_seeds_differ_and_pictures_too(name: str) -> None:
+def test_with_a_whole_number_seeds_differ_and_images_too(name: str) -> None:
     batch = make("random colors", (40, 48), 0, torch.float32).expand(6, -1, -1, -1)
     classes = [5 * NAMES.index(name) + 4] * 6
     out = [*distort_batch(batch, classes, 1), *distort_batch(batch, classes, 2)]
@@ -192,24 +192,24 @@ def test_a_set_of_ones_own_counts_its_classes() -> None:
     torch.testing.assert_close(out[0], (batch[0] + 0.3).clamp(0, 1), rtol=0, atol=1e-15)
     errors = ((out - batch) ** 2).mean(dim=(1, 2, 3))
     assert errors[1] > errors[2]  # quality 5, quality 10
-    with pytest.raises(ValueError, match=r"^classes: numbers 0 .. 2 are wanted, 3 came$"):
+    with pytest.raises(ValueError, match=r"^classes must be 0 .. 2, got 3$"):
         distort_batch(batch, [0, 3, 1], 5, own)
-    with pytest.raises(ValueError, match=r"^classes: numbers 0 .. 2 are wanted, -1 came$"):
+    with pytest.raises(ValueError, match=r"^classes must be 0 .. 2, got -1$"):
         distort_batch(batch, [0, -1, 1], 5, own)
 
 
 @pytest.mark.parametrize(("classes", "generators"), [(2, 3), (4, 3), (3, 2), (3, 4)])
-def test_a_batch_wants_a_class_and_a_generator_for_each_picture(classes: int, generators: int) -> None:
+def test_a_batch_wants_a_class_and_a_generator_for_each_image(classes: int, generators: int) -> None:
     batch = torch.zeros(3, 3, 16, 16)
-    message = f"^images, classes and generators: equally many are wanted, 3, {classes} and {generators} came$"
+    message = f"^images, classes and generators must be equally many, got 3, {classes} and {generators}$"
     with pytest.raises(ValueError, match=message):
         distort_batch(batch, [0] * classes, [seeded()] * generators)
     if generators != 3:
-        with pytest.raises(ValueError, match=f"^generator: .* 3 pictures, is wanted; {generators} came$"):
+        with pytest.raises(ValueError, match=f"^generator must be .* 3 images, got {generators}$"):
             distort(batch, "jpeg", 1, [seeded()] * generators)
 
 
-# Types whose results jump: what they see, the picture after the stretch, is the same to the last bit either way.
+# Types whose results jump: what they see, the image after the stretch, is the same to the last bit either way.
 JUMPS = ("jpeg", "jpeg2000", "color_quantization", "quantization", "pixelate", "impulse_noise")
 
 
@@ -217,7 +217,7 @@ JUMPS = ("jpeg", "jpeg2000", "color_quantization", "quantization", "pixelate", "
 @few(8)
 @given(batch=batches(), stretch=st.booleans(), seed=seeds)
 def test_all_at_once_as_on_an_accelerator_is_one_by_one(name: str, batch: Tensor, stretch: bool, seed: int) -> None:
-    # Fourier transforms of several pictures round otherwise, and the second stretch enlarges that, 510 times at most
+    # Fourier transforms of several images round otherwise, and the second stretch enlarges that, 510 times at most
     atol = {torch.float64: 1e-12, torch.float32: 1e-4 if stretch else 1e-6}[batch.dtype]
     for distortion in KADIS[5 * NAMES.index(name) :][:5]:
         before = batch.clone()
@@ -233,7 +233,7 @@ def test_all_at_once_as_on_an_accelerator_is_one_by_one(name: str, batch: Tensor
 def test_groups_of_one_class_and_size_as_on_an_accelerator_are_one_by_one(
     data: st.DataObject, stretch: bool, seed: int, as_list: bool
 ) -> None:
-    if as_list:  # of two sizes and three classes, so that groups have several pictures
+    if as_list:  # of two sizes and three classes, so that groups have several images
         shapes = data.draw(st.lists(sizes, min_size=2, max_size=2))
         kinds = data.draw(st.lists(st.tuples(st.sampled_from(shapes), contents, seeds), min_size=5, max_size=7))
         dtype = data.draw(dtypes)
@@ -308,7 +308,7 @@ def test_a_file_of_all_types_is_kadis(tmp_path: Path) -> None:
     assert load_distortions(str(file)) == KADIS
 
 
-def test_levels_of_a_file_are_those_of_the_picture(tmp_path: Path) -> None:
+def test_levels_of_a_file_are_those_of_the_image(tmp_path: Path) -> None:
     file = tmp_path / "shift.json"
     file.write_text('{"mean_shift": {"levels": [0.25, -0.5]}}')
     image = make("random colors", (20, 30), 0, torch.float64)
@@ -328,7 +328,7 @@ def test_whole_numbers_may_be_written_with_a_point(tmp_path: Path) -> None:
 
 
 @each_name
-def test_the_least_and_the_largest_level_make_a_picture(name: str, tmp_path: Path) -> None:
+def test_the_least_and_the_largest_level_make_an_image(name: str, tmp_path: Path) -> None:
     low, high = TYPES[name].low, TYPES[name].high
     file = tmp_path / "ends.json"
     file.write_text(json.dumps({name: {"levels": [low, high]}}))
@@ -337,7 +337,7 @@ def test_the_least_and_the_largest_level_make_a_picture(name: str, tmp_path: Pat
         out = distort_as(image, one, seeded())
         assert out.isfinite().all() and out.min() >= 0 and out.max() <= 1
     file.write_text(json.dumps({name: {"levels": [low, high + 1]}}))
-    with pytest.raises(ValueError, match=f"numbers from {low:g} to {high:g} are wanted"):
+    with pytest.raises(ValueError, match=f"numbers from {low:g} to {high:g}, got"):
         load_distortions(str(file))
 
 
@@ -348,38 +348,41 @@ def test_the_least_and_the_largest_level_make_a_picture(name: str, tmp_path: Pat
         ({"white_nose": {}}, "'white_nose' is no distortion type; the nearest name is 'white_noise'"),
         ({"JPEG2000": {}}, "'JPEG2000' is no distortion type; the nearest name is 'jpeg2000'"),
         ({"": {}, "jpeg": {}}, "'' is no distortion type; the nearest name is "),
-        ({"jpeg": {"levels": ["strong", 10]}}, "jpeg: levels: numbers are wanted, 'strong' came"),
-        ({"jpeg": {"levels": [True, 10]}}, "jpeg: levels: numbers are wanted, True came"),
-        ({"jpeg": {"levels": [None, 10]}}, "jpeg: levels: numbers are wanted, None came"),
-        ({"jpeg": {"levels": [[10], 20]}}, "jpeg: levels: numbers are wanted, [10] came"),
-        ({"white_noise": {"levels": [math.nan, 0.1]}}, "white_noise: levels: numbers are wanted, nan came"),
-        ({"white_noise": {"levels": [0.1, math.inf]}}, "white_noise: levels: numbers are wanted, inf came"),
-        ({"jpeg": {"levels": [0, 10]}}, "jpeg: levels: whole numbers from 1 to 100 are wanted, 0 came"),
-        ({"jpeg": {"levels": [10, 101]}}, "jpeg: levels: whole numbers from 1 to 100 are wanted, 101 came"),
-        ({"jpeg": {"levels": [10, 20.5]}}, "jpeg: levels: whole numbers from 1 to 100 are wanted, 20.5 came"),
-        ({"white_noise": {"levels": [0.1, -0.1]}}, "white_noise: levels: numbers from 0 to 1 are wanted, -0.1 came"),
-        ({"gaussian_blur": {"levels": [0]}}, "gaussian_blur: levels: numbers from 0.01 to 100 are wanted, 0 came"),
-        ({"jpeg": {"levels": []}}, "jpeg: levels: a list of numbers is wanted, [] came"),
-        ({"jpeg": {"levels": 10}}, "jpeg: levels: a list of numbers is wanted, 10 came"),
-        ({"jpeg": {"levels": "10"}}, "jpeg: levels: a list of numbers is wanted, '10' came"),
-        ({"jpeg": {"levels": [10, 20, 10]}}, "jpeg: levels: [10, 20, 10] has a value twice, which makes two equal "),
-        ({"jpeg": {"weight": 0}}, "jpeg: weight: a number above 0 is wanted, 0 came"),
-        ({"jpeg": {"weight": -1.5}}, "jpeg: weight: a number above 0 is wanted, -1.5 came"),
-        ({"jpeg": {"weight": True}}, "jpeg: weight: a number above 0 is wanted, True came"),
-        ({"jpeg": {"weight": "often"}}, "jpeg: weight: a number above 0 is wanted, 'often' came"),
-        ({"jpeg": {"weight": math.nan}}, "jpeg: weight: a number above 0 is wanted, nan came"),
-        ({"jpeg": {"weight": math.inf}}, "jpeg: weight: a number above 0 is wanted, inf came"),
-        ({"jpeg": {"level": [10]}}, "jpeg: levels, weight and library may be given, 'level' came"),
-        ({"jpeg": {"library": "opencv"}}, "jpeg: library: one of ssl_iqa, imgaug is wanted, 'opencv' came"),
-        ({"jpeg": {"library": ["imgaug"]}}, "jpeg: library: one of ssl_iqa, imgaug is wanted, ['imgaug'] came"),
+        ({"jpeg": {"levels": ["strong", 10]}}, "jpeg: levels must be numbers, got 'strong'"),
+        ({"jpeg": {"levels": [True, 10]}}, "jpeg: levels must be numbers, got True"),
+        ({"jpeg": {"levels": [None, 10]}}, "jpeg: levels must be numbers, got None"),
+        ({"jpeg": {"levels": [[10], 20]}}, "jpeg: levels must be numbers, got [10]"),
+        ({"white_noise": {"levels": [math.nan, 0.1]}}, "white_noise: levels must be numbers, got nan"),
+        ({"white_noise": {"levels": [0.1, math.inf]}}, "white_noise: levels must be numbers, got inf"),
+        ({"jpeg": {"levels": [0, 10]}}, "jpeg: levels must be whole numbers from 1 to 100, got 0"),
+        ({"jpeg": {"levels": [10, 101]}}, "jpeg: levels must be whole numbers from 1 to 100, got 101"),
+        ({"jpeg": {"levels": [10, 20.5]}}, "jpeg: levels must be whole numbers from 1 to 100, got 20.5"),
+        ({"white_noise": {"levels": [0.1, -0.1]}}, "white_noise: levels must be numbers from 0 to 1, got -0.1"),
+        ({"gaussian_blur": {"levels": [0]}}, "gaussian_blur: levels must be numbers from 0.01 to 100, got 0"),
+        ({"jpeg": {"levels": []}}, "jpeg: levels must be a list of numbers, got []"),
+        ({"jpeg": {"levels": 10}}, "jpeg: levels must be a list of numbers, got 10"),
+        ({"jpeg": {"levels": "10"}}, "jpeg: levels must be a list of numbers, got '10'"),
+        (
+            {"jpeg": {"levels": [10, 20, 10]}},
+            "jpeg: levels must be different, or two classes are the same, got [10, 20, 10]",
+        ),
+        ({"jpeg": {"weight": 0}}, "jpeg: weight must be a number above 0, got 0"),
+        ({"jpeg": {"weight": -1.5}}, "jpeg: weight must be a number above 0, got -1.5"),
+        ({"jpeg": {"weight": True}}, "jpeg: weight must be a number above 0, got True"),
+        ({"jpeg": {"weight": "often"}}, "jpeg: weight must be a number above 0, got 'often'"),
+        ({"jpeg": {"weight": math.nan}}, "jpeg: weight must be a number above 0, got nan"),
+        ({"jpeg": {"weight": math.inf}}, "jpeg: weight must be a number above 0, got inf"),
+        ({"jpeg": {"level": [10]}}, "jpeg: option must be levels, weight or library, got 'level'"),
+        ({"jpeg": {"library": "opencv"}}, "jpeg: library must be one of ssl_iqa, imgaug, got 'opencv'"),
+        ({"jpeg": {"library": ["imgaug"]}}, "jpeg: library must be one of ssl_iqa, imgaug, got ['imgaug']"),
         ({"lens_blur": {"library": "imgaug"}}, "lens_blur: imgaug has no such type; it has gaussian_blur, "),
-        ({"jpeg": [10, 20]}, "jpeg: a table of levels, weight, library is wanted, [10, 20] came"),
-        ({"jpeg": None}, "jpeg: a table of levels, weight, library is wanted, None came"),
-        ({"jpeg": {"levels": [10]}}, "two classes or more are wanted"),
-        ({}, "a table for each type is wanted, such as [jpeg], {} came"),
-        (["jpeg"], "a table for each type is wanted, such as [jpeg], ['jpeg'] came"),
-        ("jpeg", "a table for each type is wanted, such as [jpeg], 'jpeg' came"),
-        (None, "a table for each type is wanted, such as [jpeg], None came"),
+        ({"jpeg": [10, 20]}, "jpeg must be a table of levels, weight, library, got [10, 20]"),
+        ({"jpeg": None}, "jpeg must be a table of levels, weight, library, got None"),
+        ({"jpeg": {"levels": [10]}}, "classes must be two or more, since Eq. 5 tells them apart, got 1"),
+        ({}, "content must be a table for each type, such as [jpeg], got {}"),
+        (["jpeg"], "content must be a table for each type, such as [jpeg], got ['jpeg']"),
+        ("jpeg", "content must be a table for each type, such as [jpeg], got 'jpeg'"),
+        (None, "content must be a table for each type, such as [jpeg], got None"),
     ],
 )
 def test_a_file_that_makes_no_sense_is_refused(tmp_path: Path, table: Any, message: str) -> None:
@@ -408,7 +411,7 @@ def test_only_toml_and_json_are_read(tmp_path: Path, name: str) -> None:
     file.write_text("[jpeg]\n")
     with pytest.raises(ValueError) as error:
         load_distortions(str(file))
-    assert str(error.value) == f"{file}: the name of a file of distortions ends in .toml or .json"
+    assert str(error.value) == f"{file}: the name of a file of distortions must end in .toml or .json"
 
 
 @pytest.mark.parametrize("name", ["missing.toml", "missing.json", "kadid", "", "."])
@@ -419,5 +422,5 @@ def test_a_file_that_is_not_there_is_named_with_what_is_wanted(
     with pytest.raises(FileNotFoundError) as error:
         load_distortions(name)
     assert str(error.value).startswith(
-        f"{Path(name)}: no such file; wanted is kadis, distinct, imgaug or a TOML or JSON"
+        f"{Path(name)}: no such file; distortions must be kadis, distinct, imgaug or a TOML or JSON"
     )

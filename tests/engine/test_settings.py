@@ -11,11 +11,10 @@ import pytest
 import finetune
 import ssl_iqa
 import train_joint
-from benchmarks import bench
+from benchmarks import loss
+from ssl_iqa import __main__ as command
 from ssl_iqa.data.joint_run import finetune_command
 from ssl_iqa.engine.settings import flag, presets, script_parser, setting, settings_from
-from ssl_iqa.figures import __main__ as figures
-from ssl_iqa.scoring import score
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,9 @@ def test_an_unknown_flag_or_value_is_one_line_and_exit_code_2(
 
 def test_a_wrong_flag_of_a_subcommand_names_that_ones_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     for module, line, message in [
-        (figures, "tsne --encoders random --tipes demo", "no such flag: --tipes, the nearest is --types"),
-        (figures, "pie", "FIGURE must be one of distortions, curves, tsne, ranking, scatter, types, got 'pie'"),
-        (bench, "loss --view 3 --x", "no such flag: --x"),
+        (command, "figure tsne --encoders random --tipes demo", "no such flag: --tipes, the nearest is --types"),
+        (command, "figure pie", "FIGURE must be one of distortions, curves, tsne, ranking, scatter, types, got 'pie'"),
+        (loss, "--vews 3", "no such flag: --vews, the nearest is --views"),
     ]:
         with pytest.raises(SystemExit):
             module.main(line.split())
@@ -127,12 +126,12 @@ def test_every_command_uses_this_parser() -> None:
     for path in [
         *Path(train_joint.__file__).parent.glob("*.py"),
         *Path(ssl_iqa.__file__).parent.rglob("*.py"),
-        Path(bench.__file__),
+        *Path(loss.__file__).parent.glob("*.py"),
     ]:
         assert "argparse.ArgumentParser(" not in path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("main", [train_joint.main, finetune.main, score.main])
+@pytest.mark.parametrize("main", [train_joint.main, finetune.main])
 def test_the_version_is_the_packages(main, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--version"])

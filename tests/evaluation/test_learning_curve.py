@@ -66,11 +66,11 @@ def run(tmp_path_factory: pytest.TempPathFactory, scored: Path) -> Run:
     def watched(*arguments: Any) -> list[int]:
         regressor, train, task = arguments[1], arguments[3], arguments[5]
         started.append(regressor[-1].bias.item() - np.mean([labeled.scores[i] for i in train]))
-        seen.append((len(finetune.make_sampler(len(train), task)), [labeled.references[i] for i in train]))
+        seen.append((len(task.sampler(len(train))), [labeled.references[i] for i in train]))
         return real(*arguments)
 
-    def twice(cell: Any) -> Any:
-        parts.extend([real_parts(cell), real_parts(cell)])
+    def twice(planned: Any) -> Any:
+        parts.extend([real_parts(planned), real_parts(planned)])
         return parts[-1]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -125,5 +125,7 @@ def test_what_cannot_have_a_curve_is_refused(scored: Path, tmp_path: Path, capsy
     words = ["--encoder", "random", "--data", f"csv:{scored}", "--out", str(tmp_path / "run"), "--learning-curve"]
     with pytest.raises(SystemExit) as caught:
         finetune.main([*words, "--splits", "2"])
-    assert caught.value.code == 2 and capsys.readouterr().err.startswith("error: --learning-curve: of one encoder")
+    assert caught.value.code == 2 and capsys.readouterr().err.startswith(
+        "error: --learning-curve must have one encoder"
+    )
     assert not (tmp_path / "run").exists()

@@ -10,6 +10,7 @@ import torch
 from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
 
+from ssl_iqa.__main__ import main
 from ssl_iqa.data.datasets import UnlabeledViews
 from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.images import read_image
@@ -106,7 +107,7 @@ def test_pictures_of_a_group_are_in_one_fold() -> None:
     assert len(sizes) == 5 and sorted(sizes) == [2, 2, 2, 3, 3]
     assert {*probe.make_folds(torch.tensor([4, 4, 5, 6])).tolist()} == {0, 1, 2}
     assert not torch.equal(folds, probe.make_folds(groups, seed=1))
-    with pytest.raises(ValueError, match="2 photographs"):
+    with pytest.raises(ValueError, match="photographs or references must be at least 3 to be probed, got 2"):
         probe.make_folds(torch.tensor([4, 4, 5, 5]))
 
 
@@ -200,7 +201,7 @@ def test_the_command_names_types_on_the_part_that_the_run_kept_out(
 
     monkeypatch.setattr(probe, "probe_types", probe_types)
     for part in ("test", "val"):
-        probe.main([str(tmp_path / run_folder.ENCODER), "--part", part, "--seed", "9"])
+        main(["probe", str(tmp_path / run_folder.ENCODER), "--part", part, "--seed", "9"])
         train, test, seed = asked.pop()
         assert {sources[path] for path in train.paths} == set(splits["train"])
         assert {sources[path] for path in test.paths} == set(splits[part])

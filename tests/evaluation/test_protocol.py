@@ -22,9 +22,9 @@ def labeled(scored: Path) -> LabeledSet:
     return sets.load_labeled(f"csv:{scored}")
 
 
-def seen(labeled: LabeledSet, seed: int) -> list[dict]:
-    """The records of an encoder whose joint training split the set by a seed."""
-    return with_record([], labeled, split_references(labeled.references, seed), seed, "joint training")
+def known(labeled: LabeledSet, seed: int) -> dict[str, str]:
+    """What an encoder knows of a set that its joint training split by a seed."""
+    return known_parts(labeled, with_record([], labeled, split_references(labeled.references, seed), seed, "joint"))
 
 
 def test_encoders_are_names_and_runs() -> None:
@@ -59,16 +59,16 @@ def test_an_encoder_is_a_file_or_a_runs_folder(tmp_path: Path) -> None:
 
 def test_the_split_is_joint_trainings_where_any_encoder_has_one(labeled: LabeledSet) -> None:
     split = split_references(labeled.references, 9)
-    known = protocol.known_to_all({"random": [], "ssl.pt": seen(labeled, 9)}, labeled)
-    assert protocol.split_of(labeled, known, 0) == split != split_references(labeled.references, 0)
-    assert protocol.known_to_all({"random": []}, labeled) == {}
+    either = protocol.known_to_all({"random": {}, "ssl.pt": known(labeled, 9)}, labeled)
+    assert protocol.split_of(labeled, either, 0) == split != split_references(labeled.references, 0)
+    assert protocol.known_to_all({"random": {}}, labeled) == {}
     assert protocol.split_of(labeled, {}, 0) == split_references(labeled.references, 0)
 
 
 def test_encoders_of_two_splits_are_not_compared(labeled: LabeledSet) -> None:
-    records = {"cl/encoder.pt": seen(labeled, 1), "ssl/encoder.pt": seen(labeled, 2)}
+    known_by = {"cl/encoder.pt": known(labeled, 1), "ssl/encoder.pt": known(labeled, 2)}
     with pytest.raises(ValueError, match=r"ssl/encoder.pt: was trained by another split .* than cl/encoder.pt"):
-        protocol.known_to_all(records, labeled)
+        protocol.known_to_all(known_by, labeled)
 
 
 def test_the_official_split_is_taken_on_request_only(labeled: LabeledSet) -> None:
@@ -79,17 +79,15 @@ def test_the_official_split_is_taken_on_request_only(labeled: LabeledSet) -> Non
     assert protocol.split_of(published, {}, 0) == split_references(labeled.references, 0)
     with pytest.raises(ValueError, match="--split official: .* has none"):
         protocol.split_of(labeled, {}, 0, "official")
-    known = protocol.known_to_all({"ssl.pt": seen(labeled, 9)}, published)
     with pytest.raises(ValueError, match="another split .* than the official one"):
-        protocol.split_of(published, known, 0, "official")
+        protocol.split_of(published, known(published, 9), 0, "official")
 
 
 def test_several_splits_take_a_joint_run_each(labeled: LabeledSet) -> None:
-    known = known_parts(labeled, seen(labeled, 0))
     protocol.check_runs("random", labeled, {})
-    protocol.check_runs("runs/ssl-{seed}", labeled, known)
+    protocol.check_runs("runs/ssl-{seed}", labeled, known(labeled, 0))
     with pytest.raises(ValueError, match=r"--splits: runs/ssl was trained by one split .*runs/ssl-\{seed\}"):
-        protocol.check_runs("runs/ssl", labeled, known)
+        protocol.check_runs("runs/ssl", labeled, known(labeled, 0))
 
 
 @pytest.mark.parametrize("has_splits", [True, False])

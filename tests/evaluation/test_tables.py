@@ -4,15 +4,18 @@ import csv
 import io
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from ssl_iqa.__main__ import main
 from ssl_iqa.data.labeled import LabeledSet
+from ssl_iqa.engine import run_folder
 from ssl_iqa.evaluation import predictions, resampling, tables
 from ssl_iqa.evaluation.metrics import plcc
-from ssl_iqa.evaluation.predictions import Measured, measure
+from ssl_iqa.evaluation.predictions import Measured, measure, predictions_csv
 from ssl_iqa.evaluation.resampling import Evaluated
 
 KADID, KONIQ = "kadid10k:DIR", "koniq10k:DIR"
@@ -51,7 +54,7 @@ CELLS = [
 
 
 def row_of(rows: list[tables.Row], data: str, mode: str, encoder: str) -> tables.Row:
-    (row,) = (one for one in rows if (one["data"], one["mode"], one["encoder"]) == (data, mode, encoder))
+    (row,) = (row for row in rows if (row["data"], row["mode"], row["encoder"]) == (data, mode, encoder))
     return row
 
 
@@ -147,7 +150,7 @@ def test_equal_encoders_do_not_differ() -> None:
 
 def test_few_references_have_no_intervals() -> None:
     cells = [measured(name, "lp", 0, 2.0) for name in ("abc", "wxyz")]
-    few = [cell._replace(references=[f"r{i % 7}" for i in range(48)]) for cell in (one.tested for one in cells)]
+    few = [cell._replace(references=[f"r{i % 7}" for i in range(48)]) for cell in (cell.tested for cell in cells)]
     cells = [replace(cell, tested=tested) for cell, tested in zip(cells, few, strict=True)]
     (pair,), (row, _) = tables.differences(cells), tables.summarize(cells)
     assert np.isnan([*pair["interval"], pair["p"], *row["interval"]]).all()
@@ -192,3 +195,33 @@ def test_what_is_no_number_is_left_out() -> None:
         "sd": pytest.approx(math.sqrt(0.02)),
     }
     assert tables.shown(tables.spread([None])) == "-" and tables.shown(tables.spread([0.5])) == "0.500"
+
+
+def finished(folder: Path, encoder: str, seed: int, srocc: float) -> None:
+    """What finetune.py leaves of a measurement."""
+    true = np.arange(1.0, 9)
+    labeled = LabeledSet("csv:own.csv", [f"{i}.png" for i in range(8)], true.tolist(), (1, 5), list("abcdefgh"))
+    results = measure(true, labeled, range(8)) | {"name": encoder, "mode": "lp", "data": "csv:own.csv", "seed": seed}
+    folder.mkdir(parents=True)
+    run_folder.write_json(results | {"srocc": srocc, "tests": {}, "minutes": 1.0}, folder / "results.json")
+    (folder / "predictions.csv").write_text(predictions_csv(true, labeled, list(range(8))))
+
+
+def test_the_command_takes_tables_and_seeds_of_single_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resampling, "RESAMPLES", 10)
+    for seed, srocc in enumerate((0.4, 0.5, 0.6)):
+        finished(tmp_path / f"ssl-{seed}", "encoder", seed, srocc)
+    for seed in (0, 1):
+        finished(tmp_path / "table" / "cells" / "csv" / "cl" / "lp" / f"split-{seed}", "cl", seed, 0.25)
+    main(["tables", *(str(tmp_path / name) for name in ("ssl-0", "ssl-1", "ssl-2", "table"))])
+    shown = capsys.readouterr().out
+    assert "| LP | ssl | 0.500 +- 0.100 (0.500) |" in shown and "| LP | cl | 0.250 +- 0.000 (0.250) |" in shown
+    assert "| csv:own.csv | LP | ssl - cl |" in shown
+
+
+def test_a_folder_without_results_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["tables", str(tmp_path)])
+    assert caught.value.code == 2 and str(tmp_path / "results.json") in capsys.readouterr().err

@@ -226,7 +226,7 @@ TOLERANCES: dict[str, tuple[float, float]] = {
 @each_photograph
 @each_level
 def test_types_without_draws_are_their_definitions(kind: str, name: str, level: int, dtype: torch.dtype) -> None:
-    # JPEG 2000's headers take 260 bytes: at 400 times smaller more than a small picture's whole file
+    # JPEG 2000's headers take 260 bytes: at 400 times smaller more than a small image's whole file
     image = tensor(photograph(name, 280, 280) if kind == "jpeg2000" else photograph(name)).to(dtype)
     expected = REFERENCES[kind](array(image).astype(np.float64), DISTORTIONS[kind][level - 1]).clip(0, 1)
     out = distort(image, kind, level, stretch=False)
@@ -304,7 +304,7 @@ def by_impulse_noise(pixels: np.ndarray, density: float, generator: torch.Genera
 
 
 def by_denoise(pixels: np.ndarray, variance: float, generator: torch.Generator, dtype: torch.dtype) -> np.ndarray:
-    """SciPy's DCT of every 8x8 block of four grids, half a block apart, on a continued picture."""
+    """SciPy's DCT of every 8x8 block of four grids, half a block apart, on a continued image."""
     noisy = (pixels + variance**0.5 * normal(pixels, generator, dtype)).clip(0, 1)
     height, width, _ = pixels.shape
     wide = np.pad(noisy, ((8, 16), (8, 16), (0, 0)), mode="edge")
@@ -436,7 +436,7 @@ def test_what_overshoots_goes_into_the_stretch(kind: str, name: str) -> None:
 def test_patches_leave_the_border_as_the_generator_does(level: int) -> None:
     count, (height, width) = DISTORTIONS["non_eccentricity_patch"][level - 1], (144, 192)
     rng = np.random.default_rng(level)
-    # a picture on which every pixel differs from all others: row and column, in steps that floats hold exactly
+    # an image on which every pixel differs from all others: row and column, in steps that floats hold exactly
     steps = np.moveaxis(np.indices((height, width)) / 256, 0, -1)
     pixels = np.concatenate((steps, np.zeros((height, width, 1))), axis=-1)
     shares, expected = [], []
@@ -648,7 +648,7 @@ def test_dithering_shows_a_ramp_in_eight_colors() -> None:
     assert len(np.unique(out)) == 8 and local_error(out, ramp) < 3  # eight steps alone: 8
 
 
-def test_a_picture_of_few_colors_keeps_them() -> None:
+def test_an_image_of_few_colors_keeps_them() -> None:
     colors = np.array([[0, 0, 0], [255, 255, 255], [200, 30, 60], [20, 180, 90], [40, 60, 250]], np.uint8)
     pixels = colors[np.random.default_rng(0).integers(5, size=(20, 30))]
     palette = minimum_variance_palette(pixels.reshape(-1, 3).T, 64)

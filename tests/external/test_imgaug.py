@@ -86,7 +86,7 @@ def test_the_preset_is_kadis_with_imgaug_where_it_has_the_type() -> None:
     assert [one.library for one in preset] == ["imgaug" if one.name in AUGMENTERS else "ssl_iqa" for one in KADIS]
 
 
-def test_two_classes_of_the_preset_leave_the_picture_as_it_was() -> None:
+def test_two_classes_of_the_preset_leave_the_image_as_it_was() -> None:
     # a line of three pixels is the shortest of imgaug's, and its HSV rounds hues
     same = [(one.name, one.level) for one in unchanged(load_distortions("imgaug"))]
     assert same == [("gaussian_blur", 1), ("mean_shift", 3)]
@@ -104,7 +104,7 @@ def test_without_imgaug_the_error_says_what_to_install(
     for spec, source in (("imgaug", "--distortions imgaug"), (str(file), str(file))):
         with pytest.raises(ValueError) as error:
             load_distortions(spec)
-        assert str(error.value).startswith(f"{source}: imgaug: pip install 'ssl_iqa[imgaug]' is wanted (")
+        assert str(error.value).startswith(f"{source}: imgaug is required: pip install 'ssl_iqa[imgaug]' (")
     assert load_distortions("kadis") == KADIS
     file.write_text("[jpeg]\n")
     assert len(load_distortions(str(file))) == 5
@@ -116,7 +116,7 @@ def test_without_imgaug_the_error_says_what_to_install(
 @each_name
 @pytest.mark.parametrize("size", [(16, 16), (17, 200), (61, 48)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-def test_every_class_gives_a_new_picture_of_the_same_kind(name: str, size: tuple[int, int], dtype: torch.dtype) -> None:
+def test_every_class_gives_a_new_image_of_the_same_kind(name: str, size: tuple[int, int], dtype: torch.dtype) -> None:
     for image in (photograph("coffee", *size).to(dtype), torch.zeros(3, *size, dtype=dtype)):
         before = image.clone()
         for level in EACH_LEVEL:
@@ -148,21 +148,21 @@ def test_a_torch_generator_rules_all_of_imgaugs_draws(name: str) -> None:
 
 
 @each_name
-def test_a_batch_is_each_picture_alone(name: str) -> None:
+def test_a_batch_is_each_image_alone(name: str) -> None:
     images = torch.stack([photograph(one, 33, 40) for one in PHOTOGRAPHS])
     preset = load_distortions("imgaug")
     for level in (1, 3, 5):
         one = preset.index(by_imgaug(name, level))
         together = distort_batch(images, [one] * 3, [seeded(i) for i in range(3)], preset)
         assert torch.equal(together, distort_as(images, preset[one], [seeded(i) for i in range(3)]))
-        # and as pictures from an accelerator come
+        # and as images from an accelerator come
         assert torch.equal(together, _distort_group(images, preset[one], [seeded(i) for i in range(3)], stretch=True))
         for i, image in enumerate(images):
             assert torch.equal(together[i], distort_as(image, preset[one], seeded(i)))
 
 
 @each_name
-def test_the_pictures_of_a_batch_have_draws_of_their_own(name: str) -> None:
+def test_the_images_of_a_batch_have_draws_of_their_own(name: str) -> None:
     out = distort_as(photograph("coffee", 33, 40).expand(12, -1, -1, -1), by_imgaug(name, 4), seeded())
     assert (len({one.numpy().tobytes() for one in out}) > 1) == (name in RANDOM)
 

@@ -1,4 +1,4 @@
-"""ONNX files by onnxruntime against the scores of PyTorch, of any number of pictures of any size."""
+"""ONNX files by onnxruntime against the scores of PyTorch, of any number of images of any size."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import ssl_iqa
+from ssl_iqa.__main__ import main
 from ssl_iqa.engine.weights import encoder_state
 from ssl_iqa.model import Encoder, Regressor
-from ssl_iqa.scoring import export
 from tests.models import by_hand, save_model
 from tests.scoring.test_export import SIZES, pictures
 
@@ -28,7 +28,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported
         path = save_model(folder / "model.pt", *content, **settings)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch, "set_num_threads", lambda threads: None)
-            export.main([str(path), str(folder / "model.onnx")])
+            main(["export", str(path), str(folder / "model.onnx")])
         assert sorted(one.name for one in folder.iterdir()) == ["model.onnx", "model.pt"]  # no file of weights beside
         session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
         return ssl_iqa.load(path), session, folder / "model.onnx"
@@ -39,7 +39,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported
 @pytest.fixture(scope="module")
 def five(exported: Callable[..., Exported]) -> Exported:
     """Five crops."""
-    return exported(long_side=300)
+    return exported(long_side=300, encoder="caf\udce9.pt")
 
 
 def test_scores_of_any_size_are_pytorchs(five: Exported) -> None:
@@ -63,13 +63,13 @@ def test_the_file_says_what_goes_in_and_what_comes_out(five: Exported) -> None:
     free = [given.shape[0], *given.shape[2:]]
     assert all(isinstance(side, str) for side in free) and len({*free}) == 3 and made.shape == [given.shape[0]]
     found = session.get_modelmeta().custom_metadata_map
-    assert found["card"] == model.card() and found["direction"] == "higher is better"
+    assert found["card"] == model.card().replace("\udce9", "\\udce9") and found["direction"] == "higher is better"
     assert found["scores"] == "float32 [B], 1 (worst) to 10 (best)"
     assert [found[name] for name in ("crops", "crop", "long_side", "least_side")] == ["five", "32", "300", "1"]
     onnx.checker.check_model(path, full_check=True)
 
 
-def test_a_resnet_on_whole_pictures(exported: Callable[..., Exported]) -> None:
+def test_a_resnet_on_whole_images(exported: Callable[..., Exported]) -> None:
     torch.manual_seed(0)
     networks = {"encoder": encoder_state(Encoder("resnet18")), "regressor": Regressor(512).state_dict()}
     model, session, _ = exported(networks, crops="full")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_iqa.figures import __main__ as figures
+from ssl_iqa.__main__ import main
 from ssl_iqa.figures import curves, plots
 from tests.processes import run_process
 
@@ -296,7 +296,7 @@ def test_a_name_is_shown_as_it_is(tmp_path: Path) -> None:
 
 
 def run(*arguments: object) -> None:
-    figures.main(["curves", *map(str, arguments)])
+    main(["figure", "curves", *map(str, arguments)])
 
 
 @pytest.mark.parametrize("suffix", ["PNG", "pdf", "svg"])
@@ -344,7 +344,7 @@ def test_a_last_line_that_was_not_finished_is_left_out(tmp_path: Path) -> None:
     lines = records(4)
     for i, end in enumerate(["", json.dumps(lines[3])[:40], json.dumps(lines[3])[:-1], "\0\0", '{"epoch": 4']):
         log = curves.read_log(write(tmp_path / str(i), lines[:3], end))
-        assert log["epoch"] == [1, 2, 3] and log["L"] == [line["L"] for line in lines[:3]]
+        assert log["epoch"].tolist() == [1, 2, 3] and log["L"].tolist() == [line["L"] for line in lines[:3]]
 
 
 GOOD = json.dumps(records(1)[0]) + "\n"
@@ -356,13 +356,13 @@ GOOD = json.dumps(records(1)[0]) + "\n"
         (None, ("log.jsonl: no such file", "train_joint.py")),
         (b"", ("log.jsonl: no whole epoch",)),
         (b'{"epoch": 1, "L"', ("log.jsonl: no whole epoch",)),
-        (b"a log\n", ("log.jsonl, line 1: ", "not JSON")),
-        ((GOOD[:30] + "\n" + GOOD).encode(), ("log.jsonl, line 1: ", "not JSON")),
-        ((GOOD + GOOD[:30] + "\n").encode(), ("log.jsonl, line 2: ", "not JSON")),
-        (GOOD.encode() + b"\xff\xfe\n", ("log.jsonl, line 2: ", "not JSON")),
-        (GOOD.encode() + b"[1, 2]\n", ("log.jsonl, line 2: ", "no epoch")),
-        (GOOD.encode() + b'{"L": 2}\n', ("log.jsonl, line 2: ", "no epoch")),
-        (b'{"epoch": 1, "val_L": "low"}\n', ("log.jsonl, line 1: val_L is 'low'", "number")),
+        (b"a log\n", ("log.jsonl, line 1: ", "damaged")),
+        ((GOOD[:30] + "\n" + GOOD).encode(), ("log.jsonl, line 1: ", "damaged")),
+        ((GOOD + GOOD[:30] + "\n").encode(), ("log.jsonl, line 2: ", "damaged")),
+        (GOOD.encode() + b"\xff\xfe\n", ("log.jsonl, line 2: ", "damaged")),
+        (GOOD.encode() + b"[1, 2]\n", ("log.jsonl, line 2: ", "not an epoch")),
+        (GOOD.encode() + b'{"L": 2}\n', ("log.jsonl, line 2: ", "not an epoch")),
+        (b'{"epoch": 1, "val_L": "low"}\n', ("log.jsonl, line 1: ", "'low'")),
         (GOOD.encode() * 2, ("log.jsonl: ", "follow one another")),
         (b'{"epoch": 1, "L": null}\n', ("bad", "nothing but null")),
     ],
@@ -382,7 +382,7 @@ def test_a_bad_log_is_one_line_and_leaves_nothing(
     [
         (["good", "good/../good"], ("good/../good: given twice",)),
         (["good", "none"], ("none", "no such file")),
-        (["good", "-o", "none/curves.png"], ("--out", "no folder", "none")),
+        (["good", "-o", "none/curves.png"], ("--out", "no such folder", "none")),
         (["good", "-o", "curves.jpg"], ("--out", "curves.jpg", ".png, .pdf, .svg")),
         (["good", "-o", "good"], ("--out", ".png")),
     ],
@@ -404,7 +404,7 @@ def test_without_matplotlib_a_line_says_how_to_get_it(
 ) -> None:
     folder = write(tmp_path / "run", records(2))
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert_error(tmp_path, capsys, [folder], ("figures are drawn with matplotlib: pip install 'ssl_iqa[figures]'",))
+    assert_error(tmp_path, capsys, [folder], ("matplotlib is required: pip install 'ssl_iqa[figures]'",))
 
 
 def assert_error(folder: Path, capsys: pytest.CaptureFixture[str], arguments: list, wanted: tuple[str, ...]) -> None:
@@ -422,11 +422,10 @@ def test_matplotlib_is_loaded_only_to_draw() -> None:
     """The other figures do without it, and pyplot, which would open windows, is never used."""
     code = """
 import sys
-from ssl_iqa.figures import curves
-from ssl_iqa.figures import __main__ as figures
-from ssl_iqa.figures import plots
+import numpy as np
+from ssl_iqa.figures import command, curves, plots
 assert "matplotlib" not in sys.modules
-log = {"epoch": [1]} | {name: [0.5] for name in curves.FIELDS}
+log = dict.fromkeys(["epoch", *curves.FIELDS], np.ones(1))
 plots.encode(curves.draw({"run": log}), ".png")
 assert "matplotlib" in sys.modules and "matplotlib.pyplot" not in sys.modules
 """

@@ -8,11 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from ssl_iqa.__main__ import main
 from ssl_iqa.data.images import read_image
 from ssl_iqa.data.views import to_float
 from ssl_iqa.distortions import DISTORTIONS, NAMES, DistortionClass, distort, distort_as
-from ssl_iqa.figures import __main__ as figures
-from ssl_iqa.figures.gallery import VALUES, read_photograph
+from ssl_iqa.distortions.table import TYPES
+from ssl_iqa.figures.gallery import read_photograph
 
 CELL = (112, 84)
 
@@ -35,7 +36,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(photo: Path, out: Path, *flags: object) -> np.ndarray:
     """The page [H, W, 3] that the command writes."""
-    figures.main(["distortions", str(photo), "--out", str(out), *map(str, flags)])
+    main(["figure", "distortions", str(photo), "--out", str(out), *map(str, flags)])
     with Image.open(out) as page:
         assert page.mode == "RGB"
         return np.asarray(page)
@@ -137,8 +138,7 @@ def test_a_page_of_one_type_shows_the_photograph_and_its_levels(photo: Path, tmp
 
 
 def test_every_type_has_words_for_its_values() -> None:
-    assert tuple(VALUES) == NAMES
-    texts = [VALUES[name].format(value) for name, values in DISTORTIONS.items() for value in values]
+    texts = [TYPES[name].caption.format(value) for name, values in DISTORTIONS.items() for value in values]
     assert texts[0] == "sigma 0.1 px" and texts[49] == "quality 4" and len(texts) == 125
     assert all(text.isascii() for text in texts)  # the font has no more
 
@@ -203,20 +203,20 @@ def test_other_formats(photo: Path, tmp_path: Path, suffix: str) -> None:
     ("changes", "wanted"),
     [
         ({"photo": "none.png"}, ("none.png", "no such file")),
-        ({"photo": "note.png"}, ("note.png", "not a picture")),
+        ({"photo": "note.png"}, ("note.png", "not an image")),
         ({"photo": "small.png"}, ("small.png", "40 x 15 pixels", "16")),
         ({"photo": "."}, ("no such file",)),
-        ({"type": "gausian_blur"}, ("--type gausian_blur", "gaussian_blur")),
+        ({"type": "gausian_blur"}, ("--type must be one of kadis, got 'gausian_blur'", "gaussian_blur")),
         ({"distortions": "own.toml"}, ("own.toml", "no such file")),
-        ({"out": "none/page.png"}, ("--out", "no folder", "none")),
+        ({"out": "none/page.png"}, ("--out", "no such folder", "none")),
         ({"out": "page.gif"}, ("--out", "page.gif", ".png", ".webp")),
         ({"out": "page"}, ("--out", ".png")),
-        ({"out": "folder.png"}, ("--out", "folder.png", "a folder")),
-        ({"out": "small.png", "photo": "small.png"}, ("--out", "small.png", "photograph itself")),
-        ({"side": 15}, ("--side 15", "16")),
+        ({"out": "folder.png"}, ("--out must be a file", "folder.png")),
+        ({"out": "small.png", "photo": "small.png"}, ("--out must be another file than the photograph", "small.png")),
+        ({"side": 15}, ("--side must be a whole number 16 to 10000, got '15'",)),
         ({"side": 16}, ("16 x 12 pixels", "reduced from 133 x 103")),
-        ({"quality": 0}, ("--quality 0", "1 to 100")),
-        ({"seed": -1}, ("--seed -1", "0")),
+        ({"quality": 0}, ("--quality must be a whole number 1 to 100, got '0'",)),
+        ({"seed": -1}, ("--seed must be a whole number 0 to", "got '-1'")),
         ({"seed": 2**64}, ("--seed",)),
     ],
 )
@@ -231,7 +231,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     flags = {"out": tmp_path / "page.png", **changes, **paths}
     source = flags.pop("photo", photo)
     with pytest.raises(SystemExit) as caught:
-        figures.main(["distortions", str(source), *(f"--{name}={value}" for name, value in flags.items())])
+        main(["figure", "distortions", str(source), *(f"--{name}={value}" for name, value in flags.items())])
     error = capsys.readouterr().err
     assert caught.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1
     assert all(part in error for part in wanted), error
@@ -269,5 +269,5 @@ def test_a_page_that_cannot_be_put_in_place_leaves_the_one_before(
 
 def test_a_figure_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        figures.main([])
+        main(["figure"])
     assert caught.value.code == 2 and "FIGURE" in capsys.readouterr().err

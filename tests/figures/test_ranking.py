@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from ssl_iqa.__main__ import main
 from ssl_iqa.engine import run_folder
-from ssl_iqa.figures import __main__ as figures
 from ssl_iqa.figures import ranking
 from ssl_iqa.model import Regressor
 from ssl_iqa.scoring import quality
@@ -40,7 +40,7 @@ def test_a_folder_is_shown_from_best_to_worst(
     model_file: Path, photographs: Path, tmp_path: Path, drawn: list[str]
 ) -> None:
     out = tmp_path / "figure4.png"
-    figures.main(["ranking", str(model_file), str(photographs), "-o", str(out), "--columns", "3"])
+    main(["figure", "ranking", str(model_file), str(photographs), "-o", str(out), "--columns", "3"])
     model = quality.load(model_file)
     scores = {path: by_hand(model, path) for path in photographs.iterdir()}
     order = sorted(scores, key=lambda path: -scores[path])
@@ -69,9 +69,9 @@ def test_of_many_some_are_shown_evenly_spaced(model_file: Path, photographs: Pat
     scores = sorted((by_hand(model, path) for path in photographs.iterdir()), reverse=True)
     shown, ranked = ranking.rank_folder(model, photographs, 4)
     assert ranked == 10
-    assert [one.predicted for one in shown] == pytest.approx([scores[i] for i in (0, 3, 6, 9)], abs=1e-4)
+    assert [image.predicted for image in shown] == pytest.approx([scores[i] for i in (0, 3, 6, 9)], abs=1e-4)
     shown, _ = ranking.rank_folder(model, photographs, 1)
-    assert [one.predicted for one in shown] == pytest.approx(scores[:1], abs=1e-4)
+    assert [image.predicted for image in shown] == pytest.approx(scores[:1], abs=1e-4)
 
 
 def test_a_labeled_sets_test_part_has_its_true_scores(
@@ -81,7 +81,7 @@ def test_a_labeled_sets_test_part_has_its_true_scores(
     split = {"train": references[3:], "val": references[2:3], "test": references[:2]}
     save_model(model_file, {"results": RESULTS | {"split": split}})
     out = tmp_path / "figure4.webp"
-    figures.main(["ranking", str(model_file), "--data", f"csv:{scored}", "-o", str(out), "--count", "5"])
+    main(["figure", "ranking", str(model_file), "--data", f"csv:{scored}", "-o", str(out), "--count", "5"])
     model = quality.load(model_file)
     with open(scored) as file:
         rows = [row for row in csv.DictReader(file) if row["reference"] in split["test"]]
@@ -103,8 +103,8 @@ def test_files_that_cannot_be_read_are_named(
 
 
 def test_large_pictures_are_reduced_to_their_cells(model_file: Path) -> None:
-    shown = [ranking.Scored(torch.rand(3, *size), 5.0, None) for size in ((300, 900), (50, 40))]
-    page = ranking.page(shown, 2, columns=1, title="")
+    shown = [ranking.Scored(torch.zeros(3, *size, dtype=torch.uint8), 5.0, None) for size in ((300, 900), (50, 40))]
+    page = ranking.draw(shown, 2, columns=1, title="")
     assert page.height < 2 * (ranking.CELL[1] + ranking.CAPTION) + 150 and page.width < 1000
 
 
@@ -113,16 +113,16 @@ def test_large_pictures_are_reduced_to_their_cells(model_file: Path) -> None:
     [
         (["none.pt", "."], ("none.pt: no such file", "model.pt")),
         (["text.pt", "."], ("text.pt", "damaged")),
-        (["encoder.pt", "."], ("encoder.pt: no model of finetune.py",)),
+        (["encoder.pt", "."], ("encoder.pt: must be the model.pt of a finetune.py run",)),
         (["other.pt", "."], ("other.pt", "regressor")),
-        (["run/model.pt"], ("either a FOLDER or --data",)),
-        (["run/model.pt", ".", "--data", "demo"], ("either a FOLDER or --data",)),
+        (["run/model.pt"], ("either FOLDER or --data is required",)),
+        (["run/model.pt", ".", "--data", "demo"], ("either FOLDER or --data is required",)),
         (["run/model.pt", "none"], ("none: no such folder",)),
-        (["run/model.pt", "texts"], ("texts: none of its 1 pictures",)),
+        (["run/model.pt", "texts"], ("texts: none of its 1 images",)),
         (["run/model.pt", "--data", "demo"], ("demo: the model has seen nothing of it",)),
-        (["run/model.pt", ".", "--count", "0"], ("--count 0", "1 or more")),
-        (["run/model.pt", ".", "--columns", "0"], ("--columns 0", "1 or more")),
-        (["run/model.pt", ".", "--quality", "101"], ("--quality 101", "1 to 100")),
+        (["run/model.pt", ".", "--count", "0"], ("--count must be a whole number 1 to", "got '0'")),
+        (["run/model.pt", ".", "--columns", "0"], ("--columns must be a whole number 1 to", "got '0'")),
+        (["run/model.pt", ".", "--quality", "101"], ("--quality must be a whole number 1 to 100, got '101'",)),
     ],
 )
 def test_bad_input_is_one_line(
@@ -141,7 +141,7 @@ def test_bad_input_is_one_line(
     Path("texts").mkdir()
     Path("texts/0.png").write_text("no picture")
     with pytest.raises(SystemExit) as caught:
-        figures.main(["ranking", *arguments, "-o", "page.png"])
+        main(["figure", "ranking", *arguments, "-o", "page.png"])
     error = capsys.readouterr().err.splitlines()
     assert caught.value.code == 2 and error[-1].startswith("error: ")
     assert all(part in error[-1] for part in wanted), error

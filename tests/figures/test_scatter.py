@@ -9,8 +9,8 @@ import pytest
 from scipy.optimize import least_squares
 from scipy.stats import pearsonr, spearmanr
 
+from ssl_iqa.__main__ import main
 from ssl_iqa.evaluation.predictions import read_predictions
-from ssl_iqa.figures import __main__ as figures
 from ssl_iqa.figures import scatter
 
 colors = pytest.importorskip("matplotlib.colors")
@@ -106,7 +106,7 @@ def test_a_negative_srocc_is_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize("figure", ["scatter", "types"])
 def test_the_commands_write_files(tmp_path: Path, capsys: pytest.CaptureFixture[str], figure: str) -> None:
     folder, out = write(tmp_path / "a", rows(0)), tmp_path / "out.pdf"
-    figures.main([figure, str(folder), "-o", str(out)])
+    main(["figure", figure, str(folder), "-o", str(out)])
     assert out.read_bytes().startswith(b"%PDF-") and capsys.readouterr().out.startswith(f"{out}: ")
 
 
@@ -134,7 +134,7 @@ def test_bad_predictions_are_one_line_and_leave_nothing(
     if content is not None:
         (tmp_path / "bad" / "predictions.csv").write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(SystemExit) as caught:
-        figures.main(["types", str(tmp_path / "bad"), "-o", str(tmp_path / "out.png")])
+        main(["figure", "types", str(tmp_path / "bad"), "-o", str(tmp_path / "out.png")])
     error = capsys.readouterr().err
     assert caught.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1
     assert all(part in error for part in wanted), error

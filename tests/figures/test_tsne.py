@@ -1,4 +1,4 @@
-"""Figures 2 and 3: which pictures are taken, where their dots stand and what they look like, and the numbers beside."""
+"""Figures 2 and 3: which images are taken, where their dots stand and what they look like, and the numbers beside."""
 
 import csv
 import json
@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 from scipy.spatial.distance import cdist
 
+from ssl_iqa.__main__ import main
 from ssl_iqa.data.demo import LONG_SIDE, demo_sources
 from ssl_iqa.data.splits import split_references
 from ssl_iqa.distortions import NAMES
 from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.weights import encoder_state, load_encoder
 from ssl_iqa.evaluation import probe
-from ssl_iqa.figures import __main__ as figures
 from ssl_iqa.figures import tsne
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def test_encoders_are_named_and_random_has_the_arch_of_the_first_run(tmp_path: P
     assert same == {"random": True, "cl": False, "ssl": True}  # seed 2
 
 
-# --- pictures ---
+# --- images ---
 
 
 def test_photographs_are_those_that_no_run_has_trained_with(tmp_path: Path, photographs: Path) -> None:
@@ -75,7 +75,7 @@ def test_photographs_are_those_that_no_run_has_trained_with(tmp_path: Path, phot
     assert [Path(path).name for path in paths] == ["2.png", "5.png", "7.png"] and long_side == 0
     paths, long_side, _ = tsne.find_photographs(str(photographs), [first])
     assert len(paths) == 10 and long_side == 0
-    with pytest.raises(ValueError, match="2 photographs held out"):
+    with pytest.raises(ValueError, match="three or more, got 2, held out of training"):
         tsne.find_photographs(None, [first, make_run(tmp_path / "c", own_splits(photographs, [1, 2, 3]))])
 
 
@@ -85,7 +85,7 @@ def test_the_demos_test_sources_are_held_out(tmp_path: Path) -> None:
     splits = {"unlabeled": {"spec": "demo", "val": []}, "labeled": {"spec": "demo", **split}}
     paths, long_side, _ = tsne.find_photographs(None, [make_run(tmp_path / "a", splits)])
     assert {sources[path] for path in paths} == set(split["test"]) and long_side == LONG_SIDE
-    val = [Path(path).name for path in [*sources][3:9]]  # labels of another set: the demo's validation pictures
+    val = [Path(path).name for path in [*sources][3:9]]  # labels of another set: the demo's validation images
     splits = {"unlabeled": {"spec": "demo", "val": val}, "labeled": {"spec": "csv:other", "test": ["a"]}}
     paths, *_ = tsne.find_photographs(None, [make_run(tmp_path / "b", splits)])
     assert paths == [*sources][3:9]
@@ -101,13 +101,13 @@ def test_both_parts_of_a_photograph_of_the_demo_are_in_one_group(
     monkeypatch.setattr(tsne, "find_photographs", lambda *_: (paths, LONG_SIDE, ""))
     photographs = torch.arange(250) % 5
     monkeypatch.setattr(probe, "draw_crops", lambda *_: (torch.empty(250, 3, 32, 32), torch.zeros(250), photographs))
-    shown = tsne.distorted_pictures(None, [], 32, 250, 0)
+    shown = tsne.distorted_sample(None, [], 32, 250, 0)
     wanted = [sources[paths[i]] for i in photographs.tolist()]
     pairs = {*zip(shown.groups.tolist(), wanted, strict=True)}
     assert len(pairs) == len({*wanted}) == len({*shown.groups.tolist()}) == 3
 
 
-def test_scored_pictures_are_the_centers_of_a_part_that_all_runs_held_out(
+def test_scored_images_are_the_centers_of_a_part_that_all_runs_held_out(
     tmp_path: Path, photographs: Path, scored: Path
 ) -> None:
     spec = f"csv:{scored}"
@@ -118,7 +118,7 @@ def test_scored_pictures_are_the_centers_of_a_part_that_all_runs_held_out(
     ]
     named, _ = tsne.read_encoders(",".join(f"{folder.name}={folder}" for folder in made), None, 0)
     encoders = list(named.values())
-    shown = tsne.scored_pictures(spec, encoders, None, 32, 100, seed=0)
+    shown = tsne.scored_sample(spec, encoders, None, 32, 100, seed=0)
     with open(scored) as file:
         rows = [row for row in csv.DictReader(file) if row["reference"] in ("reference 1", "reference 2")]
     assert len(shown.crops) == len(rows) == 8 and "part test" in shown.words
@@ -127,9 +127,9 @@ def test_scored_pictures_are_the_centers_of_a_part_that_all_runs_held_out(
         np.testing.assert_array_equal(crop.permute(1, 2, 0), pixels[8:40, 16:48])
         assert score == pytest.approx(1 + 9 * (float(row["score"]) - 40) / 30.9)
         assert group == int(row["reference"][-1]) - 1
-    assert len(tsne.scored_pictures(spec, encoders, "all", 32, 100, 0).crops) == 40
-    assert len(tsne.scored_pictures(spec, encoders[2:], None, 32, 100, 0).crops) == 40
-    few = [tsne.scored_pictures(spec, encoders, "all", 32, 9, seed).crops for seed in (0, 0, 1)]
+    assert len(tsne.scored_sample(spec, encoders, "all", 32, 100, 0).crops) == 40
+    assert len(tsne.scored_sample(spec, encoders[2:], None, 32, 100, 0).crops) == 40
+    few = [tsne.scored_sample(spec, encoders, "all", 32, 9, seed).crops for seed in (0, 0, 1)]
     assert len(few[0]) == 9 and torch.equal(few[0], few[1]) and not torch.equal(few[0], few[2])
 
 
@@ -248,7 +248,7 @@ def test_the_plane_keeps_clusters_apart_and_has_a_seed() -> None:
 
 
 def test_the_seed_is_that_of_the_plane(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On so few pictures it changes nothing: of principal components only those of many are estimated at random."""
+    """On so few images it changes nothing: of principal components only those of many are estimated at random."""
     asked: list[dict[str, Any]] = []
 
     class Recorder:
@@ -264,7 +264,7 @@ def test_the_seed_is_that_of_the_plane(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*arguments: object) -> None:
-    figures.main(["tsne", *map(str, arguments)])
+    main(["figure", "tsne", *map(str, arguments)])
 
 
 def test_the_command_draws_figure_2_and_prints_its_table(
@@ -274,12 +274,12 @@ def test_the_command_draws_figure_2_and_prints_its_table(
     out = tmp_path / "figure2.png"
     run("--encoders", f"ssl={folder}", "--count", 260, "--perplexity", 5, "-o", out)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "250 pictures, 2 of each class, of 3 photographs held out of training"
+    assert lines[0] == "250 images, 2 of each class, of 3 photographs held out of training"
     head, rule, *rows, chance, last = lines[1:]
     assert head.count("|") == rule.count("|") == 6 and [row.split()[1] for row in rows] == ["ssl"]
     assert chance == "| chance | 0.000 | 0.000 | 0.040 | 0.200 |"
     assert last.startswith(f"{out}: 12") and Image.open(out).width == 1200
-    shown = tsne.distorted_pictures(None, [folder], 32, 260, 0)
+    shown = tsne.distorted_sample(None, [folder], 32, 260, 0)
     z = probe.features(load_encoder(folder / run_folder.ENCODER), shown.crops)
     found = probe.type_and_level(z, shown.classes // 5, shown.classes % 5, probe.make_folds(shown.groups))
     assert rows[0].split("|")[4:6] == [f" {found['type']:.3f} ", f" {found['level']:.3f} "]
@@ -293,8 +293,8 @@ def test_the_command_draws_figure_3_and_prints_its_table(
     spec = f"csv:{scored}"
     run("--encoders", f"ssl={folder}", "--scores", spec, "--part", "all", "--perplexity", 5, "--crop", 40, "-o", out)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"40 of 40 pictures of 10 references, {spec}, part all"
-    shown = tsne.scored_pictures(spec, [], "all", 40, 99, 0)
+    assert lines[0] == f"40 of 40 images of 10 references, {spec}, part all"
+    shown = tsne.scored_sample(spec, [], "all", 40, 99, 0)
     z = probe.features(load_encoder(folder / run_folder.ENCODER), shown.crops)
     found = probe.score_direction(z, shown.scores, probe.make_folds(shown.groups))
     assert (
@@ -306,23 +306,26 @@ def test_the_command_draws_figure_3_and_prints_its_table(
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["--encoders", "random"], ("--encoders random: without a RUN", "--arch")),
+        (["--encoders", "random"], ("--arch is required", "got random")),
         (["--encoders", "other"], ("--encoders 'other'", "NAME=RUN")),
         (["--encoders", "a=run,"], ("NAME=RUN",)),
         (["--encoders", "a="], ("--encoders 'a='", "NAME=RUN")),
         (["--encoders", "a=run,a=run"], ("a comes twice",)),
         (["--encoders", "a=none"], ("none: no such file",)),
-        (["--encoders", "random", "--arch", "dct-mlp"], ("--types or --scores",)),
-        (["--encoders", "a=bare"], ("--types: bare has no splits.json", "PHOTOS")),
-        (["--encoders", "a=tars"], ("--types: tars was trained on tars", "PHOTOS")),
+        (["--encoders", "random", "--arch", "dct-mlp"], ("--types or --scores is required",)),
+        (["--encoders", "a=bare"], ("--types is required: bare has no splits.json",)),
+        (["--encoders", "a=tars"], ("--types is required: tars was trained on tars",)),
         (["--encoders", "a=run", "--types", "none"], ("none: no such folder",)),
-        (["--encoders", "a=run", "--count", "249"], ("--count 249", "250")),
-        (["--encoders", "a=run", "--seed", "-1"], ("--seed -1",)),
-        (["--encoders", "a=run", "--part", "val"], ("--part val: of --scores only",)),
-        (["--encoders", "a=run", "--crop", "31"], ("--crop 31", "32")),
+        (["--encoders", "a=run", "--count", "249"], ("--count must be 250 or more", "got 249")),
+        (["--encoders", "a=run", "--seed", "-1"], ("--seed must be a whole number 0 to", "got '-1'")),
+        (["--encoders", "a=run", "--part", "val"], ("--part must stand with --scores", "val")),
+        (["--encoders", "a=run", "--crop", "31"], ("--crop must be a whole number 32 to", "got '31'")),
         (["--encoders", "a=run", "--scores", "csv:none"], ("none: no such file",)),
-        (["--encoders", "a=bare", "--scores", "SCORED", "--part", "test"], ("--part test: none of the runs",)),
-        (["--encoders", "a=run", "--scores", "SCORED", "--perplexity", "12"], ("--perplexity 12", "12 pictures")),
+        (["--encoders", "a=bare", "--scores", "SCORED", "--part", "test"], ("--part must be all", "got test")),
+        (
+            ["--encoders", "a=run", "--scores", "SCORED", "--perplexity", "12"],
+            ("--perplexity must be", "12 images", "got 12"),
+        ),
         (["--encoders", "a=run,b=far", "--scores", "SCORED"], ("--part test: no reference image",)),
         (["--encoders", "a=run", "--scores", "SCORED", "--part", "val", "-o", "page.jpg"], ("--out", ".png, .pdf")),
     ],

@@ -1,5 +1,10 @@
 """Explanations: the named distortion against softmax by hand, the map against crops one by one, what is drawn."""
 
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -9,10 +14,10 @@ import torch
 from PIL import Image
 from scipy.special import softmax
 
-from ssl_iqa.data.demo import demo_sources
-from ssl_iqa.data.images import read_image
-from ssl_iqa.scoring import explain, quality
-from tests.models import RESULTS, reduced, save_model
+from ssl_iqa.__main__ import main
+from ssl_iqa.engine import run_folder
+from ssl_iqa.scoring import explain, quality, score
+from tests.models import by_hand, reduced, save_model
 
 CLASSES = [["jpeg", 1], ["jpeg", 4], ["lens_blur", 2], ["pristine", 0]]
 
@@ -43,9 +48,9 @@ def test_a_pixels_quality_is_the_mean_of_the_crops_that_hold_it(
     """Crops of 32 pixels, 8 or a little less apart."""
     long_side = max(height, width) if reduce > 1 else 0
     model = quality.load(save_model(tmp_path / "model.pt", long_side=long_side))
-    picture = torch.randint(256, (3, height * reduce, width * reduce), generator=torch.Generator().manual_seed(3))
-    picture[:, :, : width * reduce // 2] //= 4
-    x = picture.double().numpy() / 255
+    image = torch.randint(256, (3, height * reduce, width * reduce), generator=torch.Generator().manual_seed(3))
+    image[:, :, : width * reduce // 2] //= 4
+    x = image.double().numpy() / 255
     if reduce > 1:
         x = reduced(x.transpose(1, 2, 0), reduce).transpose(2, 0, 1)
     x = np.concatenate([x, x[:, -2::-1]], axis=1)[:, : max(height, 32)]  # reflected where it is smaller than a crop
@@ -57,32 +62,32 @@ def test_a_pixels_quality_is_the_mean_of_the_crops_that_hold_it(
         with torch.no_grad():
             total[top : top + 32, left : left + 32] += model.regressor(model.encoder(crop)).item()
         count[top : top + 32, left : left + 32] += 1
-    found = explain.local_scores(model, picture.byte())
+    found = explain.local_scores(model, image.byte())
     assert found.shape == (height, width)
     np.testing.assert_allclose(found.numpy(), (total / count)[:height], atol=1e-3)
 
 
 @pytest.mark.parametrize("side", [32, 33, 40, 100, 216, 217, 500, 768, 769, 1000, 20001])
-def test_a_large_picture_has_few_crops_that_hold_all_of_it(side: int) -> None:
+def test_a_large_image_has_few_crops_that_hold_all_of_it(side: int) -> None:
     places = explain._places(side, 32)
     assert places[0] == 0 and places[-1] == side - 32 and max(np.diff(places), default=0) <= 32
     assert len(places) <= max(24, np.ceil(side / 32))
     assert len(places) >= 24 or max(np.diff(places), default=0) <= 8
 
 
-def test_the_map_of_a_large_picture_has_no_hole(tmp_path: Path) -> None:
+def test_the_map_of_a_large_image_has_no_hole(tmp_path: Path) -> None:
     model = quality.load(save_model(tmp_path / "model.pt"))
-    picture = torch.randint(256, (3, 40, 900), generator=torch.Generator().manual_seed(0)).byte()
-    found = explain.local_scores(model, picture)
+    image = torch.randint(256, (3, 40, 900), generator=torch.Generator().manual_seed(0)).byte()
+    found = explain.local_scores(model, image)
     assert found.shape == (40, 900) and found.isfinite().all()
 
 
 def test_the_worst_place_is_red_and_the_best_blue() -> None:
-    picture = torch.zeros(3, 100, 120, dtype=torch.uint8)
-    picture[0] = 200  # its gray is 60
+    image = torch.zeros(3, 100, 120, dtype=torch.uint8)
+    image[0] = 200  # its gray is 60
     scores = torch.full((50, 60), 3.0)
     scores[:, :20], scores[:, 40:] = 2.0, 4.0
-    page = np.asarray(explain.draw(picture, scores, "title", "note")).astype(int)
+    page = np.asarray(explain.draw(image, scores, "title", "note")).astype(int)
     left, top = (24, 104)
     assert (page[top : top + 100, left : left + 120] == (200, 0, 0)).all()
     right = left + 120 + 16
@@ -103,45 +108,113 @@ def test_little_difference_has_little_color() -> None:
     assert np.abs(np.array([worst, best]) - wanted).max() <= 1
 
 
-def test_a_large_picture_is_drawn_smaller_and_whole() -> None:
+def test_a_large_image_is_drawn_smaller_and_whole() -> None:
     page = explain.draw(torch.zeros(3, 500, 1500, dtype=torch.uint8), torch.rand(50, 150), "title", "note")
     assert page.width == 2 * 480 + 16 + 2 * 24
     tiny = explain.draw(torch.zeros(3, 1, 1, dtype=torch.uint8), torch.ones(1, 1), "title", "note")
     assert isinstance(tiny, Image.Image) and tiny.height > 104
 
 
-# --- how far the map can be trusted ---
+# --- the command ---
 
 
-def test_a_map_that_sees_the_distorted_half_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the picture's own error in place of a model's score the map is right unless a class changes nothing."""
-    paths = list(demo_sources())[:2]
-    numbers = iter(range(50))
-
-    def error(model: object, picture: torch.Tensor) -> torch.Tensor:
-        clean = read_image(paths[next(numbers) // 25])
-        return -(picture.float() - clean).abs().mean(dim=0)
-
-    monkeypatch.setattr(explain, "local_scores", error)
-    told = explain.halves_told(None, paths, level=1)
-    same = 3 / 25  # gaussian_blur, motion_blur and color_saturation_2 at level 1 change nothing: no half is lower
-    assert 1 - same - 0.05 < told < 1 - same / 2 + 0.05
-    numbers = iter(range(25))
-    monkeypatch.setattr(explain, "local_scores", lambda *arguments: -error(*arguments))
-    assert explain.halves_told(None, paths[:1], level=5) == 0
+NAMING = {
+    "weight": torch.zeros(3, 256),
+    "bias": torch.tensor([0.0, 1.0, 0.5]),
+    "classes": [["jpeg", 1], ["jpeg", 4], ["lens_blur", 2]],
+    "right": {"type": 0.5, "level": 0.4, "photographs": 8},
+}
+JPEG = (1 + np.e) / (1 + np.e + np.exp(0.5))
 
 
-def test_the_command_has_a_line_a_level(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str, int]]:
+    """printed(words) runs the command: what it prints, its warnings and errors, its exit code."""
+
+    def run(*words: object) -> tuple[str, str, int]:
+        capsys.readouterr()
+        code = 0
+        try:
+            main(["explain", *map(str, words)])
+        except SystemExit as end:
+            code = end.code
+        return *capsys.readouterr(), code
+
+    return run
+
+
+Printed = Callable[..., tuple[str, str, int]]
+
+
+@pytest.fixture
+def naming_file(tmp_path: Path, one_thread: None) -> str:
+    return str(save_model(tmp_path / "names" / "model.pt", {"naming": NAMING}))
+
+
+def test_explanations_are_columns_and_maps(
+    naming_file: str, photographs: Path, printed: Printed, tmp_path: Path
 ) -> None:
-    seen = []
-    monkeypatch.setattr(explain, "halves_told", lambda model, paths, level: seen.append(paths) or level / 10)
-    tested = sorted(set(demo_sources().values()))[:2]
-    results = {**RESULTS, "split": {"train": ["a"], "val": ["b"], "test": tested}}
-    explain.main([str(save_model(tmp_path / "model.pt", {"results": results}, data="demo"))])
-    photographs = [path for path, source in demo_sources().items() if source in tested]
-    head, *lines = capsys.readouterr().out.splitlines()
-    assert f" {len(photographs)} photographs " in head and seen == [photographs] * 5
-    assert lines == [f"  level {level}: {level}0%" for level in range(1, 6)]
-    explain.main([str(save_model(tmp_path / "model.pt"))])
-    assert len(seen[-1]) == 67  # those of a model of another set are all new to it
+    model = quality.load(naming_file)
+    wanted = {str(path): by_hand(model, path) for path in sorted(photographs.iterdir())}
+    out, err, code = printed(naming_file, photographs, "--csv", "-o", tmp_path / "new" / "why")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["picture"] for row in rows] == [*wanted] and (err, code) == ("", 0)
+    for i, row in enumerate(rows):
+        assert float(row["score"]) == pytest.approx(wanted[row["picture"]], abs=1e-3)
+        assert (row["distortion"], row["level"]) == ("jpeg", "4")
+        assert float(row["probability"]) == pytest.approx(JPEG, abs=1e-4)
+        assert row["map"] == str(tmp_path / "new" / "why" / f"{i}.jpg")
+        page = np.asarray(Image.open(row["map"]).convert("RGB")).astype(int)
+        picture = np.asarray(Image.open(row["picture"]).convert("RGB")).astype(int)
+        assert np.abs(page[104 : 104 + 48, 24 : 24 + 64] - picture).mean() < 8  # JPEG's own error
+    (tmp_path / "empty").mkdir()
+    head, *lines = printed(naming_file, photographs, "-o", tmp_path / "empty")[0].splitlines()
+    assert head.split() == ["score", "low", "high", "distortion", "image"] and len(lines) == 10
+    assert all(f"  {JPEG:.0%} jpeg 4  " in line for line in lines)
+    assert {line.index(str(photographs)) for line in lines} == {head.index("image")}
+
+
+def test_maps_of_equal_and_of_long_names_have_files_of_their_own(
+    naming_file: str, photographs: Path, printed: Printed, tmp_path: Path
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for name in ("x.png", "x.jpeg", "é" * 125 + ".png"):
+            shutil.copy(photographs / "0.png", tmp_path / folder / name)
+    out, _, code = printed(naming_file, tmp_path / "a", tmp_path / "b", "--json", "-o", tmp_path / "why")
+    names = [Path(json.loads(line)["map"]).name for line in out.splitlines()]
+    long = "é" * 100
+    assert names == ["x.jpg", "x-2.jpg", f"{long}.jpg", "x-3.jpg", "x-4.jpg", f"{long}-2.jpg"] and code == 0
+    assert {path.name for path in (tmp_path / "why").iterdir()} == {*names}
+
+
+def test_a_map_that_cannot_be_written_ends_the_command(
+    naming_file: str, photographs: Path, printed: Printed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, write: object) -> None:
+        raise run_folder.NotWritten(f"{path}: could not be written (disk full)")
+
+    monkeypatch.setattr(run_folder, "write_atomic", full)
+    out, err, code = printed(naming_file, photographs, "--json", "-o", tmp_path / "why")
+    assert (out, code) == ("", 2) and err == f"error: {tmp_path}/why/0.jpg: could not be written (disk full)\n"
+
+
+def test_the_longest_name_of_a_distortion_has_room() -> None:
+    row = {"picture": "p.png", "score": 5.0, "low": None, "high": None}
+    row |= explain.Named("white_noise_color_component", 5, 1.0)._asdict()
+    assert score.table_row(row).index("p.png") == score.table_head([*row]).index("image")
+
+
+def test_what_cannot_be_explained_is_refused(
+    naming_file: str, photographs: Path, printed: Printed, tmp_path: Path
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    out, err, code = printed(naming_file, photographs, "-o", tmp_path / "full")
+    assert (out, code) == ("", 2) and err == f"error: --out {tmp_path}/full: must be a new or an empty folder\n"
+    out, err, code = printed(naming_file, photographs, "-o", tmp_path / "full" / "file")
+    assert (out, code) == ("", 2) and err == f"error: --out {tmp_path}/full/file: must be a new or an empty folder\n"
+    model_file = str(save_model(tmp_path / "my run" / "model.pt"))
+    out, err, code = printed(model_file, photographs, "-o", tmp_path / "why")
+    assert (out, code) == ("", 2) and not (tmp_path / "why").exists()
+    assert err.startswith(f"error: {model_file}: names no distortions yet; `ssl-iqa learn-names '{model_file}'`")

@@ -1,4 +1,4 @@
-"""Exported models: the graph against scores worked out crop by crop, .pt2 and .safetensors files, what goes wrong."""
+"""Exported models: the graph against scores worked out crop by crop, .safetensors files, what goes wrong."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import ssl_iqa
+from ssl_iqa.__main__ import main
 from ssl_iqa.scoring import export
 from tests.conftest import same
 from tests.models import by_hand, save_model
@@ -27,7 +28,7 @@ def failed(capsys: pytest.CaptureFixture[str], one_thread: None) -> Callable[...
 
     def run(*words: object) -> tuple[str, int]:
         with pytest.raises(SystemExit) as caught:
-            export.main([*map(str, words)])
+            main(["export", *map(str, words)])
         out, err = capsys.readouterr()
         if isinstance(caught.value.code, str):  # of sys.exit(text), which prints it and makes it 1
             return caught.value.code, 1
@@ -74,53 +75,17 @@ def test_the_graph_takes_the_mean_over_five_crops(tmp_path: Path) -> None:
 # --- files ---
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with model.pt, of center crops, and what the command has made of it, model.pt2."""
-    folder = tmp_path_factory.mktemp("program")
-    save_model(folder / "model.pt", crops="center", long_side=300, encoder="caf\udce9.pt")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "set_num_threads", lambda threads: None)
-        export.main([str(folder / "model.pt"), str(folder / "model.pt2")])
-    return folder
-
-
-def test_a_torch_export_program_gives_the_models_scores(program: Path) -> None:
-    model = ssl_iqa.load(program / "model.pt")
-    loaded = torch.export.load(program / "model.pt2").module()
-    for size in SIZES:
-        x = pictures(*size)
-        assert loaded(x).tolist() == pytest.approx(model.score([*x]), abs=1e-5)
-    assert [path.name for path in sorted(program.iterdir())] == ["model.pt", "model.pt2"]
-
-
-def test_what_the_scores_mean_travels_in_the_file(program: Path) -> None:
-    names = ("card", "scores", "direction", "crops", "crop", "long_side", "least_side")
-    found = {f"{name}.txt": "" for name in names}  # and what else there is, torch adds
-    torch.export.load(program / "model.pt2", extra_files=found)
-    card = ssl_iqa.load(program / "model.pt").card()
-    assert found.pop("card.txt") == card.replace("\udce9", "\\udce9")
-    assert [found[f"{name}.txt"] for name in names[1:]] == [
-        "float32 [B], 1 (worst) to 10 (best)",
-        "higher is better",
-        "center",
-        "32",
-        "300",
-        "1",
-    ]
-
-
 def test_safetensors_hold_the_model(tmp_path: Path, one_thread: None, capsys: pytest.CaptureFixture[str]) -> None:
     save_model(tmp_path / "model.pt")
     out = tmp_path / "a.safetensors"
     out.write_text("what was there")
-    export.main([str(tmp_path / "model.pt"), str(out)])
+    main(["export", str(tmp_path / "model.pt"), str(out)])
     a, b = ssl_iqa.load(tmp_path / "model.pt"), ssl_iqa.load(out)
     for name in ("encoder", "regressor"):
         assert same(dict(getattr(a, name).state_dict()), dict(getattr(b, name).state_dict()))
     assert a.card() == b.card() and torch.equal(a.residuals, b.residuals)
     assert capsys.readouterr().out == f"{out}: {out.stat().st_size / 1e6:.1f} MB; its scores are PyTorch's to 0\n"
-    export.main([str(out), str(tmp_path / "b.safetensors")])
+    main(["export", str(out), str(tmp_path / "b.safetensors")])
     assert ssl_iqa.load(tmp_path / "b.safetensors").card() == a.card()
     assert not [*tmp_path.glob("*.part")]
 
@@ -138,20 +103,20 @@ def test_a_file_whose_scores_differ_is_not_written(
     def run(x: torch.Tensor) -> torch.Tensor:
         return torch.tensor(model.score([*x])) + next(one_is_off)
 
-    monkeypatch.setitem(export.MAKERS, ".pt2", lambda _: (b"file", run))
-    (tmp_path / "old.pt2").write_text("what was there")
-    for name in ("old.pt2", "new.pt2"):
+    monkeypatch.setattr(export, "to_onnx", lambda _: (b"file", run))
+    (tmp_path / "old.onnx").write_text("what was there")
+    for name in ("old.onnx", "new.onnx"):
         one_is_off = iter([0.0, off, 0.0, 0.0])
         message, code = failed(tmp_path / "model.pt", tmp_path / name)
         assert message.startswith(f"error: {tmp_path / name}: not written, since its scores differ by") and code == 1
-    assert (tmp_path / "old.pt2").read_text() == "what was there"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.pt", "old.pt2"]
+    assert (tmp_path / "old.onnx").read_text() == "what was there"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.pt", "old.onnx"]
 
 
-def test_pictures_of_the_check_are_of_several_sizes_and_no_two_alike(tmp_path: Path) -> None:
+def test_images_of_the_check_are_of_several_sizes_and_no_two_alike(tmp_path: Path) -> None:
     for mode, least in (("five", 1), ("full", 33)):
         model = ssl_iqa.load(save_model(tmp_path / "model.pt", crops=mode, data="demo"))
-        batches = [*export.check_pictures(model)]
+        batches = [*export.check_images(model)]
         assert {len(x) for x in batches} == {1, 2, 3} and len({x.shape for x in batches}) >= 3
         sides = {side for x in batches for side in x.shape[2:]}
         assert {side % 2 for side in sides} == {0, 1} and max(sides) > 32
@@ -162,7 +127,7 @@ def test_pictures_of_the_check_are_of_several_sizes_and_no_two_alike(tmp_path: P
 
 def test_images_of_the_check_are_no_larger_than_the_models_long_side(tmp_path: Path) -> None:
     model = ssl_iqa.load(save_model(tmp_path / "model.pt", long_side=60))
-    assert max(side for x in export.check_pictures(model) for side in x.shape[2:]) == 60  # else 69
+    assert max(side for x in export.check_images(model) for side in x.shape[2:]) == 60  # else 69
 
 
 def test_what_torch_cannot_export_is_said_in_a_line(
@@ -172,20 +137,20 @@ def test_what_torch_cannot_export_is_said_in_a_line(
         raise RuntimeError("cannot trace\nthis and that")
 
     monkeypatch.setattr(torch.export, "export", fail)
-    message, code = failed(save_model(tmp_path / "model.pt"), tmp_path / "model.pt2")
+    message, code = failed(save_model(tmp_path / "model.pt"), tmp_path / "model.onnx")
     assert message.endswith(f"torch {torch.__version__} cannot export it (RuntimeError: cannot trace)") and code == 1
-    assert not (tmp_path / "model.pt2").exists()
+    assert not (tmp_path / "model.onnx").exists()
 
 
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        (["model.pt", "model.tflite"], "model.tflite: a name that ends in .onnx, .pt2, .safetensors is wanted"),
-        (["model.pt", "model"], "model: a name that ends in"),
-        (["model.pt", "none/model.onnx"], "none/model.onnx: there is no folder none"),
-        (["model.pt", "folder.pt2"], "folder.pt2: a folder"),
-        (["none.pt", "model.pt2"], "none.pt: no such file"),
-        (["text.pt", "model.pt2"], "text.pt: damaged"),
+        (["model.pt", "model.tflite"], "OUT must end in .onnx or .safetensors, got model.tflite"),
+        (["model.pt", "model"], "OUT must end in"),
+        (["model.pt", "none/model.onnx"], "none/model.onnx: no such folder: none"),
+        (["model.pt", "folder.onnx"], "OUT must be a file, got the folder folder.onnx"),
+        (["none.pt", "model.onnx"], "none.pt: no such file"),
+        (["text.pt", "model.onnx"], "text.pt: damaged"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -194,10 +159,10 @@ def test_bad_input_is_one_line(
     monkeypatch.chdir(tmp_path)
     save_model(Path("model.pt"))
     Path("text.pt").write_text("no model")
-    Path("folder.pt2").mkdir()
+    Path("folder.onnx").mkdir()
     error, code = failed(*words)
     assert error.startswith(f"error: {wanted}") and code == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.pt2", "model.pt", "text.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.onnx", "model.pt", "text.pt"]
 
 
 @pytest.mark.parametrize(
@@ -209,4 +174,4 @@ def test_a_library_that_is_not_there_is_named_with_its_extra(
     find_spec = export.importlib.util.find_spec
     monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None if name == library else find_spec(name))
     error, code = failed(save_model(tmp_path / "model.pt"), tmp_path / f"model{suffix}")
-    assert error.endswith(f"takes {library}: pip install 'ssl_iqa[export]'\n") and code == 2
+    assert error.endswith(f"needs {library}: pip install 'ssl_iqa[export]'\n") and code == 2

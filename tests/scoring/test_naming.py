@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from ssl_iqa.__main__ import main
 from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.distortions.table import NAMES
 from ssl_iqa.evaluation import probe
@@ -13,7 +14,7 @@ from ssl_iqa.scoring import explain, naming, quality
 from tests.models import save_model
 
 
-def test_the_classes_are_those_that_change_a_picture_and_pristine() -> None:
+def test_the_classes_are_those_that_change_an_image_and_pristine() -> None:
     found = {tuple(one) for one in naming.all_classes()}
     every = {(name, level) for name in NAMES for level in range(1, 6)}
     assert len(found) == len(naming.all_classes()) == 122 and found - every == {("pristine", 0)}
@@ -44,7 +45,7 @@ def test_a_model_learns_to_name_and_says_how_often_it_is_right(
     split = {"train": ["a"], "val": ["b"], "test": [*held_out, "of another set"]}
     path = save_model(tmp_path / "model.pt", {"results": {**results, "split": split}}, data="demo")
     before = torch.load(path, weights_only=True)
-    naming.main([str(path)])
+    main(["learn-names", str(path)])
 
     train, test = drawn_from
     assert test == {*held_out} and train == {*demo_sources().values()} - test
@@ -83,7 +84,7 @@ def test_without_the_demos_photographs_among_those_held_out_a_fifth_is_drawn(
     monkeypatch.setattr(probe, "draw_crops", draw_crops)
     monkeypatch.setattr(naming, "PER_CLASS", 1)
     monkeypatch.setattr(naming, "PER_CLASS_TEST", 1)
-    naming.main([str(save_model(tmp_path / "model.pt"))])
+    main(["learn-names", str(save_model(tmp_path / "model.pt"))])
     train, test = drawn_from
     assert len(test) == 8 and len(train) == 32 and not train & test
 
@@ -103,7 +104,7 @@ def test_softmax_regression_finds_what_separates() -> None:
 
 def test_no_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        naming.main([str(tmp_path / "none.pt")])
+        main(["learn-names", str(tmp_path / "none.pt")])
     err = capsys.readouterr().err
     assert (
         caught.value.code == 2 and err.startswith(f"error: {tmp_path}/none.pt: no such file") and err.count("\n") == 1

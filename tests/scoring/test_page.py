@@ -1,4 +1,4 @@
-"""The page of scored pictures: its HTML read by the standard library's parser, and the page in use in chromium."""
+"""The page of scored images: its HTML read by the standard library's parser, and the page in use in chromium."""
 
 import base64
 import io
@@ -15,7 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_iqa.scoring.page import Entry, album, thumbnail
+from ssl_iqa.scoring.page import album, thumbnail
+from ssl_iqa.scoring.score import Row
 from tests.conftest import photograph
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 FOLDER = "/data/photo & more/"
 CARD = "score       1 (worst) to 10 (best)\ntrained on  csv:<b>own</b>.csv"
-FAILED = ["a\n.png: not a picture of a known format", "<i>.png: over 200 megapixels"]
+FAILED = ["a\n.png: not an image of a known format", "<i>.png: over 200 megapixels"]
 VOID = {"meta", "link", "img", "input", "line", "rect"}  # of HTML, and those that the page's SVG closes at once
 
 # name, what is shown of it, score, interval, distortion, level, probability
@@ -45,16 +46,20 @@ def pixels(i: int) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def entries() -> list[Entry]:
+def entries() -> list[Row]:
     return [
-        Entry(FOLDER + name, score, *interval, kind, level, share, thumbnail(pixels(i)), (4000 + i, 3000))
-        for i, (name, _, score, interval, kind, level, share) in enumerate(ROWS)
+        {
+            **{"picture": FOLDER + name, "score": score, "low": low, "high": high},
+            **{"distortion": kind, "level": level or 0, "probability": share},
+            **{"thumbnail": thumbnail(pixels(i)), "size": (4000 + i, 3000)},
+        }
+        for i, (name, _, score, (low, high), kind, level, share) in enumerate(ROWS)
     ]
 
 
 @pytest.fixture(scope="module")
-def page(entries: list[Entry]) -> bytes:
-    return album(entries, "Pictures in <photo & more>", CARD, FAILED, 0.9)
+def page(entries: list[Row]) -> bytes:
+    return album(entries, "Images in <photo & more>", CARD, FAILED, 0.9)
 
 
 class Element:
@@ -103,7 +108,7 @@ class Parsed(HTMLParser):
         return found
 
 
-def test_pictures_are_there_best_first_with_all_that_is_known(page: bytes, entries: list[Entry]) -> None:
+def test_images_are_there_best_first_with_all_that_is_known(page: bytes, entries: list[Row]) -> None:
     parsed = Parsed(page)
     items, rows = parsed.all("li")[: len(ROWS)], sorted(ROWS, key=lambda row: -row[2])
     assert [name.text for name in parsed.all("span", "name")] == BEST_FIRST == [row[1] for row in rows]
@@ -119,29 +124,29 @@ def test_pictures_are_there_best_first_with_all_that_is_known(page: bytes, entri
         levels = "" if level is None else f", level {level}"
         assert item.text == f"{score:.2f} {low:.2f} to {high:.2f}{shown} {kind}{levels}"
         head, data = image.attributes["src"].split(",")
-        assert head == "data:image/webp;base64" and base64.b64decode(data, validate=True) == entries[i].thumbnail
+        assert head == "data:image/webp;base64" and base64.b64decode(data, validate=True) == entries[i]["thumbnail"]
         places = [round(100 * (min(max(value, 1), 10) - 1) / 9, 1) for value in (score, low, high)]
         assert item.attributes["style"] == "--score:{}%;--low:{}%;--high:{}%".format(*places)
 
 
-def test_names_and_texts_are_shown_and_never_become_elements(page: bytes, entries: list[Entry]) -> None:
-    plain = [entry._replace(picture=f"{i}.png") for i, entry in enumerate(entries)]
+def test_names_and_texts_are_shown_and_never_become_elements(page: bytes, entries: list[Row]) -> None:
+    plain = [{**entry, "picture": f"{i}.png"} for i, entry in enumerate(entries)]
     tags = [[one.tag for one in Parsed(p).elements] for p in (page, album(plain, "t", "c", ["a", "b"], 0.9))]
     assert tags[0] == tags[1] and tags[0].count("script") == 1
     parsed = Parsed(page)
-    assert [one.text for one in (*parsed.all("title")[:1], *parsed.all("h1"))] == ["Pictures in <photo & more>"] * 2
+    assert [one.text for one in (*parsed.all("title")[:1], *parsed.all("h1"))] == ["Images in <photo & more>"] * 2
     assert [one.text for one in parsed.all("pre")] == [CARD]
     assert [one.text for one in parsed.all("li")[len(ROWS) :]] == [
-        r"a\n.png: not a picture of a known format",
+        r"a\n.png: not an image of a known format",
         FAILED[1],
     ]
     assert parsed.by_id("failed").text.startswith("2 files could not be read")
 
 
-def test_a_name_is_what_tells_a_path_from_the_others(entries: list[Entry]) -> None:
+def test_a_name_is_what_tells_a_path_from_the_others(entries: list[Row]) -> None:
     def names(*paths: str) -> list[str]:
-        some = [entry._replace(picture=path) for entry, path in zip(entries, paths, strict=False)]
-        return sorted(one.text for one in Parsed(album(some, "t", "c", [], 0.9)).all("span", "name"))
+        renamed = [{**entry, "picture": path} for entry, path in zip(entries, paths, strict=False)]
+        return sorted(one.text for one in Parsed(album(renamed, "t", "c", [], 0.9)).all("span", "name"))
 
     assert names("x/ab/1.png", "x/ac/1.png") == ["ab/1.png", "ac/1.png"]
     assert names("x/a/1.png") == ["1.png"]
@@ -160,10 +165,10 @@ def test_the_page_asks_for_nothing(page: bytes) -> None:
     assert not any(word in code for word in ("url(", "@import", "http:", "https:", "//cdn", "innerHTML", "eval("))
 
 
-def test_the_histogram_counts_half_points(entries: list[Entry]) -> None:
+def test_the_histogram_counts_half_points(entries: list[Row]) -> None:
     rng = np.random.default_rng(0)
     scores = [*rng.normal(5, 2.5, 300).tolist(), 1.0, 1.5, 9.99999, 10.0, 4.99996, 4.9999, *[5.2] * 600]
-    page = album([entries[0]._replace(score=score) for score in scores], "t", "c", [], 0.9)
+    page = album([{**entries[0], "score": round(score, 4)} for score in scores], "t", "c", [], 0.9)
     inside = np.minimum(np.maximum(np.round(scores, 4), 1), 10)
     wanted = np.bincount(np.minimum(np.floor((inside - 1) / 0.5).astype(int), 17), minlength=18)
     parsed = Parsed(page)
@@ -174,7 +179,7 @@ def test_the_histogram_counts_half_points(entries: list[Entry]) -> None:
         i = round(2 * (low - 1))
         assert high == low + 0.5 and bar.attributes["href"] == f"#from={low:g}&to={high:g}"
         plural = "" if count == 1 else "s"
-        assert bar.attributes["aria-label"] == f"{count:.0f} picture{plural}, score {low:g} to {high:g}"
+        assert bar.attributes["aria-label"] == f"{count:.0f} image{plural}, score {low:g} to {high:g}"
         assert float(column["x"][:-1]) == pytest.approx(2 + 96 * (low - 1) / 9 + 0.2, abs=0.02)
         found[i], heights[i] = count, float(column["height"])
         assert float(column["y"]) + heights[i] == pytest.approx(126, abs=0.11)
@@ -186,24 +191,27 @@ def test_the_histogram_counts_half_points(entries: list[Entry]) -> None:
     assert places == pytest.approx(np.linspace(2, 98, 10), abs=0.01)
 
 
-def test_the_summary_has_count_range_and_median(page: bytes, entries: list[Entry]) -> None:
+def test_the_summary_has_count_range_and_median(page: bytes, entries: list[Row]) -> None:
     def summary(page: bytes) -> str:
         return Parsed(page).all("p")[0].text
 
-    assert summary(page) == "8 pictures, scores from 0.70 to 10.30, median 5.00. 1 is the worst, 10 the best."
+    assert summary(page) == "8 images, scores from 0.70 to 10.30, median 5.00. 1 is the worst, 10 the best."
     one = album(entries[:1], "t", "c", [], 0.9)
-    assert summary(one) == "1 picture, score 6.25. 1 is the worst, 10 the best." and not [*Parsed(one).all("ul")]
+    assert summary(one) == "1 image, score 6.25. 1 is the worst, 10 the best." and not [*Parsed(one).all("ul")]
     many = album(entries * 150, "t", "c", [], 0.9)
-    assert summary(many).startswith("1,200 pictures,")
+    assert summary(many).startswith("1,200 images,")
     none = album([], "t", "c", ["a"], 0.9)
     assert (
-        summary(none) == "No picture could be scored."
+        summary(none) == "No image could be scored."
         and "1 file could not be read" in Parsed(none).all("summary")[1].text
     )
 
 
-def test_what_a_model_does_not_know_is_left_out(entries: list[Entry]) -> None:
-    bare = [entry._replace(low=None, high=None, distortion=None, level=None, probability=None) for entry in entries]
+def test_what_a_model_does_not_know_is_left_out(entries: list[Row]) -> None:
+    bare = [
+        {name: entry[name] for name in ("picture", "score", "thumbnail", "size")} | {"low": None, "high": None}
+        for entry in entries
+    ]
     parsed = Parsed(album(bare, "t", "c", [], 0.9))
     for item in parsed.all("li"):
         assert item.attributes.keys() == {"data-path", "data-score", "data-size", "style"}
@@ -274,15 +282,15 @@ def opened(chromium: "Chrome") -> Iterator[Callable[[str], "Chrome"]]:
     chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
     chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
     chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    assert chromium.get_log("browser") == []
+    assert [entry for entry in chromium.get_log("browser") if entry["level"] != "INFO"] == []  # of autofocus, for one
 
 
 Opened = Callable[..., "Chrome"]
 
 
 def names(browser: "Chrome") -> list[str]:
-    """Of the pictures that are shown, in their order."""
-    items = "[...document.querySelectorAll('#pictures li')].filter((item) => item.checkVisibility())"
+    """Of the images that are shown, in their order."""
+    items = "[...document.querySelectorAll('#images li')].filter((item) => item.checkVisibility())"
     return browser.execute_script(f"return {items}.map((item) => item.querySelector('.name').textContent)")
 
 
@@ -379,13 +387,13 @@ def test_bars_show_what_the_other_filters_leave(opened: Opened) -> None:
     assert browser.execute_script(shares) == ["scaleY(0.5)", "scaleY(1)", "scaleY(0)", "scaleY(1)", "scaleY(0)"]
 
 
-def test_a_picture_opens_with_all_its_numbers(opened: Opened) -> None:
+def test_an_image_opens_with_all_its_numbers(opened: Opened) -> None:
     from selenium.webdriver import Keys
     from selenium.webdriver.common.actions.action_builder import ActionBuilder
 
     browser = opened("#sort=worst&type=jpeg")
     seen = [ROWS[i] for i in (6, 7, 3, 0)]
-    find(browser, "#pictures li:not([hidden]) ~ li:not([hidden]) button").click()
+    find(browser, "#images li:not([hidden]) ~ li:not([hidden]) button").click()
     for place in (1, 2, 3, 3):
         assert find(browser, "dialog").is_displayed()
         _, name, score, (low, high), kind, level, share = seen[place]
@@ -401,7 +409,7 @@ def test_a_picture_opens_with_all_its_numbers(opened: Opened) -> None:
         assert find(browser, "#rank").text == f"{rank} of 8, best first" and state(browser).endswith(f"&open={rank}")
         large, item = (
             find(browser, "#large"),
-            browser.execute_script(f"return pictures.find((one) => one.rank === {rank}).item"),
+            browser.execute_script(f"return images.find((image) => image.rank === {rank}).item"),
         )
         assert large.get_attribute("src") == item.find_element("css selector", "img").get_attribute("src")
         styles = "return [arguments[0], document.querySelector('dialog .track')].map((one) => one.style.cssText)"
@@ -439,7 +447,7 @@ def test_all_works_by_the_keyboard(opened: Opened) -> None:
     browser = opened()
     press(browser, Keys.TAB, Keys.TAB, Keys.ENTER)  # the card, the first bar
     assert names(browser) == [ROWS[i][1] for i in (2, 6)]
-    find(browser, "#pictures li:not([hidden]) button").send_keys(Keys.ENTER)
+    find(browser, "#images li:not([hidden]) button").send_keys(Keys.ENTER)
     assert find(browser, "dialog").is_displayed() and find(browser, "#score").text == "1.20"
     press(browser, Keys.ENTER)  # Close has the focus
     assert not find(browser, "dialog").is_displayed()
@@ -449,7 +457,7 @@ def test_thumbnails_are_decoded_and_nothing_is_asked_for(opened: Opened) -> None
     opened().get_log("performance")
     browser = opened()
     decoded = browser.execute_async_script(
-        "const done = arguments[0], images = [...document.querySelectorAll('#pictures img')];"
+        "const done = arguments[0], images = [...document.querySelectorAll('#images img')];"
         "Promise.all(images.map((image) => { image.loading = 'eager'; return image.decode(); }))"
         ".then(() => done(images.map((image) => [image.naturalWidth, image.naturalHeight])))"
     )
@@ -474,7 +482,7 @@ def test_the_browser_would_refuse_to_ask(opened: Opened) -> None:
     assert len(browser.get_log("browser")) >= 3
 
 
-def test_without_scripts_all_pictures_are_there(opened: Opened, chromium: "Chrome") -> None:
+def test_without_scripts_all_images_are_there(opened: Opened, chromium: "Chrome") -> None:
     chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     browser = opened("#sort=worst")
     assert names(browser) == BEST_FIRST
@@ -497,14 +505,17 @@ def test_light_dark_narrow_and_on_paper(opened: Opened) -> None:
     screen = {"width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     assert browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]") == [320, 320]
-    tops = "return [...document.querySelectorAll('#pictures li')].map((item) => item.getBoundingClientRect().top)"
+    tops = "return [...document.querySelectorAll('#images li')].map((item) => item.getBoundingClientRect().top)"
     assert len({*browser.execute_script(tops)}) == 4  # two in a row
 
 
 def test_a_model_that_names_no_distortions_has_no_such_controls(
-    opened: Opened, entries: list[Entry], chromium: "Chrome", monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    opened: Opened, entries: list[Row], chromium: "Chrome", monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    bare = [entry._replace(low=None, high=None, distortion=None, level=None, probability=None) for entry in entries]
+    bare = [
+        {name: entry[name] for name in ("picture", "score", "thumbnail", "size")} | {"low": None, "high": None}
+        for entry in entries
+    ]
     monkeypatch.setattr(chromium, "page", tmp_path / "bare.html")
     chromium.page.write_bytes(album(bare, "t", "c", [], 0.9))
     browser = opened("#open=1")

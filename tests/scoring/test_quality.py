@@ -1,4 +1,4 @@
-"""Scores from Python: against the mean over crops worked out one by one, for every kind of picture; the card."""
+"""Scores from Python: against the mean over crops worked out one by one, for every kind of image; the card."""
 
 import os
 import sys
@@ -37,7 +37,7 @@ def test_a_score_is_the_mean_over_five_crops(model: quality.QualityModel, photog
     assert model.score([]) == []
 
 
-def test_every_kind_of_picture_has_the_same_score(model: quality.QualityModel, photographs: Path) -> None:
+def test_every_kind_of_image_has_the_same_score(model: quality.QualityModel, photographs: Path) -> None:
     path = photographs / "0.png"
     image = Image.open(path).convert("RGB")
     array = np.asarray(image)
@@ -47,7 +47,7 @@ def test_every_kind_of_picture_has_the_same_score(model: quality.QualityModel, p
     assert model.score(same) == pytest.approx([by_hand(model, path)] * len(same), abs=1e-3)
 
 
-def test_gray_pictures_are_gray_in_all_channels(model: quality.QualityModel, photographs: Path) -> None:
+def test_gray_images_are_gray_in_all_channels(model: quality.QualityModel, photographs: Path) -> None:
     gray = np.asarray(Image.open(photographs / "0.png").convert("L"))
     wanted = by_hand(model, np.repeat(gray[..., None] / 255, 3, axis=2))
     same = [gray, gray[..., None], gray / 255, torch.from_numpy(gray.copy())[None], Image.fromarray(gray)]
@@ -55,7 +55,7 @@ def test_gray_pictures_are_gray_in_all_channels(model: quality.QualityModel, pho
 
 
 @pytest.mark.parametrize(
-    ("picture", "wanted"),
+    ("image", "wanted"),
     [
         (np.zeros((40, 40, 4)), "shape [40, 40, 4]"),
         (np.zeros((40, 40, 3, 1)), "shape [40, 40, 3, 1]"),
@@ -63,16 +63,16 @@ def test_gray_pictures_are_gray_in_all_channels(model: quality.QualityModel, pho
         (torch.zeros(2, 3, 40, 40), "shape [2, 3, 40, 40]"),
         (np.zeros((0, 40, 3)), "shape [0, 40, 3]"),
         (np.zeros((40, 40, 3), dtype=np.int64), "torch.int64"),
-        (np.full((40, 40, 3), 255.0), "samples from 255 to 255"),
-        (np.full((40, 40, 3), np.nan), "samples from nan to nan"),
-        (np.full((40, 40, 3), -0.1), "samples from -0.1 to -0.1"),
-        (7, "not int"),
-        (None, "not NoneType"),
+        (np.full((40, 40, 3), 255.0), "got 255 to 255"),
+        (np.full((40, 40, 3), np.nan), "got nan to nan"),
+        (np.full((40, 40, 3), -0.1), "got -0.1 to -0.1"),
+        (7, "got int"),
+        (None, "got NoneType"),
     ],
 )
-def test_what_is_no_picture_is_refused_in_a_line(model: quality.QualityModel, picture: Any, wanted: str) -> None:
+def test_what_is_no_image_is_refused_in_a_line(model: quality.QualityModel, image: Any, wanted: str) -> None:
     with pytest.raises(ValueError) as caught:
-        model.score(picture)
+        model.score(image)
     assert wanted in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -114,12 +114,12 @@ def test_the_crops_are_those_that_the_model_was_tested_with(tmp_path: Path, phot
 
 @pytest.mark.parametrize("mode", ["five", "center", "full"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (7, 5), (33, 31)])
-def test_small_pictures_have_scores(tmp_path: Path, mode: str, size: tuple[int, int]) -> None:
+def test_small_images_have_scores(tmp_path: Path, mode: str, size: tuple[int, int]) -> None:
     model = quality.load(save_model(tmp_path / "model.pt", crops=mode))
     assert np.isfinite(model.score(np.zeros((*size, 3), dtype=np.uint8)))
 
 
-def test_pictures_of_several_sizes_keep_their_places(
+def test_images_of_several_sizes_keep_their_places(
     tmp_path: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = quality.load(save_model(tmp_path / "model.pt", crops="full"))
@@ -131,7 +131,7 @@ def test_pictures_of_several_sizes_keep_their_places(
     assert model.score(pictures) == pytest.approx(alone, abs=1e-4)
 
 
-def test_features_are_those_of_the_pictures_own_crops(model: quality.QualityModel, photographs: Path) -> None:
+def test_features_are_those_of_the_images_own_crops(model: quality.QualityModel, photographs: Path) -> None:
     crops = [quality.crops_of(model, images.read_image(path)) for path in sorted(photographs.iterdir())[:3]]
     for seen, own in zip(quality.look(model, crops), crops, strict=True):
         with torch.no_grad():
@@ -163,7 +163,7 @@ def test_files_come_back_in_order_with_their_scores(
                 assert score == pytest.approx(wanted, abs=1e-4)
 
 
-def test_no_more_than_a_few_pictures_are_in_memory(
+def test_no_more_than_a_few_images_are_in_memory(
     model: quality.QualityModel, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock, read, most, scored = threading.Lock(), 0, 0, 0
@@ -193,10 +193,10 @@ def test_the_card_says_what_the_score_means(model: quality.QualityModel) -> None
         "by          LP-FT of runs/joint/encoder.pt (dct-mlp)",
         "looks at    five crops of 32x32 pixels, in the corners and the center",
         "references  6 to train, 1 to choose the epoch",
-        "tested on   30 pictures of 2 other references",
+        "tested on   30 images of 2 other references",
         "SROCC       0.810 (95 % interval 0.700 to 0.900)",
         "PLCC        0.800",
-        "interval    score +- 1.80 for 90 %; held for 87% of the test pictures",
+        "interval    score +- 1.80 for 90 %; held for 87% of the test images",
     ]
     assert model.score_range == (0.0, 100.0) and model.settings == SETTINGS
     assert not model.encoder.training and not model.regressor.training
@@ -228,8 +228,8 @@ class Evil:
         (None, "no such file"),
         (b"text", "damaged, or no checkpoint"),
         (b"", "damaged, or no checkpoint"),
-        ({"a": 1}, "no model of finetune.py"),
-        ([1], "no model of finetune.py"),
+        ({"a": 1}, "must be the model.pt of a finetune.py run"),
+        ([1], "must be the model.pt of a finetune.py run"),
         (Evil(), "damaged, or no checkpoint"),
         ("cut", "damaged, or no checkpoint"),
     ],
@@ -252,18 +252,18 @@ def test_a_file_that_is_no_model_is_refused(
     assert not Path("done").exists()  # no code of the file has run
 
 
-def score_by_hub(path: Path, picture: Path) -> None:
+def score_by_hub(path: Path, image: Path) -> None:
     """In a process that has imported nothing of the package, nor would find it."""
     for name in [name for name in sys.modules if name.split(".")[0] == "ssl_iqa"]:
         del sys.modules[name]
     sys.path[:] = [place for place in sys.path if Path(place).resolve() != ROOT]
     os.chdir(path.parent)
-    print(torch.hub.load(str(ROOT), "quality_model", str(path), source="local").score(picture))
+    print(torch.hub.load(str(ROOT), "quality_model", str(path), source="local").score(image))
 
 
 def test_torch_hub_finds_it(tmp_path: Path, photographs: Path) -> None:
     path = save_model(tmp_path / "model.pt")
-    picture = photographs / "0.png"
-    done = run_process(score_by_hub, path, picture)
+    image = photographs / "0.png"
+    done = run_process(score_by_hub, path, image)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) == pytest.approx(ssl_iqa.load(path).score(picture), abs=1e-5)
+    assert float(done.stdout) == pytest.approx(ssl_iqa.load(path).score(image), abs=1e-5)

@@ -18,11 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
+from ssl_iqa.__main__ import main
 from ssl_iqa.data.images import read_image, walk_images
-from ssl_iqa.engine import run_folder
 from ssl_iqa.scoring import export, quality, score
 from tests.models import by_hand, make_networks, save_model
 from tests.processes import run_process
@@ -51,7 +50,7 @@ def printed(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str,
         capsys.readouterr()
         code = 0
         try:
-            score.main([*map(str, words)])
+            main(["score", *map(str, words)])
         except SystemExit as end:
             code = end.code
         return *capsys.readouterr(), code
@@ -68,17 +67,17 @@ def interval(y_hat: float, margin: float) -> tuple[float, float]:
     return max(inside - margin, 1), min(inside + margin, 10)
 
 
-def test_a_table_has_a_line_a_picture_in_the_order_of_their_names(
+def test_a_table_has_a_line_an_image_in_the_order_of_their_names(
     model_file: str, photographs: Path, wanted: dict[str, float], printed: Printed
 ) -> None:
     out, err, code = printed(model_file, photographs)
     head, *lines = out.splitlines()
-    assert head.split() == ["score", "low", "high", "picture"] and code == 0 and err == ""
+    assert head.split() == ["score", "low", "high", "image"] and code == 0 and err == ""
     assert [line.split()[3] for line in lines] == [*wanted]
     for line, y_hat in zip(lines, wanted.values(), strict=True):
         numbers = [float(word) for word in line.split()[:3]]
         assert numbers == pytest.approx([y_hat, *interval(y_hat, MARGIN)], abs=0.006)
-        assert len(line) - len(line.split()[3]) == len(head) - len("picture")  # under its heading
+        assert len(line) - len(line.split()[3]) == len(head) - len("image")  # under its heading
 
 
 def test_csv_and_json_hold_the_same(
@@ -105,7 +104,7 @@ def test_the_coverage_is_that_of_the_interval(model_file: str, photographs: Path
     rows = [json.loads(printed(model_file, photographs / "0.png", "--json", "--coverage", c)[0]) for c in (0.5, 0.99)]
     margin = quality.load(model_file).margin(0.5)
     assert [rows[0]["low"], rows[0]["high"]] == pytest.approx(interval(rows[0]["score"], margin), abs=2e-4)
-    assert [rows[1]["low"], rows[1]["high"]] == [1, 10]  # 19 pictures do not tell
+    assert [rows[1]["low"], rows[1]["high"]] == [1, 10]  # 19 images do not tell
 
 
 def test_a_score_beyond_the_scale_is_shown_at_its_end_and_sorted_by_what_it_was(
@@ -165,8 +164,8 @@ def test_any_name_is_a_name(
 def test_a_name_that_is_no_utf8_goes_out_as_it_came(model_file: str, photographs: Path, tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/caf\xe9.png"
     shutil.copy(photographs / "0.png", name)
-    calls = "score.main([*sys.argv[1:], '--csv']); score.main(sys.argv[1:])"
-    code = f"import sys; from ssl_iqa.scoring import score; {calls}"
+    calls = "main(['score', *sys.argv[1:], '--csv']); main(['score', *sys.argv[1:]])"
+    code = f"import sys; from ssl_iqa.__main__ import main; {calls}"
     command, environment = [sys.executable, "-c", code, model_file, name], os.environ | {"PYTHONUTF8": "1"}
     run = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, env=environment)
     _, as_csv, _, shown = run.stdout.splitlines()
@@ -274,7 +273,7 @@ def test_a_file_that_goes_while_the_command_runs_is_named(
     assert "4.png" in err and err.splitlines()[-1] == "1 could not be read"
 
 
-def test_a_picture_over_the_limit_is_refused_unless_it_is_raised(
+def test_an_image_over_the_limit_is_refused_unless_it_is_raised(
     model_file: str, tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # the command sets it
@@ -289,7 +288,7 @@ def test_a_picture_over_the_limit_is_refused_unless_it_is_raised(
     assert (err, code) == ("", 0)
 
 
-def test_an_animated_picture_is_its_first_frame(
+def test_an_animated_image_is_its_first_frame(
     model_file: str, photographs: Path, tmp_path: Path, printed: Printed
 ) -> None:
     frames = [Image.open(photographs / f"{i}.png").convert("RGB") for i in (0, 1)]
@@ -299,117 +298,22 @@ def test_an_animated_picture_is_its_first_frame(
     assert found == pytest.approx(by_hand(quality.load(model_file), photographs / "0.png"), abs=1e-3)
 
 
-NAMING = {
-    "weight": torch.zeros(3, 256),
-    "bias": torch.tensor([0.0, 1.0, 0.5]),
-    "classes": [["jpeg", 1], ["jpeg", 4], ["lens_blur", 2]],
-    "right": {"type": 0.5, "level": 0.4, "photographs": 8},
-}
-JPEG = (1 + np.e) / (1 + np.e + np.exp(0.5))
-
-
-@pytest.fixture
-def naming_file(tmp_path: Path, one_thread: None) -> str:
-    return str(save_model(tmp_path / "names" / "model.pt", {"naming": NAMING}))
-
-
-def test_explanations_are_columns_and_maps(
-    naming_file: str, photographs: Path, wanted: dict[str, float], printed: Printed, tmp_path: Path
-) -> None:
-    out, err, code = printed(naming_file, photographs, "--csv", "--explain", tmp_path / "new" / "why")
-    rows = list(csv.DictReader(io.StringIO(out)))
-    assert [row["picture"] for row in rows] == [*wanted] and (err, code) == ("", 0)
-    for i, row in enumerate(rows):
-        assert float(row["score"]) == pytest.approx(wanted[row["picture"]], abs=1e-3)
-        assert (row["distortion"], row["level"]) == ("jpeg", "4")
-        assert float(row["probability"]) == pytest.approx(JPEG, abs=1e-4)
-        assert row["map"] == str(tmp_path / "new" / "why" / f"{i}.jpg")
-        page = np.asarray(Image.open(row["map"]).convert("RGB")).astype(int)
-        picture = np.asarray(Image.open(row["picture"]).convert("RGB")).astype(int)
-        assert np.abs(page[104 : 104 + 48, 24 : 24 + 64] - picture).mean() < 8  # JPEG's own error
-    (tmp_path / "empty").mkdir()
-    head, *lines = printed(naming_file, photographs, "--explain", tmp_path / "empty")[0].splitlines()
-    assert head.split() == ["score", "low", "high", "distortion", "picture"] and len(lines) == 10
-    assert all(f"  {JPEG:.0%} jpeg 4  " in line for line in lines)
-    assert {line.index(str(photographs)) for line in lines} == {head.index("picture")}
-
-
-def test_maps_of_equal_and_of_long_names_have_files_of_their_own(
-    naming_file: str, photographs: Path, printed: Printed, tmp_path: Path
-) -> None:
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        for name in ("x.png", "x.jpeg", "é" * 125 + ".png"):
-            shutil.copy(photographs / "0.png", tmp_path / folder / name)
-    out, _, code = printed(naming_file, tmp_path / "a", tmp_path / "b", "--json", "--explain", tmp_path / "why")
-    names = [Path(json.loads(line)["map"]).name for line in out.splitlines()]
-    long = "é" * 100
-    assert names == ["x.jpg", "x-2.jpg", f"{long}.jpg", "x-3.jpg", "x-4.jpg", f"{long}-2.jpg"] and code == 0
-    assert {path.name for path in (tmp_path / "why").iterdir()} == {*names}
-
-
-def test_a_map_that_cannot_be_written_ends_the_command(
-    naming_file: str, photographs: Path, printed: Printed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(path: Path, write: object) -> None:
-        raise run_folder.NotWritten(f"{path}: could not be written (disk full)")
-
-    monkeypatch.setattr(run_folder, "write_atomic", full)
-    out, err, code = printed(naming_file, photographs, "--json", "--explain", tmp_path / "why")
-    assert (out, code) == ("", 2) and err == f"error: {tmp_path}/why/0.jpg: could not be written (disk full)\n"
-
-
-def test_a_picture_that_goes_before_it_is_explained_is_named(
-    naming_file: str, photographs: Path, printed: Printed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def gone(model: object, row: score.Scored, *others: object) -> None:
-        raise FileNotFoundError(f"{row.picture}: gone")
-
-    monkeypatch.setattr(score, "explain_one", gone)
-    out, err, code = printed(naming_file, photographs / "0.png", "--json", "--explain", tmp_path / "why")
-    assert (out, code) == ("", 1) and err == f"error: {photographs}/0.png: gone\n1 could not be read\n"
-
-
-def test_the_longest_name_of_a_distortion_has_room() -> None:
-    row = score.Explained("p.png", 5.0, None, None, "white_noise_color_component", 5, 1.0, "map.jpg")
-    assert score.table_row(row).index("p.png") == score.FORMATS["table"][0](score.Explained).index("picture")
-
-
-def test_what_cannot_be_explained_is_refused(
-    model_file: str, naming_file: str, photographs: Path, printed: Printed, tmp_path: Path
-) -> None:
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "file").touch()
-    out, err, code = printed(naming_file, photographs, "--explain", tmp_path / "full")
-    assert (out, code) == ("", 2) and err == f"error: --explain {tmp_path}/full: {NEW_WANTED}\n"
-    out, err, code = printed(naming_file, photographs, "--explain", tmp_path / "full" / "file")
-    assert (out, code) == ("", 2) and err == f"error: --explain {tmp_path}/full/file: {NEW_WANTED}\n"
-    model_file = str(save_model(tmp_path / "my run" / "model.pt"))
-    out, err, code = printed(model_file, photographs, "--explain", tmp_path / "why")
-    assert (out, code) == ("", 2) and not (tmp_path / "why").exists()
-    assert err.startswith(
-        f"error: {model_file}: names no distortions yet; `python -m ssl_iqa.scoring.naming '{model_file}'`"
-    )
-
-
-NEW_WANTED = "is there already; a new or an empty folder is wanted"
-
-
-def test_the_card_is_printed_without_pictures(model_file: str, printed: Printed) -> None:
-    assert printed(model_file, "--card") == (quality.load(model_file).card() + "\n", "", 0)
+def test_the_card_is_printed(model_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["card", model_file])
+    assert capsys.readouterr() == (quality.load(model_file).card() + "\n", "")
 
 
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        (["MODEL"], "PATH: pictures or folders are wanted"),
+        (["MODEL"], "the following arguments are required: PATH"),
         (["none.pt", "."], "none.pt: no such file"),
         (["text.pt", "."], "text.pt: damaged"),
         (["MODEL", "none.jpg"], "none.jpg: no such file or folder"),
         (["MODEL", "empty"], "empty: no images"),
-        (["MODEL", ".", "--coverage", "1"], "--coverage 1: more than 0 and less than 1"),
-        (["MODEL", ".", "--coverage", "nan"], "--coverage nan: more than 0"),
-        (["MODEL", ".", "--max-megapixels", "0"], "--max-megapixels 0: more than 0"),
+        (["MODEL", ".", "--coverage", "1"], "--coverage must be more than 0 and less than 1, got 1"),
+        (["MODEL", ".", "--coverage", "nan"], "--coverage must be more than 0 and less than 1, got nan"),
+        (["MODEL", ".", "--max-megapixels", "0"], "--max-megapixels must be more than 0, got 0"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -428,7 +332,7 @@ def test_bad_input_is_one_line(
 
 
 def test_who_has_seen_enough_may_close_the_pipe(model_file: str, photographs: Path) -> None:
-    command = f"{sys.executable} -m ssl_iqa.scoring.score {model_file} {' '.join([str(photographs)] * 300)} | head -n 3"
+    command = f"{sys.executable} -m ssl_iqa score {model_file} {' '.join([str(photographs)] * 300)} | head -n 3"
     run = subprocess.run(
         ["bash", "-c", f"{command}; echo ${{PIPESTATUS[0]}}"], cwd=ROOT, capture_output=True, text=True
     )
@@ -441,7 +345,7 @@ def score_in(terminal: str, words: list[str]) -> None:
         os.dup2(opened, descriptor)
     os.close(opened)
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-    score.main(words)
+    main(["score", *words])
 
 
 @pytest.mark.parametrize(("words", "has_bar"), [(["--csv"], True), (["--sort"], True), ([], False)])
@@ -456,4 +360,4 @@ def test_a_bar_is_for_a_terminal_only(model_file: str, photographs: Path, words:
         while part := os.read(master, 10000):
             shown += part
     os.close(master)
-    assert done.returncode == 0 and (b"pictures:" in shown) == has_bar, shown
+    assert done.returncode == 0 and (b"images:" in shown) == has_bar, shown

@@ -1,0 +1,62 @@
+"""Figures for papers and pages, of your own runs.
+
+    ssl-iqa figure tsne --encoders random,cl=RUN,ssl=RUN -o figure2.png
+    ssl-iqa figure tsne --encoders random,cl=RUN,ssl=RUN --scores koniq10k:DIR -o figure3.png
+    ssl-iqa figure ranking MODEL FOLDER -o figure4.png
+    ssl-iqa figure distortions PHOTO -o figure5.png
+    ssl-iqa figure curves RUN RUN ... -o curves.png
+    ssl-iqa figure scatter RUN RUN ... -o scatter.png
+    ssl-iqa figure types RUN RUN ... -o types.png
+
+All but the distortions and the ranking are drawn with matplotlib; t-SNE is scikit-learn's (the extra `[figures]`).
+`ssl-iqa figure FIGURE --help` says more of one.
+"""
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+from ssl_iqa.engine import console, run_folder
+from ssl_iqa.figures import curves, gallery, plots, ranking, scatter, tsne
+from ssl_iqa.scoring import pages
+
+# Each module has `add_arguments(parser)` and `run(args)`, which draws: the figure as a file, and its size in words.
+FIGURES = {
+    "distortions": (gallery, pages.FORMATS, "a photograph in all types and levels of distortion, or in one type"),
+    "curves": (curves, plots.FORMATS, "losses, SROCC, learning rates and speed of train_joint.py runs, by epoch"),
+    "tsne": (tsne, plots.FORMATS, "Figures 2 and 3: features by t-SNE, colored by distortion or by score"),
+    "ranking": (ranking, pages.FORMATS, "Figure 4: images in the order of their predicted score"),
+    "scatter": (scatter, plots.FORMATS, "predicted against true scores of finetune.py runs"),
+    "types": (scatter, plots.FORMATS, "SROCC by type of distortion, finetune.py runs side by side"),
+}
+NUMBERED = {"ranking": "figure4.png", "distortions": "figure5.png"}  # in the paper; the others have their own name
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    figures = parser.add_subparsers(dest="figure", metavar="FIGURE", required=True)
+    for name, (module, formats, text) in FIGURES.items():
+        figure = figures.add_parser(
+            name, help=text, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.add_arguments(figure)
+        out = NUMBERED.get(name, f"{name}.png")
+        figure.add_argument("-o", "--out", type=Path, default=Path(out), help=f"one of {', '.join(formats)} ({out})")
+
+
+def run(args: argparse.Namespace) -> None:
+    module, formats, _ = FIGURES[args.figure]
+    with console.clear_errors():
+        check_out(args.out, formats)
+        encoded, size = module.run(args)  # whole before any of it is written
+        run_folder.write_atomic(args.out, lambda file: file.write(encoded))
+    print(f"{args.out}: {size}, {len(encoded)} bytes")
+
+
+def check_out(path: Path, formats: Iterable[str]) -> None:
+    """Raise unless a file can be written there, in one of the formats: told before the work, not after it."""
+    if path.suffix.lower() not in formats:
+        raise ValueError(f"--out must end in {', '.join(formats)}, got {path}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"--out {path}: no such folder: {path.parent}")
+    if path.is_dir():
+        raise IsADirectoryError(f"--out must be a file, got the folder {path}")

@@ -1,0 +1,16 @@
+"""What a model's scores mean, and how good it was on images that it had not seen."""
+
+import argparse
+
+from ssl_iqa.engine import console
+from ssl_iqa.scoring import quality
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="model.pt of finetune.py, or a .safetensors of it")
+
+
+def run(args: argparse.Namespace) -> None:
+    with console.clear_errors():
+        card = quality.load(args.model).card()
+    print(card.encode("utf-8", "backslashreplace").decode())  # it names files, which may be no UTF-8
