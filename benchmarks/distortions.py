@@ -6,6 +6,7 @@ python -m benchmarks.distortions --device cuda      distorting there, the worker
 
 import argparse
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -13,6 +14,7 @@ from time import perf_counter
 import torch
 from scipy import ndimage
 
+import train_joint
 from benchmarks.timing import MANY, SIZE, photographs, seconds
 from ssl_iqa.data.datasets import UnlabeledViews, distorted_views
 from ssl_iqa.data.demo import demo_sources
@@ -57,7 +59,8 @@ def pipeline_speed(paths: Sequence[str], workers: int, images: int) -> float:
     """Images a second of Section 3.1's stream: read, distorted by random classes, two crops of 224."""
     dataset = UnlabeledViews(paths, size=224)
     dataset.KEEP = 0  # read every time, as from a large set
-    streams = Streams(dataset, None, BATCH, 0, 1, images, workers, seed=0, device=torch.device("cpu"))
+    settings = {"batch_size": BATCH, "images_per_class": 1, "epoch_size": images, "workers": workers}
+    streams = Streams(dataset, None, replace(train_joint.PRESETS["paper"], **settings), torch.device("cpu"))
     batches = streams.batches(0)
     next(batches)  # workers have started
     began = perf_counter()

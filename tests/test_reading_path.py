@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.reading_path import ROOT, second_step
 
 METHOD = ("train_joint.py", *(f"ssl_iqa/{name}.py" for name in ("model", "losses", "lars", "schedule")))
@@ -16,9 +14,7 @@ BESIDE = (
 )
 
 
-def test_a_step_of_the_demo_enters_few_functions_in_few_files(
-    tmp_path: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_of_the_demo_enters_few_functions_in_few_files(tmp_path: Path, one_thread: None) -> None:
     entered = second_step(tmp_path / "run")
     assert {"train_joint.py", *DATA, "ssl_iqa/losses.py", "ssl_iqa/model.py"} <= set(entered)  # it has looked
     assert set(entered) <= {*METHOD, *DATA, *BESIDE} and len(entered) <= 12
