@@ -150,7 +150,7 @@ def test_a_safetensors_file_is_checked_as_any_other(file: Path, tmp_path: Path) 
         ("settings", "no JSON", ": damaged, or no .safetensors file"),
         ("version", "2", ": made by a newer version of ssl_iqa (file version 2): update ssl_iqa"),
         ("encoder_version", "7", ": the encoder's version must be 1, got 7"),
-        ("arch", '"vgg"', ": arch 'vgg'"),
+        ("arch", '"vgg"', ": arch must be one of "),
         ("arch", '"resnet18"', " as resnet18: "),
     ):
         changed = changed_metadata(file, tmp_path / "changed.safetensors", **{name: text})
