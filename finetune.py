@@ -32,7 +32,7 @@ from ssl_iqa.data import sets
 from ssl_iqa.data.datasets import LabeledCrops, collate_crops, name_skipped
 from ssl_iqa.engine import console, distributed, run_folder
 from ssl_iqa.engine.device import autocast, use_device
-from ssl_iqa.engine.settings import script_parser, setting, settings_from
+from ssl_iqa.engine.settings import presets, script_parser, setting, settings_from
 from ssl_iqa.engine.signals import clear_stop, stop_signals
 from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.engine.workers import make_loader
@@ -59,28 +59,25 @@ class Settings:
     mode: str = setting("lp-ft", "model", "LP, FT, one after the other, or all as tables", choices=(*MODES, "all"))
     encoder: str = setting("runs/joint/encoder.pt", "model", "a file, a joint run's folder, `imagenet` or `random`")
     encoders: str = setting("", "model", "several, as imagenet,cl=RUN,ssl=RUN-{seed}; also `brisque`, `class-mean`")
-    arch: str = setting("resnet50", "model", "of `imagenet` and `random`", choices=tuple(ARCHS))
-    data: tuple[str, ...] = setting((), "data", f"scored images: {sets.SPECS}; several, with as many flags")
+    arch: str = setting("resnet50", "model", "of `imagenet` and `random`", choices=tuple(ARCHS), demo="dct-mlp")
+    data: tuple[str, ...] = setting((), "data", f"scored images: {sets.SPECS}; one a flag", demo=("demo",))
     test: tuple[str, ...] = setting((), "data", "another set to test on, as a whole; several, with as many flags")
     split: str = setting("seeded", "data", "60/20/20 by reference, or the set's own", choices=("seeded", "official"))
     splits: int = setting(1, "data", "number of splits, of the seeds from --seed on", low=1)
-    crop: int = setting(224, "data", "side of the crops, pixels", low=32)
-    long_side: int = setting(0, "data", "images are reduced to it, pixels, when they are read; 0: as they are", low=0)
+    crop: int = setting(224, "data", "side of the crops, pixels", low=32, demo=96)
+    long_side: int = setting(0, "data", "pixels that images are reduced to when read; 0: as they are", low=0, demo=192)
     crops: str = setting("five", "data", "tested: center and corners, center, all", choices=("five", "center", "full"))
-    epochs: int = setting(50, "optimization", "of LP, and of FT", low=1)
+    epochs: int = setting(50, "optimization", "of LP, and of FT", low=1, demo=6)
     batch_size: int = setting(32, "optimization", "images a step", low=2)
-    lr: float = setting(1e-5, "optimization", "learning rate of Adam in LP", above=0)
-    ft_lr: float = setting(1e-5, "optimization", "learning rate of Adam in FT", above=0)
+    lr: float = setting(1e-5, "optimization", "learning rate of Adam in LP", above=0, demo=1e-3)
+    ft_lr: float = setting(1e-5, "optimization", "learning rate of Adam in FT", above=0, demo=1e-4)
     amp: str = setting("off", "run", "mixed precision", choices=("bf16", "off"))
-    workers: int = setting(8, "run", "processes that read images, of each training process", low=0)
+    workers: int = setting(8, "run", "processes that read images, of each training process", low=0, demo=2)
     device: str = setting("auto", "run", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
     seed: int = setting(0, "run", "of everything random; of the split too, where the encoder brings none", low=0)
 
 
-PRESETS = {
-    "demo": Settings(data=("demo",), arch="dct-mlp", crop=96, long_side=192, epochs=6, lr=1e-3, ft_lr=1e-4, workers=2),
-    "paper": Settings(),
-}
+PRESETS = presets(Settings)
 
 
 def probing_batches(features: Features, train: list[int], task: Task, epoch: int) -> Iterator[Batch]:

@@ -93,17 +93,8 @@ def loop_record(flags: Sequence[str], settings: train_joint.Settings, images: in
     """The log's line of the second of two epochs of `images`, trained as users train."""
     with TemporaryDirectory() as folder:
         size = max(1, images // settings.batch_size) * settings.batch_size
-        short = [
-            "--epochs",
-            "2",
-            "--epoch-size",
-            size,
-            "--validation-size",
-            settings.batch_size,
-            "--out",
-            f"{folder}/run",
-        ]
-        command = [sys.executable, train_joint.__file__, *flags, *map(str, short)]
+        sizes = f"--epochs 2 --epoch-size {size} --validation-size {settings.batch_size}"
+        command = [sys.executable, train_joint.__file__, *flags, *sizes.split(), "--out", f"{folder}/run"]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise ValueError(f"train_joint.py failed: {done.stderr.strip().splitlines()[-1]}")

@@ -19,6 +19,7 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
+from ssl_iqa.__main__ import main
 from ssl_iqa.data.images import read_image, reduced
 from ssl_iqa.engine import distributed
 from ssl_iqa.evaluation import predictions, probe
@@ -72,6 +73,22 @@ def damaged(photographs: Path, tmp_path: Path) -> list[str]:
     for i in (4, 5):
         (tmp_path / f"{i}.png").write_bytes((photographs / f"{i}.png").read_bytes())
     return [str(tmp_path / f"{i}.png") for i in range(6)]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str, int]]:
+    """command(words) runs `ssl-iqa` with them: what it prints, its warnings and errors, its exit code."""
+
+    def run(*words: object) -> tuple[str, str, int]:
+        capsys.readouterr()
+        code = 0
+        try:
+            main([*map(str, words)])
+        except SystemExit as end:
+            code = end.code
+        return *capsys.readouterr(), code
+
+    return run
 
 
 @pytest.fixture

@@ -60,9 +60,10 @@ def find_images(
         train_shards, val_shards = split_shards(list_shards(spec, settings.workers), seed)
         train, val = ShardViews(train_shards, *views), ShardViews(val_shards, *views, in_order=True)
     elif spec == "demo":
-        sources, demo = demo_sources(), sets.load_labeled("demo")
-        parts = split if settings.labeled == "demo" else divide(demo, known_parts(demo, seen), seed)
+        sources, parts = demo_sources(), split
         if settings.labeled != "demo":  # its photographs are seen all the same
+            demo = sets.load_labeled("demo")
+            parts = divide(demo, known_parts(demo, seen), seed)
             records = with_record(records, demo, parts, seed, JOINT)
         train, val = (
             UnlabeledViews([path for path in sources if sources[path] in parts[part]], *views)

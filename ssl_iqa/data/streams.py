@@ -45,7 +45,7 @@ class Streams:
         self.parts = math.ceil(settings.batch_size // distributed.size() / PART)  # of this process's part of a batch
         self.skipped: set[str] = set()
         epoch_size = settings.validation_size if is_validation else settings.epoch_size
-        seed, workers = settings.seed + is_validation, settings.workers
+        seed, workers = settings.seed + 1 if is_validation else settings.seed, settings.workers
         order = unlabeled.order(epoch_size, settings.batch_size, settings.images_per_class, seed)
         if isinstance(order, IterableDataset):  # shards: workers have the epoch from their copy, and so are new ones
             self.unlabeled = loader(order, collate_views, workers, device, batch_size=None)

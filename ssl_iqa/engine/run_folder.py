@@ -70,6 +70,18 @@ def prepare_folder(folder: Path, keep: bool, replace: bool) -> None:
             shutil.rmtree(folder / name, ignore_errors=True)
 
 
+def check_out(path: Path, name: str = "--out") -> None:
+    """Raises FileNotFoundError or IsADirectoryError where no file can be written: before the work, not after it.
+
+    `name` is the argument's, a flag or a positional one.
+    """
+    if not path.absolute().parent.is_dir():
+        place = f"{name} {path}" if name.startswith("-") else path
+        raise FileNotFoundError(f"{place}: no such folder: {path.parent}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{name} must be a file, got the folder {path}")
+
+
 def is_of_this_launch(folder: Path) -> bool:
     """Whether this process's torchrun began the run in a folder, which goes on after a restart."""
     path, launch = folder / LAUNCH, distributed.launch()

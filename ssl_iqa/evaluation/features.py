@@ -32,7 +32,7 @@ def encode(encoder: Encoder, batches: Iterable, crop: Callable[[Tensor], Tensor]
     encoder.eval()
     indices, z = [], []
     for batch in batches:
-        readable = [(index, crop(image / 255)) for index, image in batch if image is not None]
+        readable = [(index, views.to_float(crop(image))) for index, image in batch if image is not None]
         for _, group in groupby(readable, key=lambda item: item[1].shape):  # whole images may differ in size
             group_indices, crops = zip(*group, strict=True)
             x = torch.stack(crops).to(device)  # [m, crops, 3, h, w]
@@ -54,19 +54,19 @@ def encode_part(encoder: Encoder, task: Task, part: list[int]) -> tuple[list[int
     return indices, torch.cat([share[1].to(task.device) for share in shares if share[0]])
 
 
-def frozen_features(encoder: Encoder, task: Task, folder: Path | None) -> Features:
+def frozen_features(encoder: Encoder, task: Task, folder: Path) -> Features:
     """z of all images, which LP is trained and tested on: the frozen encoder sees each image once, not in each epoch.
 
-    With a folder they are kept there, for other splits and modes, under a name that says what they were made of.
+    They are kept in the folder, for other splits and modes, under a name that says what they were made of.
     """
-    path = folder / f"{task.digest(encoder)}.pt" if folder else None
-    if path and distributed.every(path.is_file())[0]:
+    path = folder / f"{task.digest(encoder)}.pt"
+    if distributed.every(path.is_file())[0]:
         return Features(**{name: value.to(task.device) for name, value in run_folder.load(path).items()})
     images = len(task.labeled.paths)
     indices, z = encode_part(encoder, task, list(range(images)))
     features = Features(z.new_zeros(images, *z.shape[1:]), torch.zeros(images, dtype=torch.bool, device=z.device))
     features.z[indices], features.readable[indices] = z, True
-    if path and distributed.is_main():
+    if distributed.is_main():
         path.parent.mkdir(exist_ok=True)
         run_folder.save(vars(features), path)
     return features

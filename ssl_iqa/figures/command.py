@@ -13,7 +13,6 @@ All but the distortions and the ranking are drawn with matplotlib; t-SNE is scik
 """
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 
 from ssl_iqa.engine import console, run_folder
@@ -46,17 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     module, formats, _ = FIGURES[args.figure]
     with console.clear_errors():
-        check_out(args.out, formats)
+        if args.out.suffix.lower() not in formats:
+            raise ValueError(f"--out must end in {', '.join(formats)}, got {args.out}")
+        run_folder.check_out(args.out)
         encoded, size = module.run(args)  # whole before any of it is written
         run_folder.write_atomic(args.out, lambda file: file.write(encoded))
     print(f"{args.out}: {size}, {len(encoded)} bytes")
-
-
-def check_out(path: Path, formats: Iterable[str]) -> None:
-    """Raise unless a file can be written there, in one of the formats: told before the work, not after it."""
-    if path.suffix.lower() not in formats:
-        raise ValueError(f"--out must end in {', '.join(formats)}, got {path}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"--out {path}: no such folder: {path.parent}")
-    if path.is_dir():
-        raise IsADirectoryError(f"--out must be a file, got the folder {path}")

@@ -57,10 +57,7 @@ def run(args: argparse.Namespace) -> None:
 def check_out(path: Path) -> None:
     if path.suffix not in NEEDED:
         raise ValueError(f"OUT must end in {' or '.join(NEEDED)}, got {path}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: no such folder: {path.parent}")
-    if path.is_dir():
-        raise IsADirectoryError(f"OUT must be a file, got the folder {path}")
+    run_folder.check_out(path, "OUT")
     missing = [name for name in NEEDED[path.suffix] if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"{path}: needs {' and '.join(missing)}: pip install 'ssl_iqa[export]'")

@@ -40,8 +40,7 @@ def run(args: argparse.Namespace) -> None:
     with score.say_failures() as failures:
         if args.out.suffix not in (".html", ".htm"):
             raise ValueError(f"--out must end in .html, got {args.out}")
-        if not args.out.absolute().parent.is_dir():
-            raise FileNotFoundError(f"--out {args.out}: no such folder: {args.out.parent}")
+        run_folder.check_out(args.out)
         model = score.prepare(args)
         paths = console.bar(score.images_in(args.paths, failures), "images")
         scored = score.score_all(

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -14,7 +15,6 @@ import torch
 from PIL import Image
 from scipy.special import softmax
 
-from ssl_iqa.__main__ import main
 from ssl_iqa.engine import run_folder
 from ssl_iqa.scoring import explain, quality, score
 from tests.models import by_hand, reduced, save_model
@@ -128,19 +128,8 @@ JPEG = (1 + np.e) / (1 + np.e + np.exp(0.5))
 
 
 @pytest.fixture
-def printed(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str, int]]:
-    """printed(words) runs the command: what it prints, its warnings and errors, its exit code."""
-
-    def run(*words: object) -> tuple[str, str, int]:
-        capsys.readouterr()
-        code = 0
-        try:
-            main(["explain", *map(str, words)])
-        except SystemExit as end:
-            code = end.code
-        return *capsys.readouterr(), code
-
-    return run
+def printed(command: Callable[..., tuple[str, str, int]]) -> Callable[..., tuple[str, str, int]]:
+    return partial(command, "explain")
 
 
 Printed = Callable[..., tuple[str, str, int]]

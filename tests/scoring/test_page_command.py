@@ -118,6 +118,12 @@ def test_bad_input_is_one_line(
     assert not list(tmp_path.glob("**/*.html*"))
 
 
+def test_a_folder_in_the_pages_place_is_told_before_the_work(report: Report, tmp_path: Path) -> None:
+    (tmp_path / "page.html").mkdir()
+    out, err, code = report("none.pt", tmp_path, "-o", tmp_path / "page.html")
+    assert (out, code) == ("", 2) and err == f"error: --out must be a file, got the folder {tmp_path / 'page.html'}\n"
+
+
 def test_ctrl_c_ends_it_without_a_page(
     report: Report, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

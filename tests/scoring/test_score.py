@@ -14,6 +14,7 @@ import sys
 import termios
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,19 +44,8 @@ def wanted(model_file: str, photographs: Path) -> dict[str, float]:
 
 
 @pytest.fixture
-def printed(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str, int]]:
-    """printed(words) runs the command: what it prints, its warnings and errors, its exit code."""
-
-    def run(*words: object) -> tuple[str, str, int]:
-        capsys.readouterr()
-        code = 0
-        try:
-            main(["score", *map(str, words)])
-        except SystemExit as end:
-            code = end.code
-        return *capsys.readouterr(), code
-
-    return run
+def printed(command: Callable[..., tuple[str, str, int]]) -> Callable[..., tuple[str, str, int]]:
+    return partial(command, "score")
 
 
 Printed = Callable[..., tuple[str, str, int]]
