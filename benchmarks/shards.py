@@ -1,21 +1,20 @@
-"""Reading and decoding images from tar shards, beside the same images as files.
+"""Reading and decoding images from tar shards, beside the same images as files, both in a random order.
 
 python -m benchmarks.shards
 """
 
-import io
 import os
 import tarfile
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 
 from benchmarks.timing import MANY, SIZE, photographs, seconds
+from ssl_iqa.data.datasets import UnlabeledViews
 from ssl_iqa.data.demo import demo_sources
-from ssl_iqa.data.images import decode_image, read_image
-from ssl_iqa.data.shards import Shard, list_shards, read_shard
+from ssl_iqa.data.shards import Members, ShardViews, list_shards
 from ssl_iqa.engine import console
 from ssl_iqa.engine.settings import Parser, whole
 
@@ -35,12 +34,6 @@ def write_images(folder: Path, count: int) -> tuple[list[str], str]:
     return [str(path) for path in paths], f"{folder}/{{0..{TARS - 1}}}.tar"
 
 
-def decode_shards(shards: Sequence[Shard]) -> None:
-    for shard in shards:
-        for name, encoded in read_shard(shard.path):
-            decode_image(io.BytesIO(encoded), name)
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--images", type=whole(TARS, MANY), default=2000, help="in the tars, and as files (2000)")
@@ -49,19 +42,20 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     with TemporaryDirectory() as folder, console.clear_errors():
         paths, spec = write_images(Path(folder), args.images)
-        shards = list_shards(spec)
-        size = sum(shard.size for shard in shards) / len(paths)
-        in_tar = sum(os.path.getsize(shard.path) for shard in shards) / len(paths)
+        shards, files = ShardViews(Members(list_shards(spec)), SIZE[0]), UnlabeledViews(paths, SIZE[0])
+        size = sum(map(os.path.getsize, paths)) / len(paths)
+        in_tar = sum(os.path.getsize(shard.path) for shard in shards.paths.shards) / len(paths)
         print(
             f"{len(paths)} JPEG images of {SIZE[0]}x{SIZE[1]}, {size:.0f} bytes each, {in_tar:.0f} in a tar; from the"
         )
         print(f"page cache, by one process, medians of {args.repeats}; a disk or a network may be slower")
+        order = np.random.default_rng(0).permutation(len(paths)).tolist()
         works = {
-            "shards: count": lambda: list_shards(spec),
-            "shards: read": lambda: [sum(1 for _ in read_shard(shard.path)) for shard in shards],
-            "shards: read, decode": lambda: decode_shards(shards),
-            "files: read": lambda: [Path(path).read_bytes() for path in paths],
-            "files: read, decode": lambda: [read_image(path) for path in paths],
+            "shards: headers": lambda: list_shards(spec),
+            "shards: read": lambda: [shards.encoded(i) for i in order],
+            "shards: read, decode": lambda: [shards.decode(i) for i in order],
+            "files: read": lambda: [Path(paths[i]).read_bytes() for i in order],
+            "files: read, decode": lambda: [files.decode(i) for i in order],
         }
         for name, work in works.items():
             speed = len(paths) / seconds(work, args.repeats, torch.device("cpu"))

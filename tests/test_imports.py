@@ -30,7 +30,7 @@ EXTRAS = {
     "pillow_heif",
     "safetensors",
     "sklearn",
-    "webdataset",
+    "braceexpand",
 }  # imported where they are used, so that the rest goes without
 
 

@@ -78,19 +78,18 @@ class UnlabeledViews(Dataset):
         return to_float(torch.stack([random_view(x_d, self.size, crops) for _ in range(2)]))  # x^d_i, x^d_j
 
     def read(self, index: int) -> Tensor:
+        """The image at its long side, bytes [3, h, w]. Raises OSError or UnreadableImage."""
         if index in self.kept:
             return self.kept[index]
-        image = self.prepared(read_image(self.paths[index]), self.paths[index])
+        image = reduced(self.decode(index), self.long_side)
+        if min(image.shape[1:]) < 16:
+            raise UnreadableImage(f"an image must have at least 16 pixels a side, got {list(image.shape[1:])}")
         if len(self.paths) <= self.KEEP:
             self.kept[index] = image
         return image
 
-    def prepared(self, image: Tensor, name: str) -> Tensor:
-        """The image at its long side, [3, h, w]. Raises UnreadableImage where it is too small to be distorted."""
-        image = reduced(image, self.long_side)
-        if min(image.shape[1:]) < 16:
-            raise UnreadableImage(f"{name}: must have at least 16 pixels a side, got {list(image.shape[1:])}")
-        return image
+    def decode(self, index: int) -> Tensor:
+        return read_image(self.paths[index])
 
     def order(self, epoch_size: int, batch_size: int, images_per_class: int, seed: int) -> UnlabeledBatches:
         """Its batch sampler; `epoch_size` 0: each image once. Raises ValueError at once where no image is usable."""

@@ -55,10 +55,10 @@ def find_images(
     split = divide(labeled, known, seed) if labeled else {}
     views = (settings.crop, distortions, settings.distort_on == "device", settings.long_side)
     if is_shards(spec):
-        from ssl_iqa.data.shards import ShardViews, list_shards, split_shards  # off a reader's path
+        from ssl_iqa.data.shards import Members, ShardViews, list_shards, split_shards  # off a reader's path
 
-        train_shards, val_shards = split_shards(list_shards(spec, settings.workers), seed)
-        train, val = ShardViews(train_shards, *views), ShardViews(val_shards, *views, in_order=True)
+        parts = split_shards(list_shards(spec, settings.workers), seed)
+        train, val = (ShardViews(Members(shards), *views) for shards in parts)
     elif spec == "demo":
         sources, parts = demo_sources(), split
         if settings.labeled != "demo":  # its photographs are seen all the same
@@ -134,7 +134,7 @@ def set_up(
     with distributed.together():
         distortions = load_distortions(settings.distortions)
         plain = asdict(settings), as_plain(distortions)
-        saved = checkpoint.read_run(args.out, *plain, is_shards(settings.unlabeled)) if args.resume else None
+        saved = checkpoint.read_run(args.out, *plain) if args.resume else None
         encoder = load_encoder(args.out / run_folder.LAST if saved else settings.init, settings.arch, settings.seed)
         is_removed = duplicates and action == "remove"
         left_out = {pair["unlabeled"] for pair in duplicates["found"]} if is_removed else ()

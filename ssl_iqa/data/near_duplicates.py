@@ -26,7 +26,7 @@ from torch import Tensor
 from ssl_iqa.data import sets
 from ssl_iqa.data.datasets import name_skipped
 from ssl_iqa.data.images import UnreadableImage, decode_image, is_shards, list_images, passed_over, read_image
-from ssl_iqa.data.shards import list_shards, read_shard
+from ssl_iqa.data.shards import list_shards, members
 from ssl_iqa.engine import console, distributed, run_folder
 from ssl_iqa.engine.device import cpu_cores
 from ssl_iqa.engine.workers import make_loader
@@ -76,7 +76,13 @@ def hash_file(path: str) -> list[Hash]:
     """The hash of the image in a file, or of all in a tar, whose paths are "shard.tar/member"."""
     if not is_shards(path):
         return [hash_image(path, partial(read_image, path))]
-    return [hash_image(name, partial(decode_image, io.BytesIO(encoded), name)) for name, encoded in read_shard(path)]
+    hashes = []
+    with open(path, "rb") as file:
+        for member in members(path):
+            file.seek(member.offset_data)
+            name, encoded = f"{path}/{member.name}", io.BytesIO(file.read(member.size))
+            hashes.append(hash_image(name, partial(decode_image, encoded, name)))
+    return hashes
 
 
 def hash_files(paths: Sequence[str], workers: int, title: str) -> tuple[list[str], np.ndarray, list[str]]:

@@ -1,13 +1,13 @@
 """The batches of both streams side by side: what Section 4.2 takes PyTorch Lightning's CombinedLoader for."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, repeat
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 
 from ssl_iqa.data.datasets import (
     LabeledCrops,
@@ -18,7 +18,7 @@ from ssl_iqa.data.datasets import (
     first_readable,
     name_skipped,
 )
-from ssl_iqa.data.samplers import PART, EachOnce, InParts, LabeledBatches
+from ssl_iqa.data.samplers import PART, Draw, EachOnce, InParts, LabeledBatches
 from ssl_iqa.engine import distributed
 from ssl_iqa.engine.workers import make_loader
 
@@ -47,10 +47,7 @@ class Streams:
         epoch_size = settings.validation_size if is_validation else settings.epoch_size
         seed, workers = settings.seed + 1 if is_validation else settings.seed, settings.workers
         order = unlabeled.order(epoch_size, settings.batch_size, settings.images_per_class, seed)
-        if isinstance(order, IterableDataset):  # shards: workers have the epoch from their copy, and so are new ones
-            self.unlabeled = loader(order, collate_views, workers, device, batch_size=None)
-        else:
-            self.unlabeled = loader(unlabeled, collate_views, workers, device, batch_sampler=InParts(order, PART))
+        self.unlabeled = loader(unlabeled, collate_views, workers, device, InParts(order, PART))
         self.samplers, self.labeled = [order], None
         if labeled is not None:
             first_readable(labeled.read, labeled.paths, 0)  # without a usable image it raises now, not amid training
@@ -60,7 +57,7 @@ class Streams:
                 batches = LabeledBatches(len(labeled.paths), len(self), settings.labeled_batch_size, seed)
             self.samplers.append(batches)
             workers = 0 if labeled.labeled.kept else workers  # cropping bytes is no work
-            self.labeled = loader(labeled, collate_crops, workers, device, batch_sampler=batches)
+            self.labeled = loader(labeled, collate_crops, workers, device, batches)
 
     def __len__(self) -> int:
         return len(self.samplers[0])
@@ -94,8 +91,7 @@ class Streams:
 
 
 def loader(
-    dataset: Dataset, collate: Callable[[list], Any], workers: int, device: torch.device, **batches: Any
+    dataset: Dataset, collate: Callable[[list], Any], workers: int, device: torch.device, batches: Iterable[list[Draw]]
 ) -> DataLoader:
-    is_persistent = workers > 0 and not isinstance(dataset, IterableDataset)
-    pin = device.type == "cuda"
-    return make_loader(dataset, workers, collate, persistent_workers=is_persistent, pin_memory=pin, **batches)
+    settings = {"persistent_workers": workers > 0, "pin_memory": device.type == "cuda"}
+    return make_loader(dataset, workers, collate, batch_sampler=batches, **settings)

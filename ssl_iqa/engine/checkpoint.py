@@ -81,7 +81,6 @@ def _write(run: Run, record: dict[str, Any] | None, is_best: bool, keep: int) ->
         "scaler": run.scaler.state_dict(),
         "skipped": sorted(run.skipped),
         "minutes": run.minutes(),
-        "processes": distributed.size(),
     }
     last = run.out / run_folder.LAST
     if record is not None:
@@ -121,8 +120,8 @@ def clear_end(run: Run) -> Iterator[None]:
         sys.exit(f"error: {message}; {left}" if distributed.is_main() or not is_known else 1)
 
 
-def read_run(out: Path, settings: dict[str, Any], distortions: list[list], of_shards: bool) -> dict[str, Any]:
-    """The last checkpoint in a run's folder; `of_shards`: its unlabeled images are read from shards.
+def read_run(out: Path, settings: dict[str, Any], distortions: list[list]) -> dict[str, Any]:
+    """The last checkpoint in a run's folder.
 
     Raises FileNotFoundError where there is none, ValueError for another file or a run of other settings.
     """
@@ -147,10 +146,6 @@ def read_run(out: Path, settings: dict[str, Any], distortions: list[list], of_sh
     was, now = saved.get("near_duplicates", "ignore"), settings["near_duplicates"]
     if "remove" in (was, now) and was != now:
         differing.append(f"--near-duplicates was {was}, is {now}")
-    if state["progress"].get("step") and of_shards:  # who reads what depends on their numbers
-        begun = saved["workers"], state["processes"]
-        if begun != (settings["workers"], distributed.size()):
-            differing.append(f"amid an epoch, shards need --workers {begun[0]} and {begun[1]} processes as before")
     for was, now in zip_longest(state["distortions"], distortions):
         if was != now:
             differing.append(f"--distortions had the class {was}, has {now}")

@@ -166,9 +166,6 @@ def probe_types(
     encoders: dict[str, Encoder], train: UnlabeledViews, test: UnlabeledViews, seed: int = 0
 ) -> dict[str, dict[str, float]]:
     """`type_accuracy` of each encoder on the same crops: 8 of each class from train photographs, 4 from test ones."""
-    from ssl_iqa.data.shards import ShardViews  # not on a reader's way from train_joint.py to the loss
-
-    train, test = (part.sample(200) if isinstance(part, ShardViews) else part for part in (train, test))
     crops_train, types_train = distorted_crops(train, per_class=8, seed=seed)
     crops_test, types_test = distorted_crops(test, per_class=4, seed=seed + 1)
     return {
