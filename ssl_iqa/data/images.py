@@ -1,20 +1,17 @@
 """Images on disk: reading one, listing those of a folder."""
 
 import codecs
-import io
 import os
 import stat
 import struct
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageFile, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, features
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, features
 
 try:
     import pillow_heif
@@ -45,13 +42,8 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# The ancillary chunks of a PNG that say how its pixels are meant, and the texts that may hold an EXIF orientation.
-PNG_CHUNKS = (b"tRNS", b"eXIf")
-PNG_TEXTS = (b"exif\0", b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
-
-_lock = threading.Lock()
-_decoding = 0  # threads that decode, see _whole_files_only
-_was_lenient = False
+# PIL refuses a PNG for a text or a color profile over 1 MB, and nothing here uses them.
+PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 2**26, 2**28
 
 
 class UnreadableImage(ValueError):
@@ -63,7 +55,8 @@ def read_image(path: str | os.PathLike[str]) -> torch.Tensor:
 
     Gray, palette, CMYK and 1-bit images become RGB, alpha is composited over white, 16-bit gray is divided by 257.
     Color profiles are not applied. EXIF that cannot be parsed is taken to state no orientation.
-    A truncated file is never decoded in part. A pipe, socket or device is not opened: reading it might never end.
+    A truncated file is not decoded in part, unless ImageFile.LOAD_TRUNCATED_IMAGES tells PIL to do so. A pipe, socket
+    or device is not opened: reading it might never end.
 
     Raises OSError for a file that cannot be opened, UnreadableImage for one that holds no readable image.
     """
@@ -83,89 +76,20 @@ def refuse_special_file(path: str | os.PathLike[str]) -> None:
 def decode_image(file: BinaryIO, name: str | os.PathLike[str]) -> torch.Tensor:
     """The image in an open file, as `read_image` returns it; `name` is what an UnreadableImage calls it."""
     try:
-        with _whole_files_only(), Image.open(_without_png_metadata(file)) as image:
+        with Image.open(file) as image:
             image.load()
             return from_pil(image)
     except UnidentifiedImageError as error:
-        raise UnreadableImage(f"{name}: {_why_unidentified(file, name)}") from error
+        why = "not an image that Pillow reads"
+        if os.fspath(name).lower().endswith(HEIF_SUFFIXES) and not HAS_HEIF:
+            why = f"HEIC images need the pillow-heif library: {GET_HEIF}"
+        raise UnreadableImage(f"{name}: {why}") from error
     except Image.DecompressionBombError as error:
         limit = f"{2 * Image.MAX_IMAGE_PIXELS / 1e6:.4g}"  # what PIL raises at
         where = "(PIL.Image.MAX_IMAGE_PIXELS, or --max-megapixels of ssl-iqa score)"
         raise UnreadableImage(f"{name}: must be at most {limit} megapixels {where}") from error
     except Exception as error:  # on damaged files PIL's decoders raise nearly every type there is
         raise UnreadableImage(f"{name}: not a readable image ({error!r})") from error
-
-
-@contextmanager
-def _whole_files_only() -> Iterator[None]:
-    """Within it PIL refuses files that are cut short, even if another library has told it not to.
-
-    PIL's switch is one for the whole process, so the first thread to decode turns it off and the last one back on.
-    """
-    global _decoding, _was_lenient
-    with _lock:
-        if not _decoding:
-            _was_lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
-        _decoding += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _decoding -= 1
-            if not _decoding and _was_lenient:
-                ImageFile.LOAD_TRUNCATED_IMAGES = True
-
-
-def _without_png_metadata(file: BinaryIO) -> BinaryIO:
-    """A PNG with only the chunks that its pixels and orientation need; any other file as it is.
-
-    PIL refuses a PNG for texts or a color profile over a size, and nothing here uses them. Of an animated PNG the
-    default image stays, its first frame. A chunk that is cut short stays, too, for PIL to see it.
-    """
-    start = file.read(8)
-    file.seek(0)
-    if start != b"\x89PNG\r\n\x1a\n":
-        return file
-    png = memoryview(file.read())
-    kept, place = [png[:8]], 8
-    while place < len(png):
-        length, kind = int.from_bytes(png[place : place + 4], "big"), bytes(png[place + 4 : place + 8])
-        end = place + length + 12  # with length, kind and checksum
-        is_critical = kind[:1].isupper()
-        if is_critical or end > len(png) or kind in PNG_CHUNKS or _tells_orientation(kind, png[place + 8 : end - 4]):
-            kept.append(png[place:end])
-        if kind == b"IEND":
-            break
-        place = end
-    return io.BytesIO(b"".join(kept))
-
-
-def _tells_orientation(kind: bytes, body: memoryview) -> bool:
-    """Whether a chunk is a text that may hold EXIF's orientation, and one that PIL accepts."""
-    if kind not in (b"tEXt", b"zTXt", b"iTXt") or not bytes(body[:32]).startswith(PNG_TEXTS):
-        return False
-    try:
-        PngImagePlugin.PngStream(io.BytesIO(body)).call(kind, 0, len(body))
-    except Exception:  # as in decode_image
-        return False
-    return True
-
-
-def _why_unidentified(file: BinaryIO, name: str | os.PathLike[str]) -> str:
-    if os.fspath(name).lower().endswith(HEIF_SUFFIXES) and not HAS_HEIF:
-        return f"HEIC images need the pillow-heif library: {GET_HEIF}"
-    try:
-        file.seek(0)
-        head = file.read(8)
-        tags = TiffImagePlugin.ImageFileDirectory_v2(head + file.read(8 if 43 in head[2:4] else 0))  # 43: BigTIFF
-        file.seek(tags.next)
-        tags.load(file)
-        bits, photometric = tags[TiffImagePlugin.BITSPERSAMPLE], tags[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION]
-    except Exception:  # no TIFF, or a damaged one
-        return "not an image of a known format"
-    kind = "floating-point " if 3 in tags.get(TiffImagePlugin.SAMPLEFORMAT, ()) else ""
-    samples = f"{len(bits)} {kind}samples of {bits[0]} bits, photometric interpretation {photometric}"
-    return f"a TIFF of a kind that Pillow does not read ({samples})"
 
 
 def from_pil(image: Image.Image) -> torch.Tensor:

@@ -19,7 +19,6 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ssl_iqa.data.images import UnreadableImage, read_image
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.splits import digest, part_indices, part_sizes, shuffled, split_references
 from ssl_iqa.engine import console, distributed, run_folder
@@ -35,19 +34,12 @@ Record = dict[str, Any]
 def contents(labeled: LabeledSet) -> list[str]:
     """16 hexadecimal digits of the SHA-256 of each image's file, an entry an image; "" for one that is empty or gone.
 
-    64 bits: of a million different files two share theirs with a probability of 3e-8. A content that several files
-    share is "" as well unless it is an image: a page that says "not found" under many names says nothing of them.
+    64 bits: of a million different files two share theirs with a probability of 3e-8.
     """
     paths = list(dict.fromkeys(labeled.paths))
     with ThreadPoolExecutor(cpu_cores()) as pool:
         bar = console.bar(pool.map(_content, paths), "reading labeled images", len(paths))
         by_path = dict(zip(paths, bar, strict=True))
-    sharing: dict[str, list[str]] = {}
-    for path, content in by_path.items():
-        sharing.setdefault(content, []).append(path)
-    for alike in sharing.values():
-        if len(alike) > 1 and not _is_image(alike[0]):
-            by_path |= dict.fromkeys(alike, "")
     return [by_path[path] for path in labeled.paths]
 
 
@@ -66,14 +58,6 @@ def _digest(path: str, size: int, time: int) -> str:
         while block := file.read(2**20):
             sha256.update(block)
     return sha256.hexdigest()[:16]
-
-
-def _is_image(path: str) -> bool:
-    try:
-        read_image(path)
-    except (UnreadableImage, OSError):
-        return False
-    return True
 
 
 def fingerprint(labeled: LabeledSet) -> str:

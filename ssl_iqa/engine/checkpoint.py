@@ -160,23 +160,18 @@ def check_splits(out: Path, splits: dict[str, Any]) -> None:
     path = out / run_folder.SPLITS
     was, now = run_folder.read_json(path), dict(splits)
     digests, digests_now = was.pop("sha256", {}), now.pop("sha256", {})
-    differing = [f"there were {stream} images" for stream in was if stream not in now]
-    differing += [f"there were no {stream} images" for stream in now if stream not in was]
-    for stream in (stream for stream in was if stream in now):
-        for part, before in was[stream].items():
-            if part == "spec":  # where the images lie
-                continue
-            after = now[stream].get(part)
-            words = [f"{len(value)} names" if isinstance(value, list) else value for value in (before, after)]
-            if words[0] != words[1]:
-                differing.append(f"{stream} {part} was {words[0]}, is {words[1]}")
-            elif before != after:
-                differing.append(f"the {stream} {part} are others")
+    differing = []
+    for stream in was | now:
+        for part in (was.get(stream, {}) | now.get(stream, {})).keys() - {"spec"}:  # where the images lie
+            before, after = (splits.get(stream, {}).get(part) for splits in (was, now))
+            if before != after:
+                counts = [len(value) if isinstance(value, list) else value for value in (before, after)]
+                others = " others" if counts[0] == counts[1] else ""
+                differing.append(f"{stream} {part} was {counts[0]}, is {counts[1]}{others}")
     if not differing:  # as many of the same names: are they the same images?
         words = {"unlabeled": "unlabeled names", "labeled": "labeled names or scores"}
-        differing = [
-            f"the {words.get(name, name)} are others" for name in digests if digests[name] != digests_now.get(name)
-        ]
+        others = [words.get(name, name) for name in digests if digests[name] != digests_now.get(name)]
+        differing = [f"the {name} are others" for name in others]
     if differing:
         raise ValueError(f"{path}: the images have changed since: {'; '.join(differing)}")
 

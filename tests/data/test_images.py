@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageFile, PngImagePlugin
+from PIL import Image
 
 from ssl_iqa.data import images
 from ssl_iqa.data.images import (
@@ -219,8 +219,7 @@ METADATA = {
     "zTXt": chunk(b"zTXt", b"workflow\0\0" + zlib.compress(MEGABYTES)),
     "iTXt": chunk(b"iTXt", b"prompt\0\1\0\0\0" + zlib.compress(MEGABYTES)),
     "iCCP": chunk(b"iCCP", b"profile\0\0" + zlib.compress(MEGABYTES)),
-    "bad iCCP": chunk(b"iCCP", b"profile\0\1"),
-    "XMP": xmp(6, len(MEGABYTES), compressed=True),
+    "XMP": xmp(1, len(MEGABYTES), compressed=True),
     "EXIF as a text": chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(MEGABYTES)),
     "many texts": chunk(b"zTXt", b"a\0\0" + zlib.compress(MEGABYTES[: 2**20])) * 70,
 }
@@ -292,16 +291,6 @@ def test_12_bit_gray_tiff_spans_all_of_8_bits(tmp_path):
     assert [row[0] for row in pixels(tmp_path / "a.tif")[0]] == [0, 255, 128, 1]  # 4095 is white
 
 
-def test_tiff_that_is_not_read_says_why(tmp_path):
-    tiff(tmp_path / "a.tif", 2, 1, [32] * 3, 2, struct.pack("<6f", *[0.5] * 6), sample_format=3)
-    message = error_of(UnreadableImage, read_image, tmp_path / "a.tif")
-    start = f"{tmp_path / 'a.tif'}: a TIFF of a kind that Pillow does not read ("
-    assert message == f"{start}3 floating-point samples of 32 bits, photometric interpretation 2)"
-    tiff(tmp_path / "b.tif", 2, 1, [32] * 3, 2, struct.pack("<6I", *[5] * 6))
-    message = error_of(UnreadableImage, read_image, tmp_path / "b.tif")
-    assert "does not read (3 samples of 32 bits, photometric interpretation 2)" in message
-
-
 @pytest.mark.parametrize("kind", ["a FIFO", "a socket", "a device"])
 def test_special_file_is_refused_unopened(tmp_path, monkeypatch, kind):
     path = Path("/dev/null") if kind == "a device" else tmp_path / "a.png"
@@ -361,50 +350,6 @@ def test_truncated_file_is_not_half_decoded(tmp_path, suffix, kept):
     cut.write_bytes(whole.read_bytes()[: int(kept * whole.stat().st_size)])
     assert read_image(whole).shape == (3, 64, 64)
     assert str(cut) in error_of(UnreadableImage, read_image, cut)
-
-
-FORMATS = {"JPEG": {}, "PNG": {}, "BMP": {}, "WEBP": {}, "TIFF": {}, "GIF": {}, "JPEG2000": {}, "PPM": {}, "TGA": {}}
-FORMATS |= {"AVIF": {}, "HEIF": {}}
-
-
-@pytest.mark.parametrize("kind", FORMATS)
-def test_truncated_file_is_refused_whatever_another_library_has_set(tmp_path, monkeypatch, kind):
-    Image.init()
-    if kind not in Image.SAVE:
-        pytest.skip(f"no {kind} in this installation")
-    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
-    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    path = tmp_path / "cut"
-    Image.fromarray(noise).save(path, kind)
-    whole = path.read_bytes()
-    assert read_image(path).shape == (3, 32, 32)
-    for cut in (*range(27, 60), *range(60, len(whole) - 60, len(whole) // 40)):  # the last 26 bytes hold no pixels
-        path.write_bytes(whole[: len(whole) - cut])
-        assert str(path) in error_of(UnreadableImage, read_image, path)
-    assert ImageFile.LOAD_TRUNCATED_IMAGES  # still, for that library
-
-
-def test_what_another_library_has_set_comes_back_after_the_last_thread(photographs, monkeypatch):
-    """Two threads decode at the same time, and one ends before the other."""
-    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
-    load, first_is_in, go_on, seen = ImageFile.ImageFile.load, threading.Event(), threading.Event(), []
-
-    def wait(image):
-        if threading.current_thread() is first:
-            first_is_in.set()
-            assert go_on.wait(30)
-        seen.append(ImageFile.LOAD_TRUNCATED_IMAGES)
-        return load(image)
-
-    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", wait)
-    first = threading.Thread(target=read_image, args=[photographs / "0.png"])
-    first.start()
-    assert first_is_in.wait(30)
-    read_image(photographs / "1.png")
-    assert not ImageFile.LOAD_TRUNCATED_IMAGES
-    go_on.set()
-    first.join()
-    assert ImageFile.LOAD_TRUNCATED_IMAGES and not any(seen)
 
 
 def test_decompression_bomb_is_refused(tmp_path):

@@ -285,14 +285,6 @@ def test_references_that_share_images_by_way_of_another_are_one(tmp_path: Path) 
         assert any({*"abc"} <= {*names} for names in seen.divide(labeled, {}, seed).values())
 
 
-def test_files_that_are_no_images_are_not_one_image(tmp_path: Path) -> None:
-    labeled = own(tmp_path, [f"{i}.png" for i in range(10)])
-    for path in labeled.paths[::2]:
-        Path(path).write_text("not found")
-    assert seen.divide(labeled, {}, 3) == split_references(labeled.references, 3)
-    assert seen.contents(labeled)[::2] == [""] * 5
-
-
 def test_without_anything_known_or_alike_the_split_is_the_seeds(tmp_path: Path) -> None:
     labeled = own(tmp_path, [f"{i}.png" for i in range(12)])
     assert seen.divide(labeled, {}, 3) == split_references(labeled.references, 3)

@@ -253,7 +253,7 @@ def test_a_run_is_not_resumed_with_other_pictures(
     table.write_text(before.replace("70.0,", "69.0,"))
     assert error().endswith("splits.json: the images have changed since: the labeled names or scores are others\n")
     table.write_text("\n".join(before.splitlines()[:-4]))
-    assert "labeled val was 2 names, is 1 names" in error()
+    assert "labeled val was 2, is 1" in error()
     table.write_text(before)
     (tmp_path / "photographs" / "new.png").write_bytes((photographs / "0.png").read_bytes())
     assert "unlabeled train was 8, is 9" in (told := error()) and "names or scores" not in told
