@@ -12,7 +12,7 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     packages=find_packages(include=["ssl_iqa", "ssl_iqa.*"]),
     package_data={"ssl_iqa.data": ["demo_photos/*"], "ssl_iqa.scoring": ["page.html"]},
     install_requires=[
@@ -22,7 +22,6 @@ setup(
         "scipy>=1.10",
         "pillow>=10.1",
         "tqdm>=4.60",
-        "tomli>=2; python_version<'3.11'",
     ],
     entry_points={"console_scripts": ["ssl-iqa = ssl_iqa.__main__:main"]},
     extras_require={

@@ -9,7 +9,7 @@ severity from 1 to 5.
     worse = distort(image, "motion_blur", level=4)             # one type and level, an image or a batch
     mixed = distort_batch(images, classes, seed)               # a class for each image, on any device
 
-Needs torch, numpy, scipy and Pillow (before Python 3.11 tomli, too), and nothing else of this package.
+Needs torch, numpy, scipy and Pillow, and nothing else of this package.
 """
 
 from .apply import distort, distort_as, distort_batch, on_cpu_only

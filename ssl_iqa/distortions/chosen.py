@@ -6,7 +6,7 @@ makes one from a preset's name or from a file.
 
 import json
 import math
-import sys
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from numbers import Real
@@ -18,11 +18,6 @@ import torch
 from . import imgaug_types
 from .apply import FLAT, distort_as
 from .table import DISTORTIONS, KADIS, NAMES, TYPES, DistortionClass
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 OPTIONS = ("levels", "weight", "library")
 LIBRARIES = ("ssl_iqa", "imgaug")
