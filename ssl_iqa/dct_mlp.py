@@ -8,7 +8,7 @@ from torch import Tensor, nn
 class DctMlp(nn.Module):
     """The demo's encoder, for two CPU cores and few photographs: classical statistics, and layers that learn from them.
 
-    A distortion changes how much of each frequency a picture holds, by a factor that depends little on what it shows.
+    A distortion changes how much of each frequency an image holds, by a factor that depends little on what it shows.
     So this looks where classical quality measures look, and at logarithms, in which a factor is a shift: the first
     layer's 8x8 filters are the DCT's patterns in Y, Cb and Cr, and z comes, by a layer and a residual block, from the
     mean strength of their answers. The filters are fixed, the layers learn.
