@@ -25,26 +25,14 @@ Content = TypeVar("Content")
 
 # By suffix, what is written beside the drawing: no date, so that the same logs give the same bytes.
 FORMATS: dict[str, dict[str, None]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-WIDTH, DPI = 8, 150  # of a figure, in inches: 1200 pixels
+WIDTH = 8  # of a figure, in inches: 1200 pixels
 LETTERS, LEGEND_ROW = 15, 0.18  # of the runs' legend: what fits in an inch, and its rows' height in inches
 
 # The colors of Okabe and Ito (2008), chosen to be told apart by the color-blind, without the yellow, faint on white.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = "os^Dv"  # of the dots: when the colors are used up they come again with another marker
-DARK, GRAY, FAINT = "#1a1a1a", "#6b6b6b", "#e4e4e4"
-STYLE = {
-    **{"font.size": 7.5, "axes.titlesize": 8, "axes.titlelocation": "left", "axes.titlecolor": DARK},
-    **{"axes.labelsize": 7, "axes.labelcolor": GRAY, "axes.edgecolor": GRAY, "axes.linewidth": 0.6},
-    **{"axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True},
-    **{"axes.grid": True, "grid.color": FAINT, "grid.linewidth": 0.6, "text.color": DARK},
-    **{"xtick.labelsize": 7, "xtick.color": GRAY, "ytick.labelsize": 7, "ytick.color": GRAY},
-    **{"lines.linewidth": 1.1, "lines.markersize": 2.8, "legend.fontsize": 7, "legend.frameon": False},
-    **{
-        "figure.labelsize": 7,
-        "pdf.fonttype": 42,
-        "svg.hashsalt": "ssl_iqa",
-    },  # letters as letters; the same names in each SVG
-}
+DARK, GRAY = "#1a1a1a", "#6b6b6b"
+STYLE = ["default", Path(__file__).with_name("figures.mplstyle")]  # whatever the reader's own settings are
 
 
 def of_images(labeled: LabeledSet, indices: Sequence[int], make: Callable[[Tensor], Content]) -> dict[int, Content]:
@@ -64,12 +52,12 @@ def of_images(labeled: LabeledSet, indices: Sequence[int], make: Callable[[Tenso
 
 @contextmanager
 def new_figure(height: float, width: float = WIDTH) -> Iterator["Figure"]:
-    """An empty figure, in inches, to be drawn on within: in STYLE, whatever the reader's own settings are."""
+    """An empty figure, in inches, to be drawn on within."""
     from matplotlib import style
     from matplotlib.figure import Figure
 
-    with style.context(["default", STYLE]):
-        yield Figure((width, height), DPI, layout="constrained")
+    with style.context(STYLE):
+        yield Figure((width, height))
 
 
 def read_runs(folders: Sequence[Path], read: Callable[[Path], Content]) -> dict[str, Content]:
@@ -102,5 +90,5 @@ def save(figure: "Figure", suffix: str, file: IO[bytes]) -> None:
     """Writes a figure in the format of FORMATS."""
     from matplotlib import style
 
-    with style.context(["default", STYLE]):
+    with style.context(STYLE):
         figure.savefig(file, format=suffix[1:], metadata=FORMATS[suffix])

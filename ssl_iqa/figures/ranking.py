@@ -1,7 +1,6 @@
 """Figure 4: images in the order of the score that a model of finetune.py predicts.
 
-They are those of a folder, or with --data those of a labeled set that the model was not trained with, with their true
-scores.
+They are a folder's, or with --data those of a labeled set that the model was not trained with, with true scores.
 """
 
 import argparse
@@ -25,7 +24,6 @@ from ssl_iqa.scoring import pages, quality
 from ssl_iqa.scoring.pages import HEAD, MARGIN, put_cell
 
 CELL, GAP, CAPTION, CAPTION_SIZE = (280, 210), 16, 34, 17  # pixels: a cell's most, between cells, below them
-
 
 Scored = tuple[Tensor, float, float]
 """An image, bytes [3, H, W], its predicted score, and its true one: NaN where that is not known."""

@@ -243,9 +243,7 @@ def panels(points: Points, notes: dict[str, str], below: float = 0) -> Iterator[
 
 
 def draw_types(points: Points, notes: dict[str, str], classes: np.ndarray) -> "plots.Figure":
-    """Figure 2: a panel an encoder, a dot an image of class [N]. Its family gives its color, its type the marker, its
-    level the opacity.
-    """
+    """Figure 2: a panel an encoder, a dot an image of class [N]: color by family, marker by type, opacity by level."""
     types, opacity = classes // NUM_LEVELS, OPACITY[classes % NUM_LEVELS]
     with panels(points, notes, below=1.2) as figure:
         for axes, places in zip(figure.axes, points.values(), strict=True):
