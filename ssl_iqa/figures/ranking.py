@@ -82,7 +82,7 @@ def draw(ranked: Sequence[Scored], total: int, columns: int, title: str) -> Imag
     width, height = (max(sizes) for sizes in zip(*(cell.size for cell in cells), strict=True))
     columns = min(columns, len(cells))
     part = f"{len(ranked)} of {total}, evenly spaced along the ranking" if len(ranked) < total else f"all {total}"
-    score = "predicted score" if isnan(ranked[0][2]) else "predicted (true) score"
+    score = "predicted score" if isnan(ranked[0][2]) else "predicted (true) score of images held out"
     note = f"Best first, {part}. Below each: {score}, 1 (worst) to 10 (best)."
     step, row = width + GAP, height + CAPTION
     page = pages.new_page(columns * step - GAP, ceil(len(cells) / columns) * row, title, note)
