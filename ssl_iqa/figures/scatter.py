@@ -6,7 +6,6 @@ import argparse
 from itertools import cycle
 from math import ceil, nan
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,10 +16,6 @@ from ssl_iqa.evaluation.predictions import Predictions, read_predictions
 from ssl_iqa.figures import plots
 from ssl_iqa.figures.plots import COLORS, DARK, GRAY, WIDTH, new_figure
 
-if TYPE_CHECKING:  # an extra: what draws imports it
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 MOST_IN_A_ROW = 3
 TYPES_WIDTH, BAR, GAP = 5, 0.07, 0.07  # inches: of the figure of types, of a bar, between two types
 
@@ -29,12 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a folder that finetune.py wrote")
 
 
-def run(args: argparse.Namespace) -> tuple[bytes, str]:
+def run(args: argparse.Namespace) -> "plots.Figure":
     draw = draw_types if args.figure == "types" else draw_scatter
-    return plots.encode(draw(plots.read_runs(args.runs, read_predictions)), args.out.suffix.lower())
+    return draw(plots.read_runs(args.runs, read_predictions))
 
 
-def draw_scatter(predictions: dict[str, Predictions]) -> "Figure":
+def draw_scatter(predictions: dict[str, Predictions]) -> "plots.Figure":
     """A panel a run: a dot an image, the logistic that `plcc_logistic` fits, a dotted line where both are equal."""
     columns = min(MOST_IN_A_ROW, len(predictions))
     rows = ceil(len(predictions) / columns)
@@ -47,14 +42,12 @@ def draw_scatter(predictions: dict[str, Predictions]) -> "Figure":
             draw_run(axes, run, ends)
             axes.set_title(name, parse_math=False, fontweight="bold")
             axes.set(xlim=ends, ylim=(0.8, 10.2), xticks=range(1, 11), yticks=range(1, 11))
-            if i % columns == 0:
-                axes.set_ylabel("true score")
-            if i + columns >= len(predictions):  # none below it
-                axes.set_xlabel("predicted score")
+        figure.supxlabel("predicted score")
+        figure.supylabel("true score")
     return figure
 
 
-def draw_run(axes: "Axes", run: Predictions, ends: tuple[float, float]) -> None:
+def draw_run(axes: "plots.Axes", run: Predictions, ends: tuple[float, float]) -> None:
     axes.plot(ends, ends, ":", color=GRAY, linewidth=0.8)
     size = float(np.clip(3000 / len(run.scores), 3, 16))  # square points: few are seen, many do not hide one another
     axes.scatter(run.predicted, run.scores, size, COLORS[0], alpha=0.35, linewidths=0)
@@ -68,7 +61,7 @@ def draw_run(axes: "Axes", run: Predictions, ends: tuple[float, float]) -> None:
     axes.text(0.97, 0.03, words, transform=axes.transAxes, ha="right", color=DARK, bbox=box)  # where fewest dots are
 
 
-def draw_types(predictions: dict[str, Predictions]) -> "Figure":
+def draw_types(predictions: dict[str, Predictions]) -> "plots.Figure":
     """Horizontal bars, a group a type, in it a bar a run: the SROCC within the type. Types are in the paper's order.
 
     Raises ValueError where no run names any type.
@@ -82,15 +75,14 @@ def draw_types(predictions: dict[str, Predictions]) -> "Figure":
     with new_figure(len(kinds) * group + 0.75, TYPES_WIDTH) as figure:
         axes = figure.add_subplot()
         for i, (by_type, color) in enumerate(zip(sroccs.values(), cycle(COLORS), strict=False)):
-            tops = [k * group + i * BAR for k in range(len(kinds))]
+            tops = group * np.arange(len(kinds)) + i * BAR
             axes.barh(tops, [by_type.get(kind, nan) for kind in kinds], 0.9 * BAR, color=color, align="edge")
-        middles = [k * group + len(sroccs) * BAR / 2 for k in range(len(kinds))]
+        middles = group * np.arange(len(kinds)) + len(sroccs) * BAR / 2
         axes.set_yticks(middles, [kind.replace("_", " ") for kind in kinds])
         axes.tick_params(axis="y", length=0, labelcolor=DARK)
         axes.set(ylim=(len(kinds) * group - GAP / 2, -GAP), xlabel="SROCC within the type")
-        negative = [value for by_type in sroccs.values() for kind, value in by_type.items() if kind and value < 0]
-        axes.set_xlim(1.05 * min(negative, default=0), 1)
+        axes.set_xlim(min(0, axes.get_xlim()[0]), 1)
         axes.grid(False, axis="y")
         axes.axvline(0, color=GRAY, linewidth=0.8)
-        plots.name_runs(figure, [bars[0] for bars in axes.containers], [*sroccs], min(4, len(sroccs)))
+        plots.name_runs(figure, [bars[0] for bars in axes.containers], [*sroccs])
     return figure

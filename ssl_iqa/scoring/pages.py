@@ -1,11 +1,12 @@
 """Pages of images in cells with words below, drawn with Pillow: what the gallery and the ranking share."""
 
-from io import BytesIO
 from math import ceil
+from typing import IO
 
 from PIL import Image, ImageDraw, ImageFont
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+QUALITY = 70  # of JPEG and WebP, 1 to 100
 MARGIN, HEAD = 24, 104  # the white around a page, and where its cells begin
 DARK, GRAY, OUTLINE = "#1a1a1a", "#6b6b6b", "#d0d0d0"
 
@@ -30,8 +31,6 @@ def new_page(width: int, height: int, title: str, note: str) -> Image.Image:
     return page
 
 
-def encode(page: Image.Image, suffix: str, quality: int) -> tuple[bytes, str]:
-    """A page as a file of FORMATS, and its size in words."""
-    encoded = BytesIO()
-    page.save(encoded, FORMATS[suffix], quality=quality, method=6)  # of WebP: the smallest file
-    return encoded.getvalue(), f"{page.width} x {page.height} pixels"
+def save(page: Image.Image, suffix: str, file: IO[bytes]) -> None:
+    """Writes a page in the format of FORMATS."""
+    page.save(file, FORMATS[suffix], quality=QUALITY, method=6)  # of WebP: the smallest file

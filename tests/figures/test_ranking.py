@@ -1,6 +1,7 @@
 """Figure 4: pictures in their order, each with its score."""
 
 import csv
+import math
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from ssl_iqa.__main__ import main
+from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.engine import run_folder
 from ssl_iqa.figures import ranking
 from ssl_iqa.model import Regressor
@@ -64,14 +66,20 @@ def find(page: np.ndarray, picture: np.ndarray) -> tuple[int, int]:
     return place
 
 
+def rank(model: quality.QualityModel, folder: Path, count: int) -> tuple[list[ranking.Scored], int]:
+    paths = [str(path) for path in sorted(folder.iterdir())]
+    images = LabeledSet(str(folder), paths, [5.0] * len(paths), (1, 10), references=paths)
+    return ranking.rank(model, images, range(len(paths)), count)
+
+
 def test_of_many_some_are_shown_evenly_spaced(model_file: Path, photographs: Path) -> None:
     model = quality.load(model_file)
     scores = sorted((by_hand(model, path) for path in photographs.iterdir()), reverse=True)
-    shown, ranked = ranking.rank_folder(model, photographs, 4)
+    shown, ranked = rank(model, photographs, 4)
     assert ranked == 10
-    assert [image.predicted for image in shown] == pytest.approx([scores[i] for i in (0, 3, 6, 9)], abs=1e-4)
-    shown, _ = ranking.rank_folder(model, photographs, 1)
-    assert [image.predicted for image in shown] == pytest.approx(scores[:1], abs=1e-4)
+    assert [predicted for _, predicted, _ in shown] == pytest.approx([scores[i] for i in (0, 3, 6, 9)], abs=1e-4)
+    shown, _ = rank(model, photographs, 1)
+    assert [predicted for _, predicted, _ in shown] == pytest.approx(scores[:1], abs=1e-4)
 
 
 def test_a_labeled_sets_test_part_has_its_true_scores(
@@ -97,13 +105,13 @@ def test_a_labeled_sets_test_part_has_its_true_scores(
 def test_files_that_cannot_be_read_are_named(
     model_file: Path, damaged: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown, ranked = ranking.rank_folder(quality.load(model_file), Path(damaged[0]).parent, 12)
+    shown, ranked = rank(quality.load(model_file), Path(damaged[0]).parent, 12)
     assert ranked == len(shown) == 3  # the one of 10 x 10 pixels is a picture
     assert re.findall(r"(\d)\.png: cannot be read", capsys.readouterr().err) == ["0", "1"]
 
 
 def test_large_pictures_are_reduced_to_their_cells(model_file: Path) -> None:
-    shown = [ranking.Scored(torch.zeros(3, *size, dtype=torch.uint8), 5.0, None) for size in ((300, 900), (50, 40))]
+    shown = [(torch.zeros(3, *size, dtype=torch.uint8), 5.0, math.nan) for size in ((300, 900), (50, 40))]
     page = ranking.draw(shown, 2, columns=1, title="")
     assert page.height < 2 * (ranking.CELL[1] + ranking.CAPTION) + 150 and page.width < 1000
 
@@ -119,10 +127,9 @@ def test_large_pictures_are_reduced_to_their_cells(model_file: Path) -> None:
         (["run/model.pt", ".", "--data", "demo"], ("either FOLDER or --data is required",)),
         (["run/model.pt", "none"], ("none: no such folder",)),
         (["run/model.pt", "texts"], ("texts: none of its 1 images",)),
-        (["run/model.pt", "--data", "demo"], ("demo: the model has seen nothing of it",)),
+        (["run/model.pt", "--data", "csv:none"], ("none: no such file",)),
         (["run/model.pt", ".", "--count", "0"], ("--count must be a whole number 1 to", "got '0'")),
         (["run/model.pt", ".", "--columns", "0"], ("--columns must be a whole number 1 to", "got '0'")),
-        (["run/model.pt", ".", "--quality", "101"], ("--quality must be a whole number 1 to 100, got '101'",)),
     ],
 )
 def test_bad_input_is_one_line(

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.spatial.distance import cdist
 
 from ssl_iqa.__main__ import main
-from ssl_iqa.data.demo import LONG_SIDE, demo_sources
+from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.splits import split_references
 from ssl_iqa.distortions import NAMES
 from ssl_iqa.engine import run_folder
@@ -58,7 +58,7 @@ def own_splits(photographs: Path, held_out: list[int], scored: Path | None = Non
 
 def test_encoders_are_named_and_random_has_the_arch_of_the_first_run(tmp_path: Path) -> None:
     first, second = make_run(tmp_path / "a", seed=1), make_run(tmp_path / "b", seed=2)
-    encoders, folders = tsne.read_encoders(f"random, cl={first},ssl={second / 'encoder.pt'}", None, seed=2)
+    encoders, folders = tsne.read_encoders(f"random, cl={first},ssl={second / 'encoder.pt'}", seed=2)
     assert list(encoders) == ["random", "cl", "ssl"] and folders == [first, second]
     weights = {name: encoder.network.layer1[0].weight for name, encoder in encoders.items()}
     same = {name: torch.equal(weight, weights["ssl"]) for name, weight in weights.items()}
@@ -71,10 +71,9 @@ def test_encoders_are_named_and_random_has_the_arch_of_the_first_run(tmp_path: P
 def test_photographs_are_those_that_no_run_has_trained_with(tmp_path: Path, photographs: Path) -> None:
     first = make_run(tmp_path / "a", own_splits(photographs, [1, 2, 5, 7]))
     second = make_run(tmp_path / "b", own_splits(photographs, [2, 5, 6, 7, 8]))
-    paths, long_side, _ = tsne.find_photographs(None, [first, second])
-    assert [Path(path).name for path in paths] == ["2.png", "5.png", "7.png"] and long_side == 0
-    paths, long_side, _ = tsne.find_photographs(str(photographs), [first])
-    assert len(paths) == 10 and long_side == 0
+    paths = tsne.find_photographs(None, [first, second])
+    assert [Path(path).name for path in paths] == ["2.png", "5.png", "7.png"]
+    assert len(tsne.find_photographs(str(photographs), [first])) == 10
     with pytest.raises(ValueError, match="three or more, got 2, held out of training"):
         tsne.find_photographs(None, [first, make_run(tmp_path / "c", own_splits(photographs, [1, 2, 3]))])
 
@@ -83,13 +82,21 @@ def test_the_demos_test_sources_are_held_out(tmp_path: Path) -> None:
     sources = demo_sources()
     split = split_references(list(sources.values()), seed=3)
     splits = {"unlabeled": {"spec": "demo", "val": []}, "labeled": {"spec": "demo", **split}}
-    paths, long_side, _ = tsne.find_photographs(None, [make_run(tmp_path / "a", splits)])
-    assert {sources[path] for path in paths} == set(split["test"]) and long_side == LONG_SIDE
+    paths = tsne.find_photographs(None, [make_run(tmp_path / "a", splits)])
+    assert {sources[path] for path in paths} == set(split["test"])
     val = [Path(path).name for path in [*sources][3:9]]  # labels of another set: the demo's validation images
     splits = {"unlabeled": {"spec": "demo", "val": val}, "labeled": {"spec": "csv:other", "test": ["a"]}}
-    paths, *_ = tsne.find_photographs(None, [make_run(tmp_path / "b", splits)])
-    assert paths == [*sources][3:9]
-    assert len(tsne.find_photographs("demo", [])[0]) == 67
+    assert tsne.find_photographs(None, [make_run(tmp_path / "b", splits)]) == [*sources][3:9]
+    assert len(tsne.find_photographs("demo", [])) == 67
+
+
+def test_images_have_the_size_that_the_first_run_with_settings_took_them_in(tmp_path: Path) -> None:
+    bare, first, second = (make_run(tmp_path / name, crop=crop) for name, crop in (("a", 8), ("b", 48), ("c", 64)))
+    (bare / run_folder.CONFIG).unlink()
+    assert tsne.input_size([bare, first, second]) == (48, 0)
+    (first / run_folder.CONFIG).write_text(json.dumps({"crop": 48, "long_side": 192}))
+    assert tsne.input_size([first, second]) == (48, 192)
+    assert tsne.input_size([bare]) == tsne.input_size([]) == (224, 0)
 
 
 def test_both_parts_of_a_photograph_of_the_demo_are_in_one_group(
@@ -98,10 +105,9 @@ def test_both_parts_of_a_photograph_of_the_demo_are_in_one_group(
     sources = demo_sources()
     paths = [path for path, source in sources.items() if source in ("bridge", "bythewater", "dragonfly")]
     assert len(paths) == 5
-    monkeypatch.setattr(tsne, "find_photographs", lambda *_: (paths, LONG_SIDE, ""))
     photographs = torch.arange(250) % 5
     monkeypatch.setattr(probe, "draw_crops", lambda *_: (torch.empty(250, 3, 32, 32), torch.zeros(250), photographs))
-    shown = tsne.distorted_sample(None, [], 32, 250, 0)
+    shown = tsne.distorted_sample(paths, 32, 192, 250, 0)
     wanted = [sources[paths[i]] for i in photographs.tolist()]
     pairs = {*zip(shown.groups.tolist(), wanted, strict=True)}
     assert len(pairs) == len({*wanted}) == len({*shown.groups.tolist()}) == 3
@@ -116,20 +122,20 @@ def test_scored_images_are_the_centers_of_a_part_that_all_runs_held_out(
         make_run(tmp_path / "b", own_splits(photographs, [1], scored, test=(1, 2, 3))),
         make_run(tmp_path / "c", own_splits(photographs, [1])),  # has not seen the set
     ]
-    named, _ = tsne.read_encoders(",".join(f"{folder.name}={folder}" for folder in made), None, 0)
+    named, _ = tsne.read_encoders(",".join(f"{folder.name}={folder}" for folder in made), 0)
     encoders = list(named.values())
-    shown = tsne.scored_sample(spec, encoders, None, 32, 100, seed=0)
+    shown = tsne.scored_sample(spec, encoders, 32, 0, 100, seed=0)
     with open(scored) as file:
         rows = [row for row in csv.DictReader(file) if row["reference"] in ("reference 1", "reference 2")]
-    assert len(shown.crops) == len(rows) == 8 and "part test" in shown.words
-    for crop, score, group, row in zip(shown.crops, shown.scores, shown.groups, rows, strict=True):
+    assert len(shown.crops) == len(rows) == 8
+    assert shown.words == f"8 images of 2 references of {spec}, of 8 that no RUN was trained with"
+    for crop, score, group, row in zip(shown.crops, shown.labels, shown.groups, rows, strict=True):
         pixels = np.asarray(Image.open(scored.parent / row["image"]))
         np.testing.assert_array_equal(crop.permute(1, 2, 0), pixels[8:40, 16:48])
         assert score == pytest.approx(1 + 9 * (float(row["score"]) - 40) / 30.9)
         assert group == int(row["reference"][-1]) - 1
-    assert len(tsne.scored_sample(spec, encoders, "all", 32, 100, 0).crops) == 40
-    assert len(tsne.scored_sample(spec, encoders[2:], None, 32, 100, 0).crops) == 40
-    few = [tsne.scored_sample(spec, encoders, "all", 32, 9, seed).crops for seed in (0, 0, 1)]
+    assert len(tsne.scored_sample(spec, encoders[2:], 32, 0, 100, 0).crops) == 40
+    few = [tsne.scored_sample(spec, encoders[2:], 32, 0, 9, seed).crops for seed in (0, 0, 1)]
     assert len(few[0]) == 9 and torch.equal(few[0], few[1]) and not torch.equal(few[0], few[2])
 
 
@@ -147,18 +153,17 @@ def test_a_dot_stands_at_its_place_and_has_its_types_look() -> None:
     for axes, places in zip(figure.axes, points.values(), strict=True):
         looks = {}
         for dots in axes.collections:
-            (size,), shape = dots.get_sizes(), dots.get_paths()[0].vertices.tobytes()
+            shape = dots.get_paths()[0].vertices.tobytes()
             for place, color in zip(dots.get_offsets(), dots.get_facecolor(), strict=True):
                 (i,) = np.flatnonzero((places == place).all(axis=1))
-                looks.setdefault(int(classes[i]), []).append((colors.to_hex(color), shape, size))
+                looks.setdefault(int(classes[i]), []).append((colors.to_hex(color, keep_alpha=True), shape))
         assert all(len(found) == 3 and len({*found}) == 1 for found in looks.values())  # a class has one look
         looks = {found: look[0] for found, look in looks.items()}
         assert looks.keys() == set(range(125)) and len(set(looks.values())) == 125
-        for kind in range(25):  # the stronger, the larger and the darker
-            levels = [looks[5 * kind + level] for level in range(5)]
-            darkness = [sum(colors.to_rgb(color)) for color, *_ in levels]
-            assert darkness == sorted(darkness, reverse=True) and len(set(darkness)) == 5
-            assert [size for *_, size in levels] == sorted({size for *_, size in levels})
+        assert len({(color[:7], shape) for color, shape in looks.values()}) == 25
+        for kind in range(25):  # the stronger, the less transparent
+            opacity = [colors.to_rgba(looks[5 * kind + level][0])[3] for level in range(5)]
+            assert opacity == sorted({*opacity}) and opacity[-1] == 1
         (low, high), (bottom, top) = axes.get_xlim(), axes.get_ylim()
         assert low < places[:, 0].min() and high > places[:, 0].max()
         assert bottom < places[:, 1].min() and top > places[:, 1].max()
@@ -170,8 +175,13 @@ def test_the_key_names_every_type_with_its_look_and_nothing_is_cut_off_or_covere
     figure.draw_without_rendering()
     (legend,) = figure.legends
     words = [text.get_text() for text in legend.get_texts()]
-    for i, name in enumerate(NAMES, start=1):
-        assert words.count(f"{i}  {name.replace('_', ' ')}") == 1
+    assert sorted(words) == sorted(name.replace("_", " ") for name in NAMES)
+    looks = {}  # of the dots, by type
+    for kind, dots in zip(tsne.LOOKS, figure.axes[0].collections, strict=True):
+        looks[NAMES[kind].replace("_", " ")] = colors.to_hex(dots.get_facecolor()[0])
+    assert {
+        word: colors.to_hex(line.get_color()) for word, line in zip(words, legend.get_lines(), strict=True)
+    } == looks
     page = figure.bbox
     boxes = [text.get_window_extent() for text in legend.get_texts() if text.get_text()]
     assert all(page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 for box in boxes)
@@ -179,19 +189,6 @@ def test_the_key_names_every_type_with_its_look_and_nothing_is_cut_off_or_covere
     assert all(box.y1 < lowest for box in boxes)
     columns = {round(box.x0) for box in boxes}
     assert len(columns) == 5 and not any(a.overlaps(b) for a in boxes for b in boxes if a is not b)
-
-
-def test_types_that_are_together_have_their_number() -> None:
-    rng = np.random.default_rng(0)
-    centers = np.stack(np.meshgrid(np.arange(5), np.arange(5)), axis=-1).reshape(25, 2) * 10.0
-    classes = np.repeat(np.arange(125), 20)
-    places = centers[classes // 5] + rng.normal(0, 0.5, (2500, 2))
-    places[classes // 5 == 7] = rng.uniform(0, 40, (100, 2))  # one that is everywhere
-    places[classes // 5 == 9] = centers[8] + rng.normal(0, 0.7, (100, 2))  # no room beside another's
-    (axes,) = tsne.draw_types({"a": places}, {"a": ""}, classes).axes
-    numbers = {int(text.get_text()): np.array(text.get_position()) for text in axes.texts}
-    assert numbers.keys() == {*range(1, 26)} - {8, 10}  # of 9 and 10 the more compact one
-    assert all(np.linalg.norm(place - centers[i - 1]) < 1 for i, place in numbers.items())
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
@@ -221,11 +218,12 @@ def test_the_numbers_of_figure_2() -> None:
     z = torch.randn(500, 6, generator=generator, dtype=torch.float64) + (classes // 5)[:, None] / 4
     points = torch.randn(500, 2, generator=generator).numpy()
     folds = torch.arange(500) % 5
-    row = tsne.measure_types(z, points, classes, folds)
+    row, note = tsne.measure_types(z, points, classes, folds)
     assert row["silhouette, features"] == pytest.approx(silhouette(z.numpy(), classes.numpy() // 5))
     assert row["silhouette, plane"] == pytest.approx(silhouette(points, classes.numpy() // 5), abs=1e-5)
     found = probe.type_and_level(z, classes // 5, classes % 5, folds)
-    assert (row["type"], row["level given the type"]) == (found["type"], found["level"])
+    assert (row["type"], row["level"]) == (found["type"], found["level"])
+    assert note == f"linear probe: type {found['type']:.0%}, level {found['level']:.0%}"
 
 
 def silhouette(x: np.ndarray, kinds: np.ndarray) -> float:
@@ -274,29 +272,29 @@ def test_the_command_draws_figure_2_and_prints_its_table(
     out = tmp_path / "figure2.png"
     run("--encoders", f"ssl={folder}", "--count", 260, "--perplexity", 5, "-o", out)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "250 images, 2 of each class, of 3 photographs held out of training"
+    assert lines[0] == "250 images, 2 of each class, of 3 photographs"
     head, rule, *rows, chance, last = lines[1:]
     assert head.count("|") == rule.count("|") == 6 and [row.split()[1] for row in rows] == ["ssl"]
     assert chance == "| chance | 0.000 | 0.000 | 0.040 | 0.200 |"
-    assert last.startswith(f"{out}: 12") and Image.open(out).width == 1200
-    shown = tsne.distorted_sample(None, [folder], 32, 260, 0)
+    assert last == f"{out}: {out.stat().st_size} bytes" and Image.open(out).width == 1200
+    shown = tsne.distorted_sample(tsne.find_photographs(None, [folder]), 32, 0, 260, 0)
     z = probe.features(load_encoder(folder / run_folder.ENCODER), shown.crops)
-    found = probe.type_and_level(z, shown.classes // 5, shown.classes % 5, probe.make_folds(shown.groups))
+    found = probe.type_and_level(z, shown.labels // 5, shown.labels % 5, probe.make_folds(shown.groups))
     assert rows[0].split("|")[4:6] == [f" {found['type']:.3f} ", f" {found['level']:.3f} "]
 
 
 def test_the_command_draws_figure_3_and_prints_its_table(
     tmp_path: Path, photographs: Path, scored: Path, one_thread: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = make_run(tmp_path / "run", own_splits(photographs, [1, 2, 5], scored))
+    folder = make_run(tmp_path / "run", own_splits(photographs, [1, 2, 5]), crop=40)
     out = tmp_path / "figure3.svg"
     spec = f"csv:{scored}"
-    run("--encoders", f"ssl={folder}", "--scores", spec, "--part", "all", "--perplexity", 5, "--crop", 40, "-o", out)
+    run("--encoders", f"ssl={folder}", "--scores", spec, "--perplexity", 5, "-o", out)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"40 of 40 images of 10 references, {spec}, part all"
-    shown = tsne.scored_sample(spec, [], "all", 40, 99, 0)
+    assert lines[0] == f"40 images of 10 references of {spec}, of 40 that no RUN was trained with"
+    shown = tsne.scored_sample(spec, [], 40, 0, 99, 0)
     z = probe.features(load_encoder(folder / run_folder.ENCODER), shown.crops)
-    found = probe.score_direction(z, shown.scores, probe.make_folds(shown.groups))
+    found = probe.score_direction(z, shown.labels, probe.make_folds(shown.groups))
     assert (
         re.fullmatch(rf"\| ssl \| {found:.3f} \| -?\d\.\d+ \|", lines[3]) and lines[4] == "| chance | 0.000 | 0.000 |"
     )
@@ -306,28 +304,24 @@ def test_the_command_draws_figure_3_and_prints_its_table(
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["--encoders", "random"], ("--arch is required", "got random")),
         (["--encoders", "other"], ("--encoders must be", "NAME=RUN, got 'other'")),
         (["--encoders", "a=run,"], ("NAME=RUN",)),
         (["--encoders", "a="], ("NAME=RUN, got 'a='",)),
         (["--encoders", "a=run,a=run"], ("got a twice",)),
         (["--encoders", "a=none"], ("none: no such file",)),
-        (["--encoders", "random", "--arch", "dct-mlp"], ("--types or --scores is required",)),
-        (["--encoders", "a=bare"], ("--types is required: bare has no splits.json",)),
+        (["--encoders", "random"], ("--types or --scores is required",)),
+        (["--encoders", "a=bare"], ("bare/splits.json",)),
         (["--encoders", "a=tars"], ("--types is required: tars was trained on tars",)),
         (["--encoders", "a=run", "--types", "none"], ("none: no such folder",)),
-        (["--encoders", "a=run", "--count", "249"], ("--count must be 250 or more", "got 249")),
+        (["--encoders", "a=run", "--count", "2"], ("--count must be a whole number 3 to", "got '2'")),
         (["--encoders", "a=run", "--seed", "-1"], ("--seed must be a whole number 0 to", "got '-1'")),
-        (["--encoders", "a=run", "--part", "val"], ("--part must stand with --scores", "val")),
-        (["--encoders", "a=run", "--crop", "31"], ("--crop must be a whole number 32 to", "got '31'")),
         (["--encoders", "a=run", "--scores", "csv:none"], ("none: no such file",)),
-        (["--encoders", "a=bare", "--scores", "SCORED", "--part", "test"], ("--part must be all", "got test")),
         (
             ["--encoders", "a=run", "--scores", "SCORED", "--perplexity", "12"],
-            ("--perplexity must be", "12 images", "got 12"),
+            ("perplexity (12.0) must be less than n_samples (12)",),
         ),
-        (["--encoders", "a=run,b=far", "--scores", "SCORED"], ("--part test: no reference image",)),
-        (["--encoders", "a=run", "--scores", "SCORED", "--part", "val", "-o", "page.jpg"], ("--out", ".png, .pdf")),
+        (["--encoders", "a=run,b=far", "--scores", "SCORED"], ("each of its images is of a training",)),
+        (["--encoders", "a=run", "--scores", "SCORED", "-o", "page.jpg"], ("--out", ".png, .pdf")),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
