@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy as np
 import torch
 
 from ssl_iqa import baselines
-from ssl_iqa.baselines.brisque import brisque_of, svr_predictions
+from ssl_iqa.baselines.brisque import usable_features
 from ssl_iqa.baselines.class_mean import class_mean_predictions
+from ssl_iqa.baselines.regressor import set_features, svr_predictions
 from ssl_iqa.data.datasets import LabeledCrops, first_readable, make_all
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.seen import Record, Split, fingerprint, known_parts, records_of, unseen, with_record
@@ -23,7 +25,7 @@ from ssl_iqa.engine.device import cpu_cores
 from ssl_iqa.engine.settings import flag, is_same
 from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.evaluation import calibration, tables
-from ssl_iqa.evaluation.features import encode_part, predict
+from ssl_iqa.evaluation.features import encode_part, kept, predict
 from ssl_iqa.evaluation.predictions import measure, predictions_csv, read_measured
 from ssl_iqa.evaluation.protocol import check_runs, encoder_file, known_to_all, parse_encoders, split_of
 from ssl_iqa.evaluation.task import Best, Task
@@ -227,15 +229,10 @@ def measure_baseline(cell: Cell) -> dict[str, Any]:
     if cell.name == baselines.CLASS_MEAN:
         indices, predicted = parts["test"], class_mean_predictions(labeled, parts)
     else:
-        path = cell.out / run_folder.FEATURES / f"brisque-{tables.kind(labeled.name)}-{digest(labeled.paths)[:16]}.pt"
-        if path.is_file():
-            features = run_folder.load(path)["features"].numpy()
-        else:
-            features = brisque_of(labeled, cell.settings.workers)
-            if distributed.is_main():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                run_folder.save({"features": torch.from_numpy(features)}, path)
-        predicted = svr_predictions(features, labeled.scores, parts)
+        name = f"brisque-{tables.kind(labeled.name)}-{digest(labeled.paths)[:16]}.pt"
+        make = partial(set_features, labeled, usable_features, cell.settings.workers)
+        features = kept(cell.out / run_folder.FEATURES / name, make)["features"]
+        predicted = svr_predictions(features.numpy(), labeled.scores, parts)
         usable = np.isfinite(predicted)
         indices, predicted = np.array(parts["test"])[usable].tolist(), predicted[usable]
     return save(cell, indices, predicted, Best(), {"tests": {}, "minutes": (time.perf_counter() - began) / 60})
