@@ -14,7 +14,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["ssl_iqa", "ssl_iqa.*"]),
-    package_data={"ssl_iqa.data": ["demo_photos/*"], "ssl_iqa.scoring": ["page.html"]},
+    package_data={"ssl_iqa.data": ["demo_photos/*"], "ssl_iqa.evaluation": ["*.csv"], "ssl_iqa.scoring": ["page.html"]},
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",
