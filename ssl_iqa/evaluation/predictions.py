@@ -2,14 +2,13 @@
 
 import csv
 import io
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssl_iqa.data.labeled import LabeledSet
+from ssl_iqa.data.labeled import LabeledSet, numbers, read_csv
 from ssl_iqa.engine import run_folder
 from ssl_iqa.evaluation.metrics import plcc, plcc_logistic, plcc_logistic5, srocc, srocc_by_type
 from ssl_iqa.evaluation.resampling import Evaluated, interval, resampled
@@ -63,37 +62,9 @@ def predictions_csv(predicted: np.ndarray, labeled: LabeledSet, indices: list[in
 
 def read_predictions(folder: Path) -> Predictions:
     """The predictions.csv of a run. Raises FileNotFoundError without it, ValueError for another file."""
-    path = folder / run_folder.PREDICTIONS
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; a finished finetune.py run has one")
-    rows = []
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.reader(file)
-        try:
-            if next(reader, []) != HEADER:
-                raise ValueError(f"{path}, line 1: the header must be {','.join(HEADER)}")
-            for cells in reader:
-                rows.append(_parse_row(cells, f"{path}, line {reader.line_num}"))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{path}: not a CSV file in UTF-8 ({error})") from error
-    if len(rows) < 2:
-        raise ValueError(f"{path}: images must be at least 2, got {len(rows)}")
-    scores, predicted, references, distortions = zip(*rows, strict=True)
-    return Predictions(np.array(scores), np.array(predicted), list(references), list(distortions))
-
-
-def _parse_row(cells: list[str], place: str) -> tuple[float, float, str, str]:
-    """An image's true and predicted score, reference and type."""
-    if len(cells) != len(HEADER):
-        raise ValueError(f"{place}: cells must be {len(HEADER)}, got {len(cells)}")
-    row = dict(zip(HEADER, cells, strict=True))
-    try:
-        score, predicted = float(row["score"]), float(row["predicted"])
-    except ValueError as error:
-        raise ValueError(f"{place}: score and predicted must be numbers ({error})") from error
-    if not (math.isfinite(score) and math.isfinite(predicted)):
-        raise ValueError(f"{place}: score and predicted must be finite, got {score} and {predicted}")
-    return score, predicted, row["reference"], row["distortion"]
+    table = read_csv(folder / run_folder.PREDICTIONS, HEADER)
+    scores, predicted = (np.array(numbers(table, name)) for name in ("score", "predicted"))
+    return Predictions(scores, predicted, table.column("reference"), table.column("distortion"))
 
 
 @dataclass(frozen=True)
