@@ -37,14 +37,13 @@ def known_to_all(known_by: Mapping[str, Mapping[str, str]], labeled: LabeledSet)
 
     Raises ValueError for encoders that were trained by different splits.
     """
-    known: dict[str, str] = {}
-    whose: dict[str, str] = {}
+    known: dict[str, tuple[str, str]] = {}  # and by which file
     for file, parts in known_by.items():
         for name, part in parts.items():
-            if known.setdefault(name, part) != part:
-                raise ValueError(_another_split(file, labeled, whose[name]))
-            whose.setdefault(name, file)
-    return known
+            first_part, first_file = known.setdefault(name, (part, file))
+            if first_part != part:
+                raise ValueError(_another_split(file, labeled, first_file))
+    return {name: part for name, (part, _) in known.items()}
 
 
 def _another_split(file: str, labeled: LabeledSet, than: str) -> str:
