@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -62,18 +62,13 @@ class Cell:
         return (self.folder / run_folder.RESULTS).is_file()
 
 
-@dataclass(frozen=True)
-class Start:
+class Start(NamedTuple):
     """An encoder to start from, or a baseline, for the splits of one seed."""
 
     name: str  # in the tables
     place: str  # as it was given
     settings: Any  # the run's, with this encoder's file and architecture
     records: list[Record]  # what it was trained on
-
-    @property
-    def is_baseline(self) -> bool:
-        return self.name in baselines.NAMES
 
 
 def plan(settings: Any, modes: Sequence[str], arch: str | None, out: Path) -> list[Cell]:
@@ -88,27 +83,29 @@ def plan(settings: Any, modes: Sequence[str], arch: str | None, out: Path) -> li
         raise ValueError(f"--data must name each set once, got {' '.join(settings.data)}")
     encoders = parse_encoders(settings.encoders, NAMED) if settings.encoders else {"encoder": settings.encoder}
     modes = modes if settings.mode == "all" else [settings.mode]
-    loaded = [load_labeled(spec, settings.long_side) for spec in settings.data]
-    others = [load_labeled(spec, settings.long_side) for spec in settings.test]
+    loaded, others = (
+        [load_labeled(spec, settings.long_side) for spec in specs] for specs in (settings.data, settings.test)
+    )
     seeds = range(settings.seed, settings.seed + settings.splits)
     starts = {seed: [_start(name, encoders[name], seed, settings, arch) for name in encoders] for seed in seeds}
+    kinds = [tables.kind(labeled.name) for labeled in loaded]
     cells = []
     for number, labeled in enumerate(loaded):
-        folder = out / run_folder.CELLS / _folder_name(settings.data[: number + 1])
+        nth = kinds[: number + 1].count(kinds[number])
+        folder = out / run_folder.CELLS / (kinds[number] if nth == 1 else f"{kinds[number]}-{nth}")
         # where no set has an official split, split_of says so
         has_official = labeled.official_split or not any(each.official_split for each in loaded)
         kind = settings.split if has_official else "seeded"
         for seed in seeds:
             split, known = _split_for(starts[seed], labeled, kind, settings.splits, seed)
             for start in starts[seed]:
-                if start.is_baseline:
+                is_baseline = start.name in baselines.NAMES
+                if is_baseline:
                     baselines.check(start.name, labeled)
-                    seen = []
-                else:
-                    seen = with_record(start.records, labeled, split, seed, by="finetuning")
-                    for other in others:
-                        check_unseen(other, seen)
-                for mode in [tables.NO_MODE] if start.is_baseline else modes:
+                seen = [] if is_baseline else with_record(start.records, labeled, split, seed, by="finetuning")
+                for other in others:
+                    check_unseen(other, seen)
+                for mode in [tables.NO_MODE] if is_baseline else modes:
                     cell_settings = replace(start.settings, data=(labeled.name,), mode=mode)
                     cell_folder = folder / start.name / mode / f"split-{seed}"
                     cell = Cell(start.name, cell_settings, labeled, split, known, seen, others, out, cell_folder)
@@ -124,13 +121,6 @@ def _start(name: str, place: str, seed: int, settings: Any, arch: str | None) ->
         return Start(name, place, settings, [])
     encoder = load_encoder(file, settings.arch if file in NAMED else arch, seed)
     return Start(name, place, replace(settings, arch=encoder.arch), records_of(file, encoder))
-
-
-def _folder_name(specs: Sequence[str]) -> str:
-    """Of the last of some sets: its kind, with a number from the second of a kind on."""
-    kinds = [tables.kind(spec) for spec in specs]
-    number = kinds.count(kinds[-1])
-    return kinds[-1] if number == 1 else f"{kinds[-1]}-{number}"
 
 
 def _split_for(
@@ -149,12 +139,10 @@ def _split_for(
 
 def check_unseen(labeled: LabeledSet, seen: Sequence[Record]) -> None:
     """Raises ValueError for a set of --test with fewer than two images that were not trained on."""
-    left = unseen(labeled, seen)
-    if len(left) < 2:
-        raise ValueError(
-            f"--test must leave at least two images that were not trained on, by --data or by the encoder, got"
-            f" {labeled.name}: {len(labeled.paths) - len(left)} of its {len(labeled.paths)} images were trained on"
-        )
+    images, left = len(labeled.paths), len(unseen(labeled, seen))
+    if left < 2:
+        got = f"{labeled.name}, of whose {images} images {images - left} were trained on"
+        raise ValueError(f"--test must have two images or more that are new to the encoder and --data, got {got}")
 
 
 def parts_of(labeled: LabeledSet, split: Split) -> dict[str, list[int]]:
@@ -281,9 +269,8 @@ def write_tables(cells: list[Cell]) -> None:
     measured = [replace(read_measured(cell.folder), data=cell.settings.data[0]) for cell in cells]
     rows, pairs = tables.summarize(measured), tables.differences(measured)
     text = tables.markdown(rows, pairs)
-    contents = (text, tables.comma_separated(measured))
-    for name, content in zip(run_folder.TABLES, contents, strict=False):
-        run_folder.write_atomic(out / name, lambda file, content=content: file.write(content.encode()))
-    run_folder.write_json({"rows": rows, "differences": pairs}, out / run_folder.TABLES[-1])
-    files = ", ".join(str(out / name) for name in run_folder.TABLES)
-    print(f"\n{text}\nThese tables: {files}; each cell: {out / run_folder.CELLS}")
+    markdown, csv, json = (out / name for name in run_folder.TABLES)
+    run_folder.write_atomic(markdown, lambda file: file.write(text.encode()))
+    run_folder.write_atomic(csv, lambda file: file.write(tables.comma_separated(measured).encode()))
+    run_folder.write_json({"rows": rows, "differences": pairs}, json)
+    print(f"\n{text}\nThese tables: {markdown}, {csv}, {json}; each cell: {out / run_folder.CELLS}")

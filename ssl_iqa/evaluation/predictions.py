@@ -26,9 +26,9 @@ def measure(predicted: np.ndarray, labeled: LabeledSet, indices: list[int]) -> d
         by_type = {name: value for name, value in srocc_by_type(predicted, true, types).items() if name}
     return {
         "srocc": srocc(predicted, true),
-        "srocc_interval": interval(resampled(tested, srocc, seed=0)),
+        "srocc_interval": interval(resampled(tested, srocc)),
         "plcc": plcc(predicted, true),
-        "plcc_interval": interval(resampled(tested, plcc, seed=0)),
+        "plcc_interval": interval(resampled(tested, plcc)),
         "plcc_logistic": plcc_logistic(predicted, true),
         "plcc_logistic5": plcc_logistic5(predicted, true),
         "srocc_by_type": by_type,

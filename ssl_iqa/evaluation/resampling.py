@@ -34,26 +34,20 @@ def has_interval(references: Iterable[str]) -> bool:
     return len({*references}) >= LEAST_REFERENCES
 
 
-def resampled(
-    splits: Sequence[Evaluated],
-    statistic: Callable[[np.ndarray, np.ndarray], float],
-    seed: int,
-    resamples: int | None = None,
-) -> np.ndarray:
-    """The mean over splits of `statistic(predicted, true)` for each resample, [resamples], by default RESAMPLES.
+def resampled(splits: Sequence[Evaluated], statistic: Callable[[np.ndarray, np.ndarray], float]) -> np.ndarray:
+    """The mean over splits of `statistic(predicted, true)` for each of RESAMPLES resamples, [RESAMPLES].
 
     A resample draws as many references as the splits have together, with replacement; an image of a reference that was
-    drawn c times comes c times, in every split whose test part has it. Two encoders on the same splits, with the same
-    seed, meet the same draws. nan where a split's resample has no correlation, and all of them for too few references,
-    see `has_interval`.
+    drawn c times comes c times, in every split whose test part has it. Two encoders on the same splits meet the same
+    draws. nan where a split's resample has no correlation, and all of them for too few references, see `has_interval`.
     """
     names = sorted(set().union(*(split.references for split in splits)))
+    values = np.full((RESAMPLES, len(splits)), np.nan)
     if not has_interval(names):
-        return np.full(resamples or RESAMPLES, np.nan)
+        return values.mean(axis=1)
     number = {name: i for i, name in enumerate(names)}
     of_images = [np.array([number[name] for name in split.references]) for split in splits]
-    rng = np.random.default_rng(seed)
-    values = np.full((resamples or RESAMPLES, len(splits)), np.nan)
+    rng = np.random.default_rng(0)
     for row in values:
         counts = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))  # [references]
         for i, (split, references) in enumerate(zip(splits, of_images, strict=True)):

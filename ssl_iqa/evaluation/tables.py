@@ -56,7 +56,7 @@ def summarize(cells: Sequence[Measured]) -> list[Row]:
         row["srocc_by_type"] = spreads([cell.results["srocc_by_type"] or {} for cell in group])
         tests = [cell.results["tests"] for cell in group]
         row["tests"] = spreads([{spec: test["srocc"] for spec, test in of_cell.items()} for of_cell in tests])
-        row["interval"] = interval(resampled([cell.tested for cell in group], srocc, seed=0))
+        row["interval"] = interval(resampled([cell.tested for cell in group], srocc))
         row["paper_srocc"], row["paper_plcc"] = PAPER.get((kind(data), mode, encoder, ""), (None, None))
         rows.append(row)
     return rows
@@ -77,7 +77,7 @@ def differences(cells: Sequence[Measured]) -> list[Row]:
     @cache
     def of_splits(data: str, mode: str, encoder: str, seeds: tuple[int, ...]) -> tuple[float, np.ndarray]:
         splits = [tested[data, mode][encoder][seed] for seed in seeds]
-        return np.mean([srocc(split.predicted, split.true) for split in splits]), resampled(splits, srocc, seed=0)
+        return np.mean([srocc(split.predicted, split.true) for split in splits]), resampled(splits, srocc)
 
     rows = []
     for (data, mode), encoders in tested.items():
