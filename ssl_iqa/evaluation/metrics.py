@@ -131,14 +131,11 @@ def _standard(x: np.ndarray) -> np.ndarray:
 
 def _checked(predicted: Scores, true: Scores) -> tuple[np.ndarray, np.ndarray]:
     """Both as float64 arrays, [M]."""
-    x, y = (
-        np.asarray(s.detach().cpu().double() if isinstance(s, torch.Tensor) else s, dtype=np.float64)
-        for s in (predicted, true)
-    )
+    both = (s.detach().cpu().double() if isinstance(s, torch.Tensor) else s for s in (predicted, true))
+    x, y = (np.asarray(scores, dtype=np.float64) for scores in both)
     if x.ndim != 1 or x.shape != y.shape or len(x) < 2:
-        raise ValueError(
-            f"predicted and true must be [M] with one M >= 2, got shapes {list(x.shape)} and {list(y.shape)}"
-        )
+        shapes = f"{list(x.shape)} and {list(y.shape)}"
+        raise ValueError(f"predicted and true must be [M] with one M >= 2, got shapes {shapes}")
     for name, scores in (("predicted", x), ("true", y)):
         if not np.isfinite(scores).all():
             raise ValueError(f"{name} holds {np.sum(~np.isfinite(scores))} of {len(scores)} scores that are not finite")

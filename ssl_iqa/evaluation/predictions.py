@@ -15,9 +15,7 @@ from ssl_iqa.evaluation.resampling import Evaluated, interval, resampled
 
 
 def measure(predicted: np.ndarray, labeled: LabeledSet, indices: list[int]) -> dict[str, Any]:
-    """Table 1's numbers, with their 95 % intervals over references, nan for few (`resampling.has_interval`), and Table
-    2's where distortions have names.
-    """
+    """Table 1's numbers, with 95 % intervals over references, nan for few, and Table 2's if distortions have names."""
     true = np.array([labeled.scores[i] for i in indices])
     tested = [Evaluated(predicted, true, [labeled.references[i] for i in indices])]
     by_type = None

@@ -187,19 +187,13 @@ def run(args: argparse.Namespace) -> None:
     with console.clear_errors():
         encoder = load_encoder(args.encoder)
         config = run_folder.read_json(args.encoder.parent / run_folder.CONFIG)
-        splits = run_folder.read_json(args.encoder.parent / run_folder.SPLITS)
-        if splits.get("labeled", {}).get("spec") != "demo":
+        split = run_folder.read_json(args.encoder.parent / run_folder.SPLITS).get("labeled", {})
+        if split.get("spec") != "demo":
             raise ValueError(f"{args.encoder}: must be of a run with --labeled demo, which held photographs out")
         use_device("cpu", workers=0)
-        sources = demo_sources()
-        train, test = (
-            UnlabeledViews(
-                [path for path, source in sources.items() if source in splits["labeled"][part]],
-                config["crop"],
-                long_side=run_folder.saved_long_side(config),
-            )
-            for part in ("train", args.part)
-        )
+        sources, long_side = demo_sources(), run_folder.saved_long_side(config)
+        paths = ([path for path in sources if sources[path] in split[part]] for part in ("train", args.part))
+        train, test = (UnlabeledViews(part, config["crop"], long_side=long_side) for part in paths)
         encoders = {str(args.encoder): encoder, "random": load_encoder("random", encoder.arch, config["seed"])}
         results = probe_types(encoders, train, test, args.seed)
     print(f"25 types, {args.part} photographs not seen in training; chance {1 / 25:.3f}")

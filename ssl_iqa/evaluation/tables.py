@@ -222,13 +222,12 @@ def comma_separated(cells: Sequence[Measured]) -> str:
 
 def finished_cells(folder: Path) -> list[Measured]:
     """The measurements in a run's folder. Raises FileNotFoundError where there is none."""
-    if (folder / run_folder.RESULTS).is_file():
+    results = folder / run_folder.RESULTS
+    if results.is_file():
         return [replace(read_measured(folder), encoder=re.sub(r"-\d+$", "", folder.resolve().name))]
     paths = sorted((folder / run_folder.CELLS).rglob(run_folder.RESULTS))
     if not paths:
-        raise FileNotFoundError(
-            f"{folder / run_folder.RESULTS}: no such file; give the folder of a finished finetune.py run"
-        )
+        raise FileNotFoundError(f"{results}: no such file; give the folder of a finished finetune.py run")
     return [read_measured(path.parent) for path in paths]
 
 

@@ -53,8 +53,7 @@ class Task:
         cropped: tuple = (encoder.arch, settings.crop, settings.crops, settings.amp, labeled.classes)
         if labeled.long_side != run_folder.saved_long_side({"data": labeled.name}):  # else as before --long-side
             cropped += (labeled.long_side,)
-        known = hashlib.sha256(repr(cropped).encode())
-        known.update(repr(contents(labeled)).encode())
+        known = hashlib.sha256((repr(cropped) + repr(contents(labeled))).encode())
         for tensor in encoder.state_dict().values():
             known.update(tensor.cpu().contiguous().numpy().tobytes())
         return known.hexdigest()[:32]
