@@ -4,20 +4,20 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ssl_iqa.data.labeled import LabeledSet, numbers, read_csv
 from ssl_iqa.engine import run_folder
 from ssl_iqa.evaluation.metrics import plcc, plcc_logistic, plcc_logistic5, srocc, srocc_by_type
-from ssl_iqa.evaluation.resampling import Evaluated, interval, resampled
+from ssl_iqa.evaluation.resampling import Predictions, interval, resampled
 
 
 def measure(predicted: np.ndarray, labeled: LabeledSet, indices: list[int]) -> dict[str, Any]:
     """Table 1's numbers, with 95 % intervals over references, nan for few, and Table 2's if distortions have names."""
     true = np.array([labeled.scores[i] for i in indices])
-    tested = [Evaluated(predicted, true, [labeled.references[i] for i in indices])]
+    tested = [Predictions(predicted, true, [labeled.references[i] for i in indices])]
     by_type = None
     if labeled.distortions:
         types = [labeled.distortions[i] for i in indices]  # "" where a CSV file leaves the cell empty
@@ -37,15 +37,6 @@ def measure(predicted: np.ndarray, labeled: LabeledSet, indices: list[int]) -> d
 HEADER = ["image", "reference", "distortion", "level", "score", "predicted"]  # of predictions.csv
 
 
-class Predictions(NamedTuple):
-    """A test part, an entry for each image."""
-
-    scores: np.ndarray  # [M], true, in [1, 10]
-    predicted: np.ndarray  # [M]
-    references: list[str]
-    distortions: list[str]  # "" where unknown
-
-
 def predictions_csv(predicted: np.ndarray, labeled: LabeledSet, indices: list[int]) -> str:
     """Every test image's true and predicted score, on the scale of 1 to 10."""
     file = io.StringIO()
@@ -62,7 +53,7 @@ def read_predictions(folder: Path) -> Predictions:
     """The predictions.csv of a run. Raises FileNotFoundError without it, ValueError for another file."""
     table = read_csv(folder / run_folder.PREDICTIONS, HEADER)
     scores, predicted = (np.array(numbers(table, name)) for name in ("score", "predicted"))
-    return Predictions(scores, predicted, table.column("reference"), table.column("distortion"))
+    return Predictions(predicted, scores, table.column("reference"), table.column("distortion"))
 
 
 @dataclass(frozen=True)
@@ -74,11 +65,11 @@ class Measured:
     data: str  # the set's spec
     seed: int  # of the split
     results: dict[str, Any]  # results.json
-    tested: Evaluated
+    tested: Predictions
 
 
 def read_measured(folder: Path) -> Measured:
     """The measurement that finetune.py wrote into a folder."""
-    results, test_part = run_folder.read_json(folder / run_folder.RESULTS), read_predictions(folder)
-    tested = Evaluated(test_part.predicted, test_part.scores, test_part.references)
-    return Measured(results["name"], results["mode"], results["data"], results["seed"], results, tested)
+    results = run_folder.read_json(folder / run_folder.RESULTS)
+    names = ("name", "mode", "data", "seed")
+    return Measured(*(results[name] for name in names), results, read_predictions(folder))

@@ -15,15 +15,16 @@ LEAST_REFERENCES = 8  # of fewer, most resamples are much alike: docs/log.md has
 TOO_FEW = f"fewer than {LEAST_REFERENCES} test references"
 
 
-class Evaluated(NamedTuple):
-    """One split's test part: predicted and true scores [M], and the images' references [M]."""
+class Predictions(NamedTuple):
+    """One split's test part, an entry for each image."""
 
-    predicted: np.ndarray
-    true: np.ndarray
+    predicted: np.ndarray  # [M]
+    scores: np.ndarray  # [M], true, in [1, 10]
     references: Sequence[str]
+    distortions: Sequence[str] = ()  # "" where unknown
 
 
-def resampled(splits: Sequence[Evaluated], statistic: Callable[[np.ndarray, np.ndarray], float]) -> np.ndarray:
+def resampled(splits: Sequence[Predictions], statistic: Callable[[np.ndarray, np.ndarray], float]) -> np.ndarray:
     """The mean over splits of `statistic(predicted, true)` for each of RESAMPLES resamples, [RESAMPLES].
 
     A resample draws as many references as the splits have together, with replacement; an image of a reference that was
@@ -42,7 +43,7 @@ def resampled(splits: Sequence[Evaluated], statistic: Callable[[np.ndarray, np.n
         for i, (split, references) in enumerate(zip(splits, of_images, strict=True)):
             drawn = np.repeat(np.arange(len(references)), counts[references])
             if len(drawn) > 1:
-                row[i] = statistic(split.predicted[drawn], split.true[drawn])
+                row[i] = statistic(split.predicted[drawn], split.scores[drawn])
     return values.mean(axis=1)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from ssl_iqa.engine import console, run_folder
 from ssl_iqa.evaluation.metrics import srocc
 from ssl_iqa.evaluation.predictions import Measured, read_measured
-from ssl_iqa.evaluation.resampling import LEAST_REFERENCES, Evaluated, interval, p_value, resampled
+from ssl_iqa.evaluation.resampling import LEAST_REFERENCES, Predictions, interval, p_value, resampled
 
 
 def paper_numbers() -> dict[tuple[str, ...], tuple[float, float]]:
@@ -37,6 +37,8 @@ def paper_numbers() -> dict[tuple[str, ...], tuple[float, float]]:
 PAPER = paper_numbers()
 TYPES = ("gaussian_blur", "jpeg2000", "jpeg", "white_noise")  # of Table 2
 NO_MODE = "-"  # of what needs no encoder: BRISQUE, class means
+COLUMNS = ("data", "mode", "encoder", "split", "images", "srocc", "srocc_low", "srocc_high", "plcc", "plcc_low")
+COLUMNS += ("plcc_high", "plcc_logistic", "plcc_logistic5", *TYPES, "paper_srocc", "paper_plcc", "minutes")
 Row = dict[str, Any]
 
 
@@ -67,7 +69,7 @@ def differences(cells: Sequence[Measured]) -> list[Row]:
 
     The mean over splits, interval and p by `resampling`, both encoders on the same resamples of references.
     """
-    tested: dict[tuple[str, str], dict[str, dict[int, Evaluated]]] = {}  # by set and mode, encoder, seed
+    tested: dict[tuple[str, str], dict[str, dict[int, Predictions]]] = {}  # by set and mode, encoder, seed
     for cell in cells:
         # a baseline, which has no mode, is compared with the encoders in each of theirs
         modes = [other.mode for other in cells if other.data == cell.data and other.mode != NO_MODE]
@@ -77,7 +79,7 @@ def differences(cells: Sequence[Measured]) -> list[Row]:
     @cache
     def of_splits(data: str, mode: str, encoder: str, seeds: tuple[int, ...]) -> tuple[float, np.ndarray]:
         splits = [tested[data, mode][encoder][seed] for seed in seeds]
-        return np.mean([srocc(split.predicted, split.true) for split in splits]), resampled(splits, srocc)
+        return np.mean([srocc(split.predicted, split.scores) for split in splits]), resampled(splits, srocc)
 
     rows = []
     for (data, mode), encoders in tested.items():
@@ -201,22 +203,16 @@ def significance(pairs: Sequence[Row]) -> str:
 
 def comma_separated(cells: Sequence[Measured]) -> str:
     """A line for each measurement, with the paper's number beside it."""
-    rows = []
-    for cell in cells:
-        results, by_type = cell.results, cell.results["srocc_by_type"] or {}
-        row: Row = {"data": cell.data, "mode": cell.mode, "encoder": cell.encoder, "split": cell.seed}
-        row["images"] = results["images"]
-        for name in ("srocc", "plcc"):
-            row[name] = results[name]
-            row[f"{name}_low"], row[f"{name}_high"] = results[f"{name}_interval"]
-        row |= {name: results.get(name) for name in ("plcc_logistic", "plcc_logistic5")}
-        row |= {name: by_type.get(name) for name in TYPES}
-        row["paper_srocc"], row["paper_plcc"] = PAPER.get((kind(cell.data), cell.mode, cell.encoder, ""), ("", ""))
-        rows.append(row | {"minutes": results["minutes"]})
     file = io.StringIO()
-    writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+    writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for cell in cells:
+        row = cell.results | (cell.results["srocc_by_type"] or {})
+        row |= {"data": cell.data, "mode": cell.mode, "encoder": cell.encoder, "split": cell.seed}
+        for name in ("srocc", "plcc"):
+            row[f"{name}_low"], row[f"{name}_high"] = cell.results[f"{name}_interval"]
+        row["paper_srocc"], row["paper_plcc"] = PAPER.get((kind(cell.data), cell.mode, cell.encoder, ""), ("", ""))
+        writer.writerow(row)
     return file.getvalue()
 
 
