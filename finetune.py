@@ -197,11 +197,11 @@ def train_and_test(
     return best, regressor, test, predict(regressor, z).numpy()
 
 
-def probing_srocc(encoder: Encoder, features: Features, train: list[int], task: Task) -> float:
+def probing_srocc(encoder: Encoder, features: Callable[[], Features], train: list[int], task: Task) -> float:
     """SROCC on the test part after LP with the images `train`: a point of the learning curve."""
     regressor = fresh_head(encoder, train, task)
-    test = probe_linearly(encoder, regressor, features, train, Best(), task)
-    return srocc(predict(regressor, features.z[test]), np.array(task.labeled.scores)[test])
+    test = probe_linearly(encoder, regressor, features(), train, Best(), task)
+    return srocc(predict(regressor, features().z[test]), np.array(task.labeled.scores)[test])
 
 
 def run_cell(cell: cells.Cell, curve: list[CurveSplit], device: torch.device) -> dict[str, Any]:
@@ -216,9 +216,9 @@ def run_cell(cell: cells.Cell, curve: list[CurveSplit], device: torch.device) ->
     with console.clear_errors():
         read_epoch(cell.folder / run_folder.LAST, encoder, task)
     features = cache(partial(frozen_features, encoder, task, cell.out / run_folder.FEATURES))
-    details: dict[str, Any] = {}
-    if curve:
-        details["learning_curve"] = learning_curve(curve, task, partial(probing_srocc, encoder, features()))
+    details = (
+        {"learning_curve": learning_curve(curve, task, partial(probing_srocc, encoder, features))} if curve else {}
+    )
     best, regressor, indices, predicted = train_and_test(encoder, features, task)
     details["tests"] = cells.measure_elsewhere(encoder, regressor, cell, device)
     return cells.save(cell, indices, predicted, best, details | {"minutes": task.minutes()})

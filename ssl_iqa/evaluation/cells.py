@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,13 +62,9 @@ class Cell:
         return (self.folder / run_folder.RESULTS).is_file()
 
 
-class Start(NamedTuple):
-    """An encoder to start from, or a baseline, for the splits of one seed."""
-
-    name: str  # in the tables
-    place: str  # as it was given
-    settings: Any  # the run's, with this encoder's file and architecture
-    records: list[Record]  # what it was trained on
+Start = tuple[str, str, Any, list[Record]]
+"""An encoder or a baseline: its name in the tables, its place as it was given, the settings with its file and
+architecture, what it was trained on."""
 
 
 def plan(settings: Any, modes: Sequence[str], arch: str | None, out: Path) -> list[Cell]:
@@ -83,9 +79,8 @@ def plan(settings: Any, modes: Sequence[str], arch: str | None, out: Path) -> li
         raise ValueError(f"--data must name each set once, got {' '.join(settings.data)}")
     encoders = parse_encoders(settings.encoders, NAMED) if settings.encoders else {"encoder": settings.encoder}
     modes = modes if settings.mode == "all" else [settings.mode]
-    loaded, others = (
-        [load_labeled(spec, settings.long_side) for spec in specs] for specs in (settings.data, settings.test)
-    )
+    loaded = [load_labeled(spec, settings.long_side) for spec in settings.data]
+    others = [load_labeled(spec, settings.long_side) for spec in settings.test]
     seeds = range(settings.seed, settings.seed + settings.splits)
     starts = {seed: [_start(name, encoders[name], seed, settings, arch) for name in encoders] for seed in seeds}
     kinds = [tables.kind(labeled.name) for labeled in loaded]
@@ -98,18 +93,17 @@ def plan(settings: Any, modes: Sequence[str], arch: str | None, out: Path) -> li
         kind = settings.split if has_official else "seeded"
         for seed in seeds:
             split, known = _split_for(starts[seed], labeled, kind, settings.splits, seed)
-            for start in starts[seed]:
-                is_baseline = start.name in baselines.NAMES
+            for name, _, start, records in starts[seed]:
+                is_baseline = name in baselines.NAMES
                 if is_baseline:
-                    baselines.check(start.name, labeled)
-                seen = [] if is_baseline else with_record(start.records, labeled, split, seed, by="finetuning")
+                    baselines.check(name, labeled)
+                seen = [] if is_baseline else with_record(records, labeled, split, seed, by="finetuning")
                 for other in others:
                     check_unseen(other, seen)
                 for mode in [tables.NO_MODE] if is_baseline else modes:
-                    cell_settings = replace(start.settings, data=(labeled.name,), mode=mode)
-                    cell_folder = folder / start.name / mode / f"split-{seed}"
-                    cell = Cell(start.name, cell_settings, labeled, split, known, seen, others, out, cell_folder)
-                    cells.append(cell)
+                    cell_settings = replace(start, data=(labeled.name,), mode=mode)
+                    place = folder / name / mode / f"split-{seed}"
+                    cells.append(Cell(name, cell_settings, labeled, split, known, seen, others, out, place))
     is_single = len(cells) == 1 and not settings.encoders
     return [replace(cells[0], folder=out)] if is_single else cells
 
@@ -118,19 +112,19 @@ def _start(name: str, place: str, seed: int, settings: Any, arch: str | None) ->
     file = encoder_file(place, seed)
     settings = replace(settings, encoder=file, encoders="", splits=1, seed=seed)
     if name in baselines.NAMES:
-        return Start(name, place, settings, [])
+        return name, place, settings, []
     encoder = load_encoder(file, settings.arch if file in NAMED else arch, seed)
-    return Start(name, place, replace(settings, arch=encoder.arch), records_of(file, encoder))
+    return name, place, replace(settings, arch=encoder.arch), records_of(file, encoder)
 
 
 def _split_for(
     starts: Sequence[Start], labeled: LabeledSet, kind: str, splits: int, seed: int
 ) -> tuple[Split, dict[str, str]]:
     """The split on which encoders are compared, and the parts of references that it had to keep."""
-    known_by = {start.settings.encoder: known_parts(labeled, start.records) for start in starts}
+    known_by = {start.encoder: known_parts(labeled, records) for *_, start, records in starts}
     if splits > 1 and kind == "seeded":
-        for start in starts:
-            check_runs(start.place, labeled, known_by[start.settings.encoder])
+        for _, place, start, _ in starts:
+            check_runs(place, labeled, known_by[start.encoder])
     known = known_to_all(known_by, labeled)
     split = split_of(labeled, known, seed, kind)
     check_parts(labeled, parts_of(labeled, split))
@@ -206,8 +200,8 @@ def measure_elsewhere(
         part = unseen(other, cell.seen)
         indices, z = encode_part(encoder, Task(other, {"test": part}, device, cell.settings), part)
         measured = measure(predict(regressor, z).numpy(), other, indices)
-        tests[other.name] = {name: measured[name] for name in ("srocc", "srocc_interval", "images")}
-        tests[other.name]["left_out"] = len(other.paths) - len(part)
+        numbers = {name: measured[name] for name in ("srocc", "srocc_interval", "images")}
+        tests[other.name] = numbers | {"left_out": len(other.paths) - len(part)}
     return tests
 
 
@@ -215,22 +209,21 @@ def measure_baseline(cell: Cell) -> dict[str, Any]:
     """Measures a cell that needs no encoder. BRISQUE's features, the same for each split, are kept for other cells."""
     began, labeled, parts = time.perf_counter(), cell.labeled, cell.parts
     if cell.name == baselines.CLASS_MEAN:
-        indices, predicted = parts["test"], class_mean_predictions(labeled, parts)
+        predicted = class_mean_predictions(labeled, parts)
     else:
         name = f"brisque-{tables.kind(labeled.name)}-{digest(labeled.paths)[:16]}.pt"
         make = partial(set_features, labeled, usable_features, cell.settings.workers)
         features = kept(cell.out / run_folder.FEATURES / name, make)["features"]
         predicted = svr_predictions(features.numpy(), labeled.scores, parts)
-        usable = np.isfinite(predicted)
-        indices, predicted = np.array(parts["test"])[usable].tolist(), predicted[usable]
-    return save(cell, indices, predicted, Best(), {"tests": {}, "minutes": (time.perf_counter() - began) / 60})
+    usable = np.isfinite(predicted)
+    details = {"tests": {}, "minutes": (time.perf_counter() - began) / 60}
+    return save(cell, np.array(parts["test"])[usable].tolist(), predicted[usable], Best(), details)
 
 
 def save(cell: Cell, indices: list[int], predicted: np.ndarray, best: Best, details: dict[str, Any]) -> dict[str, Any]:
     """Writes predictions.csv, results.json and, of a single cell, model.pt. Returns the results.
 
-    `details` are the minutes, tests on other sets and the learning curve; `best` the epoch that was tested, from whose
-    validation residuals the intervals of scores come.
+    `details` are the minutes, tests on other sets and the learning curve; `best` is the epoch that was tested.
     """
     labeled, plain = cell.labeled, as_plain(cell.settings)
     results = measure(predicted, labeled, indices) | details

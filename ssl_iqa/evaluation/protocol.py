@@ -47,17 +47,14 @@ def known_to_all(known_by: Mapping[str, Mapping[str, str]], labeled: LabeledSet)
 
 
 def _another_split(file: str, labeled: LabeledSet, than: str) -> str:
-    return (
-        f"{file}: was trained by another split of {labeled.name} than {than}, so that its training images would be"
-        f" tested; joint runs must be of one split, {SEED} in a run's name being the split's seed"
-    )
+    one = f"joint runs must be of one split, {SEED} in a run's name being the split's seed"
+    return f"{file}: was trained by another split of {labeled.name} than {than}; {one}"
 
 
 def split_of(labeled: LabeledSet, known: Mapping[str, str], seed: int, kind: str = "seeded") -> Split:
     """The split on which encoders are compared: `official`, the set's published split, or `seeded`, one by `seed`.
 
-    Either way what the encoders have seen keeps its part (`known`), so that the test part is new to all of them.
-
+    What the encoders have seen keeps its part (`known`), so that the test part is new to all of them.
     Raises ValueError for `official` where the set publishes none or where it has other parts than are known, and as
     `seen.divide` does.
     """
@@ -74,7 +71,5 @@ def split_of(labeled: LabeledSet, known: Mapping[str, str], seed: int, kind: str
 def check_runs(place: str, labeled: LabeledSet, known: Mapping[str, str]) -> None:
     """Raises ValueError for an encoder whose training has fixed the split, where there are several."""
     if SEED not in place and known:
-        raise ValueError(
-            f"--splits: {place} was trained by one split of {labeled.name}; each split must have a run, named with its"
-            f" seed, as {place}-{SEED}"
-        )
+        each = f"each split must have a run, named with its seed, as {place}-{SEED}"
+        raise ValueError(f"--splits: {place} was trained by one split of {labeled.name}; {each}")
