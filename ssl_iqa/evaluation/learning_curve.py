@@ -63,8 +63,8 @@ def curve_text(rows: Sequence[dict[str, Any]], has_seen: bool) -> str:
 
     `has_seen`: the encoder's joint training had these labels, or some of them.
     """
-    lines = [f"Learning curve: LP with a part of the labels, mean +- standard deviation of {SPLITS} splits"]
-    lines += ["  labels   SROCC"]
+    title = f"Learning curve: LP with a part of the labels, mean +- standard deviation of {SPLITS} splits"
+    lines = [title, "  labels   SROCC"]
     curve = [np.array(row["srocc"], dtype=float) for row in rows]  # null, JSON's nan, is nan again
     for row, sroccs in zip(rows, curve, strict=True):
         lines.append(f"  {row['labels']:6.0f}   {np.nanmean(sroccs):.3f} +- {np.nanstd(sroccs, ddof=1):.3f}")
@@ -72,9 +72,7 @@ def curve_text(rows: Sequence[dict[str, Any]], has_seen: bool) -> str:
     gain, better = np.nanmean(full - half), int(np.sum(full > half))
     lines.append(f"The second half of the labels brings {gain:+.3f}; SROCC rises in {better} of {SPLITS} splits.")
     if has_seen:
-        verdict = (
-            "But joint training had these labels, or some; if it learned from them (alpha < 1), the curve is too flat."
-        )
+        verdict = "But joint training had these labels, or some: where alpha < 1, the curve is too flat."
     elif better >= LIKELY:
         verdict = f"More labels {'would very likely' if better >= SURE else 'may well'} help."
     else:
