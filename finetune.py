@@ -163,13 +163,13 @@ def fresh_head(encoder: Encoder, train: list[int], task: Task) -> Regressor:
 
 def probe_linearly(
     encoder: Encoder, regressor: Regressor, features: Features, train: list[int], best: Best, task: Task
-) -> list[int]:
-    """LP with the images `train`. Returns the test part's images that can be read."""
+) -> tuple[list[int], Tensor]:
+    """LP with the images `train`. Returns the test part's images that can be read, [M], and z [M, crops, d]."""
     parts = task.parts | {"train": train}
     train, val, test = ([i for i in parts[part] if features.readable[i]] for part in ("train", "val", "test"))
     batches = partial(probing_batches, features, train, task)
     fit(encoder, regressor, "lp", batches, lambda: (val, features.z[val]), best, task)
-    return test
+    return test, features.z[test]
 
 
 def train_and_test(
@@ -186,8 +186,7 @@ def train_and_test(
     if "lp" in phases:
         encoder.eval()
         frozen = copy.deepcopy(encoder.state_dict())
-        test = probe_linearly(encoder, regressor, features(), parts["train"], best, task)
-        z = features().z[test]
+        test, z = probe_linearly(encoder, regressor, features(), parts["train"], best, task)
         if not all(torch.equal(frozen[name], now) for name, now in encoder.state_dict().items()):
             raise AssertionError("linear probing has changed the encoder")
     if "ft" in phases:
@@ -197,11 +196,11 @@ def train_and_test(
     return best, regressor, test, predict(regressor, z).numpy()
 
 
-def probing_srocc(encoder: Encoder, features: Features, train: list[int], task: Task) -> float:
+def probing_srocc(encoder: Encoder, features: Callable[[], Features], train: list[int], task: Task) -> float:
     """SROCC on the test part after LP with the images `train`: a point of the learning curve."""
     regressor = fresh_head(encoder, train, task)
-    test = probe_linearly(encoder, regressor, features, train, Best(), task)
-    return srocc(predict(regressor, features.z[test]), np.array(task.labeled.scores)[test])
+    test, z = probe_linearly(encoder, regressor, features(), train, Best(), task)
+    return srocc(predict(regressor, z), np.array(task.labeled.scores)[test])
 
 
 def run_cell(cell: cells.Cell, curve: list[CurveSplit], device: torch.device) -> dict[str, Any]:
@@ -218,7 +217,7 @@ def run_cell(cell: cells.Cell, curve: list[CurveSplit], device: torch.device) ->
     features = cache(partial(frozen_features, encoder, task, cell.out / run_folder.FEATURES))
     details: dict[str, Any] = {}
     if curve:
-        details["learning_curve"] = learning_curve(curve, task, partial(probing_srocc, encoder, features()))
+        details["learning_curve"] = learning_curve(curve, task, partial(probing_srocc, encoder, features))
     best, regressor, indices, predicted = train_and_test(encoder, features, task)
     details["tests"] = cells.measure_elsewhere(encoder, regressor, cell, device)
     return cells.save(cell, indices, predicted, best, details | {"minutes": task.minutes()})

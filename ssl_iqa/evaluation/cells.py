@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy as np
 import torch
 
 from ssl_iqa import baselines
-from ssl_iqa.baselines.brisque import brisque_of, svr_predictions
+from ssl_iqa.baselines.brisque import usable_features
 from ssl_iqa.baselines.class_mean import class_mean_predictions
+from ssl_iqa.baselines.regressor import set_features, svr_predictions
 from ssl_iqa.data.datasets import LabeledCrops, first_readable, make_all
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.seen import Record, Split, fingerprint, known_parts, records_of, unseen, with_record
@@ -23,7 +25,7 @@ from ssl_iqa.engine.device import cpu_cores
 from ssl_iqa.engine.settings import flag, is_same
 from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.evaluation import calibration, tables
-from ssl_iqa.evaluation.features import encode_part, predict
+from ssl_iqa.evaluation.features import encode_part, kept, predict
 from ssl_iqa.evaluation.predictions import measure, predictions_csv, read_measured
 from ssl_iqa.evaluation.protocol import check_runs, encoder_file, known_to_all, parse_encoders, split_of
 from ssl_iqa.evaluation.task import Best, Task
@@ -60,18 +62,9 @@ class Cell:
         return (self.folder / run_folder.RESULTS).is_file()
 
 
-@dataclass(frozen=True)
-class Start:
-    """An encoder to start from, or a baseline, for the splits of one seed."""
-
-    name: str  # in the tables
-    place: str  # as it was given
-    settings: Any  # the run's, with this encoder's file and architecture
-    records: list[Record]  # what it was trained on
-
-    @property
-    def is_baseline(self) -> bool:
-        return self.name in baselines.NAMES
+Start = tuple[str, str, Any, list[Record]]
+"""An encoder or a baseline: its name in the tables, its place as it was given, the settings with its file and
+architecture, what it was trained on."""
 
 
 def plan(settings: Any, modes: Sequence[str], arch: str | None, out: Path) -> list[Cell]:
@@ -90,27 +83,27 @@ def plan(settings: Any, modes: Sequence[str], arch: str | None, out: Path) -> li
     others = [load_labeled(spec, settings.long_side) for spec in settings.test]
     seeds = range(settings.seed, settings.seed + settings.splits)
     starts = {seed: [_start(name, encoders[name], seed, settings, arch) for name in encoders] for seed in seeds}
+    kinds = [tables.kind(labeled.name) for labeled in loaded]
     cells = []
     for number, labeled in enumerate(loaded):
-        folder = out / run_folder.CELLS / _folder_name(settings.data[: number + 1])
+        nth = kinds[: number + 1].count(kinds[number])
+        folder = out / run_folder.CELLS / (kinds[number] if nth == 1 else f"{kinds[number]}-{nth}")
         # where no set has an official split, split_of says so
         has_official = labeled.official_split or not any(each.official_split for each in loaded)
         kind = settings.split if has_official else "seeded"
         for seed in seeds:
             split, known = _split_for(starts[seed], labeled, kind, settings.splits, seed)
-            for start in starts[seed]:
-                if start.is_baseline:
-                    baselines.check(start.name, labeled)
-                    seen = []
-                else:
-                    seen = with_record(start.records, labeled, split, seed, by="finetuning")
-                    for other in others:
-                        check_unseen(other, seen)
-                for mode in [tables.NO_MODE] if start.is_baseline else modes:
-                    cell_settings = replace(start.settings, data=(labeled.name,), mode=mode)
-                    cell_folder = folder / start.name / mode / f"split-{seed}"
-                    cell = Cell(start.name, cell_settings, labeled, split, known, seen, others, out, cell_folder)
-                    cells.append(cell)
+            for name, _, start, records in starts[seed]:
+                is_baseline = name in baselines.NAMES
+                if is_baseline:
+                    baselines.check(name, labeled)
+                seen = [] if is_baseline else with_record(records, labeled, split, seed, by="finetuning")
+                for other in others:
+                    check_unseen(other, seen)
+                for mode in [tables.NO_MODE] if is_baseline else modes:
+                    cell_settings = replace(start, data=(labeled.name,), mode=mode)
+                    place = folder / name / mode / f"split-{seed}"
+                    cells.append(Cell(name, cell_settings, labeled, split, known, seen, others, out, place))
     is_single = len(cells) == 1 and not settings.encoders
     return [replace(cells[0], folder=out)] if is_single else cells
 
@@ -119,26 +112,19 @@ def _start(name: str, place: str, seed: int, settings: Any, arch: str | None) ->
     file = encoder_file(place, seed)
     settings = replace(settings, encoder=file, encoders="", splits=1, seed=seed)
     if name in baselines.NAMES:
-        return Start(name, place, settings, [])
+        return name, place, settings, []
     encoder = load_encoder(file, settings.arch if file in NAMED else arch, seed)
-    return Start(name, place, replace(settings, arch=encoder.arch), records_of(file, encoder))
-
-
-def _folder_name(specs: Sequence[str]) -> str:
-    """Of the last of some sets: its kind, with a number from the second of a kind on."""
-    kinds = [tables.kind(spec) for spec in specs]
-    number = kinds.count(kinds[-1])
-    return kinds[-1] if number == 1 else f"{kinds[-1]}-{number}"
+    return name, place, replace(settings, arch=encoder.arch), records_of(file, encoder)
 
 
 def _split_for(
     starts: Sequence[Start], labeled: LabeledSet, kind: str, splits: int, seed: int
 ) -> tuple[Split, dict[str, str]]:
     """The split on which encoders are compared, and the parts of references that it had to keep."""
-    known_by = {start.settings.encoder: known_parts(labeled, start.records) for start in starts}
+    known_by = {start.encoder: known_parts(labeled, records) for *_, start, records in starts}
     if splits > 1 and kind == "seeded":
-        for start in starts:
-            check_runs(start.place, labeled, known_by[start.settings.encoder])
+        for _, place, start, _ in starts:
+            check_runs(place, labeled, known_by[start.encoder])
     known = known_to_all(known_by, labeled)
     split = split_of(labeled, known, seed, kind)
     check_parts(labeled, parts_of(labeled, split))
@@ -147,12 +133,10 @@ def _split_for(
 
 def check_unseen(labeled: LabeledSet, seen: Sequence[Record]) -> None:
     """Raises ValueError for a set of --test with fewer than two images that were not trained on."""
-    left = unseen(labeled, seen)
-    if len(left) < 2:
-        raise ValueError(
-            f"--test must leave at least two images that were not trained on, by --data or by the encoder, got"
-            f" {labeled.name}: {len(labeled.paths) - len(left)} of its {len(labeled.paths)} images were trained on"
-        )
+    images, left = len(labeled.paths), len(unseen(labeled, seen))
+    if left < 2:
+        got = f"{labeled.name}, of whose {images} images {images - left} were trained on"
+        raise ValueError(f"--test must have two images or more that are new to the encoder and --data, got {got}")
 
 
 def parts_of(labeled: LabeledSet, split: Split) -> dict[str, list[int]]:
@@ -216,8 +200,8 @@ def measure_elsewhere(
         part = unseen(other, cell.seen)
         indices, z = encode_part(encoder, Task(other, {"test": part}, device, cell.settings), part)
         measured = measure(predict(regressor, z).numpy(), other, indices)
-        tests[other.name] = {name: measured[name] for name in ("srocc", "srocc_interval", "images")}
-        tests[other.name]["left_out"] = len(other.paths) - len(part)
+        numbers = {name: measured[name] for name in ("srocc", "srocc_interval", "images")}
+        tests[other.name] = numbers | {"left_out": len(other.paths) - len(part)}
     return tests
 
 
@@ -225,27 +209,21 @@ def measure_baseline(cell: Cell) -> dict[str, Any]:
     """Measures a cell that needs no encoder. BRISQUE's features, the same for each split, are kept for other cells."""
     began, labeled, parts = time.perf_counter(), cell.labeled, cell.parts
     if cell.name == baselines.CLASS_MEAN:
-        indices, predicted = parts["test"], class_mean_predictions(labeled, parts)
+        predicted = class_mean_predictions(labeled, parts)
     else:
-        path = cell.out / run_folder.FEATURES / f"brisque-{tables.kind(labeled.name)}-{digest(labeled.paths)[:16]}.pt"
-        if path.is_file():
-            features = run_folder.load(path)["features"].numpy()
-        else:
-            features = brisque_of(labeled, cell.settings.workers)
-            if distributed.is_main():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                run_folder.save({"features": torch.from_numpy(features)}, path)
-        predicted = svr_predictions(features, labeled.scores, parts)
-        usable = np.isfinite(predicted)
-        indices, predicted = np.array(parts["test"])[usable].tolist(), predicted[usable]
-    return save(cell, indices, predicted, Best(), {"tests": {}, "minutes": (time.perf_counter() - began) / 60})
+        name = f"brisque-{tables.kind(labeled.name)}-{digest(labeled.paths)[:16]}.pt"
+        make = partial(set_features, labeled, usable_features, cell.settings.workers)
+        features = kept(cell.out / run_folder.FEATURES / name, make)["features"]
+        predicted = svr_predictions(features.numpy(), labeled.scores, parts)
+    usable = np.isfinite(predicted)
+    details = {"tests": {}, "minutes": (time.perf_counter() - began) / 60}
+    return save(cell, np.array(parts["test"])[usable].tolist(), predicted[usable], Best(), details)
 
 
 def save(cell: Cell, indices: list[int], predicted: np.ndarray, best: Best, details: dict[str, Any]) -> dict[str, Any]:
     """Writes predictions.csv, results.json and, of a single cell, model.pt. Returns the results.
 
-    `details` are the minutes, tests on other sets and the learning curve; `best` the epoch that was tested, from whose
-    validation residuals the intervals of scores come.
+    `details` are the minutes, tests on other sets and the learning curve; `best` is the epoch that was tested.
     """
     labeled, plain = cell.labeled, as_plain(cell.settings)
     results = measure(predicted, labeled, indices) | details
@@ -284,9 +262,8 @@ def write_tables(cells: list[Cell]) -> None:
     measured = [replace(read_measured(cell.folder), data=cell.settings.data[0]) for cell in cells]
     rows, pairs = tables.summarize(measured), tables.differences(measured)
     text = tables.markdown(rows, pairs)
-    contents = (text, tables.comma_separated(measured))
-    for name, content in zip(run_folder.TABLES, contents, strict=False):
-        run_folder.write_atomic(out / name, lambda file, content=content: file.write(content.encode()))
-    run_folder.write_json({"rows": rows, "differences": pairs}, out / run_folder.TABLES[-1])
-    files = ", ".join(str(out / name) for name in run_folder.TABLES)
-    print(f"\n{text}\nThese tables: {files}; each cell: {out / run_folder.CELLS}")
+    markdown, csv, json = (out / name for name in run_folder.TABLES)
+    run_folder.write_atomic(markdown, lambda file: file.write(text.encode()))
+    run_folder.write_atomic(csv, lambda file: file.write(tables.comma_separated(measured).encode()))
+    run_folder.write_json({"rows": rows, "differences": pairs}, json)
+    print(f"\n{text}\nThese tables: {markdown}, {csv}, {json}; each cell: {out / run_folder.CELLS}")

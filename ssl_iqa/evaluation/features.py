@@ -59,17 +59,27 @@ def frozen_features(encoder: Encoder, task: Task, folder: Path) -> Features:
 
     They are kept in the folder, for other splits and modes, under a name that says what they were made of.
     """
-    path = folder / f"{task.digest(encoder)}.pt"
+
+    def make() -> dict[str, Tensor]:
+        images = len(task.labeled.paths)
+        indices, z = encode_part(encoder, task, list(range(images)))
+        all_z, readable = z.new_zeros(images, *z.shape[1:]), torch.zeros(images, dtype=torch.bool)
+        all_z[indices], readable[indices] = z, True
+        return {"z": all_z, "readable": readable}
+
+    features = kept(folder / f"{task.digest(encoder)}.pt", make)
+    return Features(**{name: value.to(task.device) for name, value in features.items()})
+
+
+def kept(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What an earlier cell has kept in a file, else what `make` returns, which is kept there for later ones."""
     if distributed.every(path.is_file())[0]:
-        return Features(**{name: value.to(task.device) for name, value in run_folder.load(path).items()})
-    images = len(task.labeled.paths)
-    indices, z = encode_part(encoder, task, list(range(images)))
-    features = Features(z.new_zeros(images, *z.shape[1:]), torch.zeros(images, dtype=torch.bool, device=z.device))
-    features.z[indices], features.readable[indices] = z, True
+        return run_folder.load(path)
+    tensors = make()
     if distributed.is_main():
         path.parent.mkdir(exist_ok=True)
-        run_folder.save(vars(features), path)
-    return features
+        run_folder.save(tensors, path)
+    return tensors
 
 
 @torch.no_grad()

@@ -29,9 +29,7 @@ def curve_parts(cells: list[Cell]) -> list[CurveSplit]:
     """
     cell = cells[0]
     if not cell.is_single:
-        raise ValueError(
-            f"--learning-curve must have one encoder, one set, one split and one mode, got {len(cells)} cells"
-        )
+        raise ValueError(f"--learning-curve must have one encoder, set, split and mode, got {len(cells)} cells")
     settings, labeled, splits = cell.settings, cell.labeled, []
     for seed in range(settings.seed, settings.seed + SPLITS):
         split = protocol.split_of(labeled, cell.known, seed, settings.split)
@@ -65,8 +63,8 @@ def curve_text(rows: Sequence[dict[str, Any]], has_seen: bool) -> str:
 
     `has_seen`: the encoder's joint training had these labels, or some of them.
     """
-    lines = [f"Learning curve: LP with a part of the labels, mean +- standard deviation of {SPLITS} splits"]
-    lines.append("  labels   SROCC")
+    title = f"Learning curve: LP with a part of the labels, mean +- standard deviation of {SPLITS} splits"
+    lines = [title, "  labels   SROCC"]
     curve = [np.array(row["srocc"], dtype=float) for row in rows]  # null, JSON's nan, is nan again
     for row, sroccs in zip(rows, curve, strict=True):
         lines.append(f"  {row['labels']:6.0f}   {np.nanmean(sroccs):.3f} +- {np.nanstd(sroccs, ddof=1):.3f}")
@@ -74,13 +72,9 @@ def curve_text(rows: Sequence[dict[str, Any]], has_seen: bool) -> str:
     gain, better = np.nanmean(full - half), int(np.sum(full > half))
     lines.append(f"The second half of the labels brings {gain:+.3f}; SROCC rises in {better} of {SPLITS} splits.")
     if has_seen:
-        lines.append(
-            "But joint training had these labels, or some; if it learned from them (alpha < 1), the curve is too flat."
-        )
-    elif better >= SURE:
-        lines.append("More labels would very likely help.")
+        verdict = "But joint training had these labels, or some: where alpha < 1, the curve is too flat."
     elif better >= LIKELY:
-        lines.append("More labels may well help.")
+        verdict = f"More labels {'would very likely' if better >= SURE else 'may well'} help."
     else:
-        lines.append("More labels would hardly help, as far as these images can tell.")
-    return "\n".join(lines)
+        verdict = "More labels would hardly help, as far as these images can tell."
+    return "\n".join([*lines, verdict])

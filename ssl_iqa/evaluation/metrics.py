@@ -43,8 +43,8 @@ def plcc_logistic(predicted: Scores, true: Scores) -> float:
     nan also where the fit does not converge, and for fewer than five scores, which four parameters would fit exactly.
     """
     x, y = _checked(predicted, true)
-    parameters = _fit(x, y)
-    return float("nan") if parameters is None else plcc(logistic(_standard(x), *parameters), _standard(y))
+    parameters = fit_logistic(x, y)
+    return float("nan") if parameters is None else plcc(logistic(x, *parameters), y)
 
 
 def plcc_logistic5(predicted: Scores, true: Scores) -> float:
@@ -81,16 +81,22 @@ def fit_logistic(predicted: Scores, true: Scores) -> tuple[float, float, float, 
     b1 and b2 are on the scale of the true scores, b3 and b4, which is positive, on that of the predictions.
     """
     x, y = _checked(predicted, true)
-    parameters = _fit(x, y)
-    if parameters is None:
+    if len(x) < 5 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
-    b1, b2, b3, b4 = parameters.tolist()
-    return (
-        float(y.mean() + y.std() * b1),
-        float(y.mean() + y.std() * b2),
-        float(x.mean() + x.std() * b3),
-        float(x.std() * abs(b4)),
-    )
+    # b3 and b4, b1 and b2 take up any shift and scale, and the fit is better conditioned without.
+    standard_y = _standard(y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OptimizeWarning)  # about the covariance of the parameters, which is not used
+        try:
+            # For predictions linear in the scores the best b1, b2, b4 are infinite: scipy's 1000 steps often end before
+            # the improvement does.
+            start = (standard_y.max(), standard_y.min(), 0.0, 1.0)
+            (b1, b2, b3, b4), _ = curve_fit(logistic, _standard(x), standard_y, p0=start, maxfev=20_000)
+        except RuntimeError:  # not converged
+            return None
+    shift, scale = y.mean(), y.std()
+    b = shift + scale * b1, shift + scale * b2, x.mean() + x.std() * b3, x.std() * abs(b4)
+    return tuple(map(float, b))
 
 
 def logistic(x: np.ndarray, b1: float, b2: float, b3: float, b4: float) -> np.ndarray:
@@ -123,33 +129,13 @@ def _standard(x: np.ndarray) -> np.ndarray:
     return (x - x.mean()) / x.std()
 
 
-def _fit(x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
-    """The parameters of `logistic`, by least squares, from `_standard` scores x to y, [M] each; None without a fit."""
-    if len(x) < 5 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return None
-    # b3 and b4, b1 and b2 take up any shift and scale, and the fit is better conditioned without.
-    x, y = _standard(x), _standard(y)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", OptimizeWarning)  # about the covariance of the parameters, which is not used
-        try:
-            # For predictions linear in the scores the best b1, b2, b4 are infinite: scipy's 1000 steps often end before
-            # the improvement does.
-            parameters, _ = curve_fit(logistic, x, y, p0=(y.max(), y.min(), 0.0, 1.0), maxfev=20_000)
-        except RuntimeError:  # not converged
-            return None
-    return parameters
-
-
 def _checked(predicted: Scores, true: Scores) -> tuple[np.ndarray, np.ndarray]:
     """Both as float64 arrays, [M]."""
-    x, y = (
-        np.asarray(s.detach().cpu().double() if isinstance(s, torch.Tensor) else s, dtype=np.float64)
-        for s in (predicted, true)
-    )
+    both = (s.detach().cpu().double() if isinstance(s, torch.Tensor) else s for s in (predicted, true))
+    x, y = (np.asarray(scores, dtype=np.float64) for scores in both)
     if x.ndim != 1 or x.shape != y.shape or len(x) < 2:
-        raise ValueError(
-            f"predicted and true must be [M] with one M >= 2, got shapes {list(x.shape)} and {list(y.shape)}"
-        )
+        shapes = f"{list(x.shape)} and {list(y.shape)}"
+        raise ValueError(f"predicted and true must be [M] with one M >= 2, got shapes {shapes}")
     for name, scores in (("predicted", x), ("true", y)):
         if not np.isfinite(scores).all():
             raise ValueError(f"{name} holds {np.sum(~np.isfinite(scores))} of {len(scores)} scores that are not finite")

@@ -2,34 +2,31 @@
 
 import csv
 import io
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ssl_iqa.data.labeled import LabeledSet
+from ssl_iqa.data.labeled import LabeledSet, numbers, read_csv
 from ssl_iqa.engine import run_folder
 from ssl_iqa.evaluation.metrics import plcc, plcc_logistic, plcc_logistic5, srocc, srocc_by_type
-from ssl_iqa.evaluation.resampling import Evaluated, interval, resampled
+from ssl_iqa.evaluation.resampling import Predictions, interval, resampled
 
 
 def measure(predicted: np.ndarray, labeled: LabeledSet, indices: list[int]) -> dict[str, Any]:
-    """Table 1's numbers, with their 95 % intervals over references, nan for few (`resampling.has_interval`), and Table
-    2's where distortions have names.
-    """
+    """Table 1's numbers, with 95 % intervals over references, nan for few, and Table 2's if distortions have names."""
     true = np.array([labeled.scores[i] for i in indices])
-    tested = [Evaluated(predicted, true, [labeled.references[i] for i in indices])]
+    tested = [Predictions(predicted, true, [labeled.references[i] for i in indices])]
     by_type = None
     if labeled.distortions:
         types = [labeled.distortions[i] for i in indices]  # "" where a CSV file leaves the cell empty
         by_type = {name: value for name, value in srocc_by_type(predicted, true, types).items() if name}
     return {
         "srocc": srocc(predicted, true),
-        "srocc_interval": interval(resampled(tested, srocc, seed=0)),
+        "srocc_interval": interval(resampled(tested, srocc)),
         "plcc": plcc(predicted, true),
-        "plcc_interval": interval(resampled(tested, plcc, seed=0)),
+        "plcc_interval": interval(resampled(tested, plcc)),
         "plcc_logistic": plcc_logistic(predicted, true),
         "plcc_logistic5": plcc_logistic5(predicted, true),
         "srocc_by_type": by_type,
@@ -38,15 +35,6 @@ def measure(predicted: np.ndarray, labeled: LabeledSet, indices: list[int]) -> d
 
 
 HEADER = ["image", "reference", "distortion", "level", "score", "predicted"]  # of predictions.csv
-
-
-class Predictions(NamedTuple):
-    """A test part, an entry for each image."""
-
-    scores: np.ndarray  # [M], true, in [1, 10]
-    predicted: np.ndarray  # [M]
-    references: list[str]
-    distortions: list[str]  # "" where unknown
 
 
 def predictions_csv(predicted: np.ndarray, labeled: LabeledSet, indices: list[int]) -> str:
@@ -63,37 +51,9 @@ def predictions_csv(predicted: np.ndarray, labeled: LabeledSet, indices: list[in
 
 def read_predictions(folder: Path) -> Predictions:
     """The predictions.csv of a run. Raises FileNotFoundError without it, ValueError for another file."""
-    path = folder / run_folder.PREDICTIONS
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; a finished finetune.py run has one")
-    rows = []
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.reader(file)
-        try:
-            if next(reader, []) != HEADER:
-                raise ValueError(f"{path}, line 1: the header must be {','.join(HEADER)}")
-            for cells in reader:
-                rows.append(_parse_row(cells, f"{path}, line {reader.line_num}"))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{path}: not a CSV file in UTF-8 ({error})") from error
-    if len(rows) < 2:
-        raise ValueError(f"{path}: images must be at least 2, got {len(rows)}")
-    scores, predicted, references, distortions = zip(*rows, strict=True)
-    return Predictions(np.array(scores), np.array(predicted), list(references), list(distortions))
-
-
-def _parse_row(cells: list[str], place: str) -> tuple[float, float, str, str]:
-    """An image's true and predicted score, reference and type."""
-    if len(cells) != len(HEADER):
-        raise ValueError(f"{place}: cells must be {len(HEADER)}, got {len(cells)}")
-    row = dict(zip(HEADER, cells, strict=True))
-    try:
-        score, predicted = float(row["score"]), float(row["predicted"])
-    except ValueError as error:
-        raise ValueError(f"{place}: score and predicted must be numbers ({error})") from error
-    if not (math.isfinite(score) and math.isfinite(predicted)):
-        raise ValueError(f"{place}: score and predicted must be finite, got {score} and {predicted}")
-    return score, predicted, row["reference"], row["distortion"]
+    table = read_csv(folder / run_folder.PREDICTIONS, HEADER)
+    scores, predicted = (np.array(numbers(table, name)) for name in ("score", "predicted"))
+    return Predictions(predicted, scores, table.column("reference"), table.column("distortion"))
 
 
 @dataclass(frozen=True)
@@ -105,11 +65,11 @@ class Measured:
     data: str  # the set's spec
     seed: int  # of the split
     results: dict[str, Any]  # results.json
-    tested: Evaluated
+    tested: Predictions
 
 
 def read_measured(folder: Path) -> Measured:
     """The measurement that finetune.py wrote into a folder."""
-    results, test_part = run_folder.read_json(folder / run_folder.RESULTS), read_predictions(folder)
-    tested = Evaluated(test_part.predicted, test_part.scores, test_part.references)
-    return Measured(results["name"], results["mode"], results["data"], results["seed"], results, tested)
+    results = run_folder.read_json(folder / run_folder.RESULTS)
+    names = ("name", "mode", "data", "seed")
+    return Measured(*(results[name] for name in names), results, read_predictions(folder))

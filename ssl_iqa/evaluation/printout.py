@@ -33,8 +33,12 @@ def print_start(settings: Any, cells: list[Cell]) -> None:
             print(f"  {in_words(first.split, first.known)}", flush=True)
 
 
-def print_results(cell: Cell) -> None:
-    """Of a single cell that is done."""
+def print_end(cells: list[Cell]) -> None:
+    """The results of a single cell, or the tables of several, which are written as well."""
+    cell = cells[0]
+    if not cell.is_single:
+        write_tables(cells)
+        return
     results, model = run_folder.read_json(cell.folder / run_folder.RESULTS), cell.folder / run_folder.MODEL
 
     def number(value: float | None) -> str:
@@ -69,14 +73,6 @@ def print_cell(results: dict[str, Any], cells: list[Cell]) -> None:
         where = f"{results['data']}, split {results['seed']}: {results['mode'].upper()} from {results['name']}"
         numbers = f"SROCC {results['srocc']:.3f}  PLCC {results['plcc']:.3f}  {results['minutes']:.1f} min"
         print(f"[{sum(cell.is_done for cell in cells)}/{len(cells)}] {where}  {numbers}", flush=True)
-
-
-def print_end(cells: list[Cell]) -> None:
-    """The results of a single cell, or the tables of several, which are written as well."""
-    if cells[0].is_single:
-        print_results(cells[0])
-    else:
-        write_tables(cells)
 
 
 @contextmanager

@@ -28,8 +28,6 @@ from ssl_iqa.model import Encoder
 FOLDS = 5
 PENALTIES = (10, 100, 1000, 10_000)  # of which `score_direction` chooses
 
-Crops = tuple[Tensor, Tensor]  # bytes [N, 3, size, size], and the number of each one's type [N]
-
 
 def draw_crops(dataset: UnlabeledViews, per_class: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """`per_class` photographs for each class of the dataset's distortions, distorted, one random view each.
@@ -51,8 +49,8 @@ def draw_crops(dataset: UnlabeledViews, per_class: int, seed: int) -> tuple[Tens
     return torch.stack(crops), torch.from_numpy(classes), torch.tensor(photographs)
 
 
-def distorted_crops(dataset: UnlabeledViews, per_class: int, seed: int) -> Crops:
-    """`draw_crops` with the number of each one's type, in the order of the dataset's distortions."""
+def distorted_crops(dataset: UnlabeledViews, per_class: int, seed: int) -> tuple[Tensor, Tensor]:
+    """`draw_crops`' bytes [N, 3, size, size] and types [N], numbered in the order of the dataset's distortions."""
     crops, classes, _ = draw_crops(dataset, per_class, seed)
     names = [distortion.name for distortion in dataset.distortions]
     types = torch.tensor([list(dict.fromkeys(names)).index(name) for name in names])
@@ -68,13 +66,22 @@ def features(encoder: Encoder, crops: Tensor, batch_size: int = 125) -> Tensor:
     return torch.cat([encoder(to_float(part.to(device))).double().cpu() for part in parts])
 
 
+def standardized(z_train: Tensor, z_test: Tensor) -> tuple[Tensor, Tensor]:
+    """Features [N, d] by the mean and standard deviation of the training ones."""
+    mean, std = z_train.mean(0), z_train.std(0).clamp_min(1e-6)
+    return (z_train - mean) / std, (z_test - mean) / std
+
+
+def share(named: Tensor, true: Tensor) -> float:
+    return (named == true).double().mean().item()
+
+
 def ridge(z_train: Tensor, targets: Tensor, z_test: Tensor, penalty: float = 10) -> Tensor:
     """Targets [N, k] learned by ridge regression on features [N, d], and what it says of others: [N_test, k].
 
     Features are standardized by the training ones, and a constant one is added, which is penalized like the others.
     """
-    mean, std = z_train.mean(0), z_train.std(0).clamp_min(1e-6)
-    train, test = (torch.cat(((z - mean) / std, z.new_ones(len(z), 1)), dim=1) for z in (z_train, z_test))  # [N, d + 1]
+    train, test = (torch.cat((z, z.new_ones(len(z), 1)), dim=1) for z in standardized(z_train, z_test))  # [N, d + 1]
     if len(train) < train.shape[1]:  # the same by the smaller system: X' (X X' + c)^-1 = (X' X + c)^-1 X'
         gram = train @ train.T + penalty * torch.eye(len(train), dtype=train.dtype)
         return test @ (train.T @ torch.linalg.solve(gram, targets))
@@ -95,13 +102,9 @@ def type_accuracy(z_train: Tensor, types_train: Tensor, z_test: Tensor, types_te
     training image with the largest cosine similarity.
     """
     linear = name_types(z_train, types_train, z_test)
-    mean, std = z_train.mean(0), z_train.std(0).clamp_min(1e-6)
-    train, test = (torch.nn.functional.normalize((z - mean) / std) for z in (z_train, z_test))
+    train, test = map(torch.nn.functional.normalize, standardized(z_train, z_test))
     neighbor = types_train[(test @ train.T).argmax(dim=1)]  # of similarities [N_test, N_train]
-    return {
-        name: float((named == types_test).double().mean())
-        for name, named in (("linear", linear), ("neighbor", neighbor))
-    }
+    return {"linear": share(linear, types_test), "neighbor": share(neighbor, types_test)}
 
 
 def make_folds(groups: Tensor, seed: int = 0) -> Tensor:
@@ -132,10 +135,7 @@ def type_and_level(z: Tensor, types: Tensor, levels: Tensor, folds: Tensor) -> d
         for kind in types[test].unique():
             train_kind, test_kind = (part & (types == kind) for part in (~test, test))
             named_levels[test_kind] = name_types(z[train_kind], levels[train_kind], z[test_kind])
-    return {
-        "type": (named_types == types).double().mean().item(),
-        "level": (named_levels == levels).double().mean().item(),
-    }
+    return {"type": share(named_types, types), "level": share(named_levels, levels)}
 
 
 def score_direction(z: Tensor, scores: Tensor, folds: Tensor) -> float:
@@ -184,19 +184,13 @@ def run(args: argparse.Namespace) -> None:
     with console.clear_errors():
         encoder = load_encoder(args.encoder)
         config = run_folder.read_json(args.encoder.parent / run_folder.CONFIG)
-        splits = run_folder.read_json(args.encoder.parent / run_folder.SPLITS)
-        if splits.get("labeled", {}).get("spec") != "demo":
+        split = run_folder.read_json(args.encoder.parent / run_folder.SPLITS).get("labeled", {})
+        if split.get("spec") != "demo":
             raise ValueError(f"{args.encoder}: must be of a run with --labeled demo, which held photographs out")
         use_device("cpu", workers=0)
-        sources = demo_sources()
-        train, test = (
-            UnlabeledViews(
-                [path for path, source in sources.items() if source in splits["labeled"][part]],
-                config["crop"],
-                long_side=run_folder.saved_long_side(config),
-            )
-            for part in ("train", args.part)
-        )
+        sources, long_side = demo_sources(), run_folder.saved_long_side(config)
+        paths = ([path for path in sources if sources[path] in split[part]] for part in ("train", args.part))
+        train, test = (UnlabeledViews(part, config["crop"], long_side=long_side) for part in paths)
         encoders = {str(args.encoder): encoder, "random": load_encoder("random", encoder.arch, config["seed"])}
         results = probe_types(encoders, train, test, args.seed)
     print(f"25 types, {args.part} photographs not seen in training; chance {1 / 25:.3f}")

@@ -37,28 +37,24 @@ def known_to_all(known_by: Mapping[str, Mapping[str, str]], labeled: LabeledSet)
 
     Raises ValueError for encoders that were trained by different splits.
     """
-    known: dict[str, str] = {}
-    whose: dict[str, str] = {}
+    known: dict[str, tuple[str, str]] = {}  # and by which file
     for file, parts in known_by.items():
         for name, part in parts.items():
-            if known.setdefault(name, part) != part:
-                raise ValueError(_another_split(file, labeled, whose[name]))
-            whose.setdefault(name, file)
-    return known
+            first_part, first_file = known.setdefault(name, (part, file))
+            if first_part != part:
+                raise ValueError(_another_split(file, labeled, first_file))
+    return {name: part for name, (part, _) in known.items()}
 
 
 def _another_split(file: str, labeled: LabeledSet, than: str) -> str:
-    return (
-        f"{file}: was trained by another split of {labeled.name} than {than}, so that its training images would be"
-        f" tested; joint runs must be of one split, {SEED} in a run's name being the split's seed"
-    )
+    one = f"joint runs must be of one split, {SEED} in a run's name being the split's seed"
+    return f"{file}: was trained by another split of {labeled.name} than {than}; {one}"
 
 
 def split_of(labeled: LabeledSet, known: Mapping[str, str], seed: int, kind: str = "seeded") -> Split:
     """The split on which encoders are compared: `official`, the set's published split, or `seeded`, one by `seed`.
 
-    Either way what the encoders have seen keeps its part (`known`), so that the test part is new to all of them.
-
+    What the encoders have seen keeps its part (`known`), so that the test part is new to all of them.
     Raises ValueError for `official` where the set publishes none or where it has other parts than are known, and as
     `seen.divide` does.
     """
@@ -75,7 +71,5 @@ def split_of(labeled: LabeledSet, known: Mapping[str, str], seed: int, kind: str
 def check_runs(place: str, labeled: LabeledSet, known: Mapping[str, str]) -> None:
     """Raises ValueError for an encoder whose training has fixed the split, where there are several."""
     if SEED not in place and known:
-        raise ValueError(
-            f"--splits: {place} was trained by one split of {labeled.name}; each split must have a run, named with its"
-            f" seed, as {place}-{SEED}"
-        )
+        each = f"each split must have a run, named with its seed, as {place}-{SEED}"
+        raise ValueError(f"--splits: {place} was trained by one split of {labeled.name}; {each}")

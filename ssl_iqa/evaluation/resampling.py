@@ -4,62 +4,46 @@ Images of one reference are not independent, so that references are drawn and no
 choice of the test images; that of the training images, and chance in training, show in the spread over splits.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 RESAMPLES = 1000
 LEVEL = 0.95  # of the intervals
-LEAST_REFERENCES = 8  # see `has_interval`
+LEAST_REFERENCES = 8  # of fewer, most resamples are much alike: docs/log.md has how often intervals held the truth
 TOO_FEW = f"fewer than {LEAST_REFERENCES} test references"
 
 
-class Evaluated(NamedTuple):
-    """One split's test part: predicted and true scores [M], and the images' references [M]."""
+class Predictions(NamedTuple):
+    """One split's test part, an entry for each image."""
 
-    predicted: np.ndarray
-    true: np.ndarray
+    predicted: np.ndarray  # [M]
+    scores: np.ndarray  # [M], true, in [1, 10]
     references: Sequence[str]
+    distortions: Sequence[str] = ()  # "" where unknown
 
 
-def has_interval(references: Iterable[str]) -> bool:
-    """Whether references are enough for an interval of SROCC: LEAST_REFERENCES different ones or more.
-
-    Of few references most resamples are much alike: two images, or two references in the right order, give 1.000 to
-    1.000. In simulations with a true SROCC of 0.7 to 0.97 and 1, 5 or 25 images a reference, a nominal 95 %
-    interval held the truth in 0 to 55 % of cases with 2 references, 45 to 87 % with 4, 74 to 95 % with 6, 78 to 99 %
-    with 8 and 85 to 98 % with 16. The references count: with more images of each it does not hold more often.
-    """
-    return len({*references}) >= LEAST_REFERENCES
-
-
-def resampled(
-    splits: Sequence[Evaluated],
-    statistic: Callable[[np.ndarray, np.ndarray], float],
-    seed: int,
-    resamples: int | None = None,
-) -> np.ndarray:
-    """The mean over splits of `statistic(predicted, true)` for each resample, [resamples], by default RESAMPLES.
+def resampled(splits: Sequence[Predictions], statistic: Callable[[np.ndarray, np.ndarray], float]) -> np.ndarray:
+    """The mean over splits of `statistic(predicted, true)` for each of RESAMPLES resamples, [RESAMPLES].
 
     A resample draws as many references as the splits have together, with replacement; an image of a reference that was
-    drawn c times comes c times, in every split whose test part has it. Two encoders on the same splits, with the same
-    seed, meet the same draws. nan where a split's resample has no correlation, and all of them for too few references,
-    see `has_interval`.
+    drawn c times comes c times, in every split whose test part has it. Two encoders on the same splits meet the same
+    draws. nan where a split's resample has no correlation, and all of them for fewer than LEAST_REFERENCES.
     """
     names = sorted(set().union(*(split.references for split in splits)))
-    if not has_interval(names):
-        return np.full(resamples or RESAMPLES, np.nan)
+    values = np.full((RESAMPLES, len(splits)), np.nan)
+    if len(names) < LEAST_REFERENCES:
+        return values.mean(axis=1)
     number = {name: i for i, name in enumerate(names)}
     of_images = [np.array([number[name] for name in split.references]) for split in splits]
-    rng = np.random.default_rng(seed)
-    values = np.full((resamples or RESAMPLES, len(splits)), np.nan)
+    rng = np.random.default_rng(0)
     for row in values:
         counts = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))  # [references]
         for i, (split, references) in enumerate(zip(splits, of_images, strict=True)):
             drawn = np.repeat(np.arange(len(references)), counts[references])
             if len(drawn) > 1:
-                row[i] = statistic(split.predicted[drawn], split.true[drawn])
+                row[i] = statistic(split.predicted[drawn], split.scores[drawn])
     return values.mean(axis=1)
 
 

@@ -53,8 +53,7 @@ class Task:
         cropped: tuple = (encoder.arch, settings.crop, settings.crops, settings.amp, labeled.classes)
         if labeled.long_side != run_folder.saved_long_side({"data": labeled.name}):  # else as before --long-side
             cropped += (labeled.long_side,)
-        known = hashlib.sha256(repr(cropped).encode())
-        known.update(repr(contents(labeled)).encode())
+        known = hashlib.sha256((repr(cropped) + repr(contents(labeled))).encode())
         for tensor in encoder.state_dict().values():
             known.update(tensor.cpu().contiguous().numpy().tobytes())
         return known.hexdigest()[:32]
@@ -86,7 +85,7 @@ def save_epoch(
     """Saves what a run needs to resume bit for bit after `epochs` of a phase: draws come from the epoch's number."""
     names = ("encoder", "regressor", "optimizer")
     state = {name: part.state_dict() for name, part in zip(names, trained, strict=True)}
-    state |= {"phase": phase, "epochs": epochs, "best": vars(best), "skipped": sorted(task.skipped)}
+    state |= {"phase": phase, "epochs": epochs, "best": vars(best)}
     state |= {"minutes": task.minutes(), "digest": task.saved["digest"], "parts": task.parts}
     task.last.parent.mkdir(parents=True, exist_ok=True)
     run_folder.save(state, task.last)
@@ -104,7 +103,6 @@ def read_epoch(last: Path, encoder: Encoder, task: Task) -> None:
     if (saved["digest"], saved["parts"]) != (task.saved["digest"], task.parts):
         raise ValueError(f"{last}: the encoder, the images or their split have changed since; --overwrite starts again")
     task.saved = saved
-    task.skipped.update(saved["skipped"])
 
 
 def restore(encoder: Encoder, regressor: Regressor, task: Task) -> Best:

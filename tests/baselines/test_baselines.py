@@ -11,9 +11,10 @@ from PIL import Image
 from sklearn.svm import SVR
 
 from ssl_iqa import baselines
-from ssl_iqa.baselines import brisque
-from ssl_iqa.baselines.brisque import brisque_features, brisque_of, svr_predictions
+from ssl_iqa.baselines import regressor
+from ssl_iqa.baselines.brisque import brisque_features, usable_features
 from ssl_iqa.baselines.class_mean import class_mean_predictions
+from ssl_iqa.baselines.regressor import set_features, svr_predictions
 from ssl_iqa.data import sets
 from ssl_iqa.data.images import read_image
 from ssl_iqa.data.labeled import LabeledSet
@@ -38,8 +39,8 @@ def fitted(features: np.ndarray, scores: np.ndarray, penalty: float, gamma: floa
 
 
 def one_pair(monkeypatch: pytest.MonkeyPatch, penalty: float = 4, gamma: float = 0.25) -> None:
-    monkeypatch.setattr(brisque, "PENALTIES", (penalty,))
-    monkeypatch.setattr(brisque, "GAMMAS", (gamma,))
+    monkeypatch.setattr(regressor, "PENALTIES", (penalty,))
+    monkeypatch.setattr(regressor, "GAMMAS", (gamma,))
 
 
 def test_training_pictures_alone_scale_the_features_and_fit_the_regressor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,8 +65,8 @@ def test_no_test_score_and_no_other_test_picture_changes_a_prediction() -> None:
 @pytest.mark.parametrize(("wanted", "gamma"), [("waves", 100.0), ("slope", 0.01)])
 def test_the_validation_part_chooses(monkeypatch: pytest.MonkeyPatch, wanted: str, gamma: float) -> None:
     """Training scores are waves on a slope: a narrow kernel follows the waves, a wide one the slope."""
-    monkeypatch.setattr(brisque, "PENALTIES", (10, 0.001))  # with 0.001 all predictions are near one another
-    monkeypatch.setattr(brisque, "GAMMAS", (0.01, 100.0))
+    monkeypatch.setattr(regressor, "PENALTIES", (10, 0.001))  # with 0.001 all predictions are near one another
+    monkeypatch.setattr(regressor, "GAMMAS", (0.01, 100.0))
     x = np.random.default_rng(0).permutation(np.linspace(0, 7, 100))
     slope, waves = x, np.sin(8 * x)
     scores = 5 + slope / 3 + waves
@@ -82,16 +83,16 @@ def test_of_the_validation_part_the_order_counts() -> None:
 
 
 def test_the_first_of_equally_good_pairs_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(brisque, "PENALTIES", (3, 5))
-    monkeypatch.setattr(brisque, "GAMMAS", (0.01, 0.02))
+    monkeypatch.setattr(regressor, "PENALTIES", (3, 5))
+    monkeypatch.setattr(regressor, "GAMMAS", (0.01, 0.02))
     features, _ = set_of(features=1)
     scores = 5 + features[:, 0]  # every pair gets an SROCC of 1
     np.testing.assert_allclose(svr_predictions(features, scores, PARTS), fitted(features, scores, 3, 0.01), rtol=1e-9)
 
 
 def test_a_pair_that_predicts_one_score_for_all_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(brisque, "PENALTIES", (4,))
-    monkeypatch.setattr(brisque, "GAMMAS", (1e9, 0.25))  # so narrow a kernel reaches no other picture
+    monkeypatch.setattr(regressor, "PENALTIES", (4,))
+    monkeypatch.setattr(regressor, "GAMMAS", (1e9, 0.25))  # so narrow a kernel reaches no other picture
     features, scores = set_of()
     scores[60:80] *= -1  # so that the other pair's SROCC is below 0
     np.testing.assert_allclose(svr_predictions(features, scores, PARTS), fitted(features, scores, 4, 0.25), rtol=1e-9)
@@ -107,10 +108,10 @@ def test_pictures_without_features_are_left_out(monkeypatch: pytest.MonkeyPatch)
     assert np.isnan(predicted[0]) and np.array_equal(predicted[1:], expected[1:])
     features[80:] = np.nan
     assert np.isnan(svr_predictions(features, scores, PARTS)).all()
-    for part in ("train", "val"):
+    for part, few, said in (("train", 0, "0 sample"), ("val", 1, r"M >= 2, got shapes \[1\]")):
         features, scores = set_of()
-        features[PARTS[part][1:]] = np.nan
-        with pytest.raises(ValueError, match=f"^the {part} part must have at least 2 images with features, got 1$"):
+        features[PARTS[part][few:]] = np.nan
+        with pytest.raises(ValueError, match=said):
             svr_predictions(features, scores, PARTS)
 
 
@@ -176,7 +177,8 @@ def test_features_of_a_set_are_its_pictures_in_order(damaged: list[str], tmp_pat
     Path(damaged[2]).write_bytes(b"")  # a set's file that is gone is refused when the set is loaded
     with open(tmp_path / "scores.csv", "w", newline="") as file:
         csv.writer(file).writerows([("image", "score"), *((path, i) for i, path in enumerate(paths))])
-    features = brisque_of(sets.load_labeled(f"csv:{tmp_path / 'scores.csv'}"), workers)
+    labeled = sets.load_labeled(f"csv:{tmp_path / 'scores.csv'}")
+    features = set_features(labeled, usable_features, workers)["features"].numpy()
     assert features.shape == (7, 36) and features.dtype == np.float64
     assert np.isnan(features).all(axis=1).tolist() == [False, True, True, True, True, False, True]
     for row, path in ((features[0], damaged[5]), (features[5], damaged[4])):
@@ -188,7 +190,7 @@ def test_features_of_the_demo_are_of_its_distorted_pictures() -> None:
     few = {
         name: getattr(demo, name)[:3] for name in ("paths", "scores", "references", "distortions", "levels", "classes")
     }
-    features = brisque_of(replace(demo, **few), workers=0)
+    features = set_features(replace(demo, **few), usable_features, workers=0)["features"].numpy()
     for index, level in enumerate((1, 2, 3)):  # the first class is gaussian_blur
         assert (demo.distortions[index], demo.levels[index]) == ("gaussian_blur", level)
     assert (np.diff(features[:, 1]) < 0).all()  # the more blur, the smaller the coefficients

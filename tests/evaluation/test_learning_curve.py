@@ -63,7 +63,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, scored: Path) -> Run:
     started: list[float] = []
     parts: list[Any] = []
 
-    def watched(*arguments: Any) -> list[int]:
+    def watched(*arguments: Any) -> Any:
         regressor, train, task = arguments[1], arguments[3], arguments[5]
         started.append(regressor[-1].bias.item() - np.mean([labeled.scores[i] for i in train]))
         seen.append((len(task.sampler(len(train))), [labeled.references[i] for i in train]))

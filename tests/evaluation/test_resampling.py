@@ -1,12 +1,14 @@
 """Intervals and tests over references, against cases worked out by hand and SciPy's bootstrap."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy.stats import bootstrap, norm, spearmanr
 
 from ssl_iqa.evaluation import resampling
 from ssl_iqa.evaluation.metrics import plcc, srocc
-from ssl_iqa.evaluation.resampling import Evaluated, interval, p_value, resampled
+from ssl_iqa.evaluation.resampling import Predictions, interval, p_value, resampled
 
 
 @pytest.fixture
@@ -15,25 +17,31 @@ def any_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resampling, "LEAST_REFERENCES", 1)
 
 
-def sample(noise: float, references: int, pictures: int, seed: int) -> Evaluated:
+def draws(splits: list[Predictions], statistic: Callable[..., float], resamples: int) -> np.ndarray:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resampling, "RESAMPLES", resamples)
+        return resampled(splits, statistic)
+
+
+def sample(noise: float, references: int, pictures: int, seed: int) -> Predictions:
     rng = np.random.default_rng(seed)
     true = rng.uniform(1, 10, references * pictures)
     names = [f"r{i // pictures}" for i in range(len(true))]
-    return Evaluated(true + noise * rng.standard_normal(len(true)), true, names)
+    return Predictions(true + noise * rng.standard_normal(len(true)), true, names)
 
 
 def test_references_are_drawn_and_not_pictures(any_number: None) -> None:
     """Two references, one ordered and one reversed: of four equally probable draws one has the first only, one the
     second only, and two have both."""
-    one = Evaluated(np.array([1.0, 2, 3, 9, 8, 7]), np.array([1.0, 2, 3, 7, 8, 9]), ["a"] * 3 + ["b"] * 3)
-    both = spearmanr(one.predicted, one.true).statistic
-    found, counts = np.unique(resampled([one], srocc, seed=0, resamples=2000).round(9), return_counts=True)
+    one = Predictions(np.array([1.0, 2, 3, 9, 8, 7]), np.array([1.0, 2, 3, 7, 8, 9]), ["a"] * 3 + ["b"] * 3)
+    both = spearmanr(one.predicted, one.scores).statistic
+    found, counts = np.unique(draws([one], srocc, 2000).round(9), return_counts=True)
     assert found.tolist() == pytest.approx(sorted([-1, both, 1]))
     assert (counts / 2000).tolist() == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
 
 
 def test_a_picture_of_a_reference_drawn_twice_comes_twice(any_number: None) -> None:
-    one = Evaluated(np.array([1.0, 4, 2, 8]), np.array([1.0, 2, 3, 4]), ["a", "a", "b", "b"])
+    one = Predictions(np.array([1.0, 4, 2, 8]), np.array([1.0, 2, 3, 4]), ["a", "a", "b", "b"])
     seen: set[int] = set()
 
     def count(predicted: np.ndarray, true: np.ndarray) -> float:
@@ -41,16 +49,16 @@ def test_a_picture_of_a_reference_drawn_twice_comes_twice(any_number: None) -> N
         assert sorted(true) in ([1, 2, 3, 4], [1, 1, 2, 2], [3, 3, 4, 4])
         return 0.0
 
-    resampled([one], count, seed=0, resamples=50)
+    draws([one], count, 50)
     assert seen == {4}
 
 
 def test_one_reference_a_picture_is_scipys_percentile_bootstrap() -> None:
     one = sample(noise=2.0, references=60, pictures=1, seed=1)
     reference = bootstrap(
-        (one.predicted, one.true), plcc, paired=True, vectorized=False, n_resamples=2000, method="percentile", rng=0
+        (one.predicted, one.scores), plcc, paired=True, vectorized=False, n_resamples=2000, method="percentile", rng=0
     ).confidence_interval
-    low, high = interval(resampled([one], plcc, seed=0, resamples=2000))
+    low, high = interval(draws([one], plcc, 2000))
     assert (low, high) == (pytest.approx(reference.low, abs=0.015), pytest.approx(reference.high, abs=0.015))
 
 
@@ -61,7 +69,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     for _ in range(60):
         x = rng.standard_normal(40)
         y = 0.6 * x + 0.8 * rng.standard_normal(40)
-        low, high = interval(resampled([Evaluated(x, y, [str(i) for i in range(40)])], plcc, seed=0, resamples=100))
+        low, high = interval(draws([Predictions(x, y, [str(i) for i in range(40)])], plcc, 100))
         covered += low <= 0.6 <= high
     assert 0.83 <= covered / 60 <= 0.99
 
@@ -69,12 +77,12 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
 def test_splits_share_the_draws_of_their_references() -> None:
     """The same test part twice is the test part once: the draws are of references, not of splits' pictures."""
     one = sample(noise=3.0, references=8, pictures=4, seed=2)
-    np.testing.assert_allclose(resampled([one, one], srocc, 3, 100), resampled([one], srocc, 3, 100))
+    np.testing.assert_allclose(draws([one, one], srocc, 100), draws([one], srocc, 100))
 
 
 def test_a_split_that_a_draw_leaves_nothing_of_is_no_number(any_number: None) -> None:
-    first, second = (Evaluated(np.array([1.0, 2]), np.array([1.0, 2]), [name] * 2) for name in "ab")
-    values = resampled([first, second], srocc, seed=0, resamples=300)
+    first, second = (Predictions(np.array([1.0, 2]), np.array([1.0, 2]), [name] * 2) for name in "ab")
+    values = draws([first, second], srocc, 300)
     assert np.isnan(values).mean() == pytest.approx(0.5, abs=0.08)  # both drawn: two of four draws
     assert interval(values) == [1.0, 1.0] and np.isnan(interval(np.full(3, np.nan))).all()
 
@@ -83,7 +91,7 @@ def test_a_split_that_a_draw_leaves_nothing_of_is_no_number(any_number: None) ->
 def test_few_references_have_no_interval(references: int, has_interval: bool) -> None:
     """However many images they have: two references in the right order would say 1.000 to 1.000."""
     one = sample(noise=2.0, references=references, pictures=20, seed=3)
-    values = resampled([one], srocc, seed=0, resamples=50)
+    values = draws([one], srocc, 50)
     assert np.isfinite(interval(values)).all() == has_interval and np.isfinite(p_value(values)) == has_interval
 
 
@@ -102,7 +110,7 @@ def test_p_of_many_resamples_is_the_normal_tests() -> None:
     """The difference of two noisy predictions of the same pictures, against its own mean and standard error."""
     rng = np.random.default_rng(5)
     true, names = rng.uniform(1, 10, 400), [str(i) for i in range(400)]
-    first, second = (Evaluated(true + noise * rng.standard_normal(400), true, names) for noise in (3.0, 3.35))
-    apart = resampled([first], plcc, 0, 1500) - resampled([second], plcc, 0, 1500)
+    first, second = (Predictions(true + noise * rng.standard_normal(400), true, names) for noise in (3.0, 3.35))
+    apart = draws([first], plcc, 1500) - draws([second], plcc, 1500)
     z = (plcc(first.predicted, true) - plcc(second.predicted, true)) / apart.std()
     assert 0.01 < p_value(apart) < 0.9 and p_value(apart) == pytest.approx(2 * norm.sf(abs(z)), abs=0.05)

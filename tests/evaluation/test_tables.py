@@ -16,7 +16,7 @@ from ssl_iqa.engine import run_folder
 from ssl_iqa.evaluation import predictions, resampling, tables
 from ssl_iqa.evaluation.metrics import plcc
 from ssl_iqa.evaluation.predictions import Measured, measure, predictions_csv
-from ssl_iqa.evaluation.resampling import Evaluated
+from ssl_iqa.evaluation.resampling import Predictions
 
 KADID, KONIQ = "kadid10k:DIR", "koniq10k:DIR"
 
@@ -41,7 +41,7 @@ def measured(
         patch.setattr(predictions, "plcc_logistic5", plcc)
         numbers = measure(predicted, labeled, list(range(48)))
     numbers |= {"tests": tests or {}, "minutes": 1.5, "images": 48}
-    return Measured(encoder, mode, data, seed, numbers, Evaluated(predicted, true, names))
+    return Measured(encoder, mode, data, seed, numbers, Predictions(predicted, true, names))
 
 
 CELLS = [
@@ -65,7 +65,7 @@ def cells_of(table: str) -> list[list[str]]:
 def test_a_row_is_mean_median_and_deviation_over_splits() -> None:
     row = row_of(tables.summarize(CELLS), KADID, "lp-ft", "ssl")
     values = [
-        spearmanr(cell.tested.predicted, cell.tested.true).statistic
+        spearmanr(cell.tested.predicted, cell.tested.scores).statistic
         for cell in CELLS
         if (cell.encoder, cell.mode, cell.data) == ("ssl", "lp-ft", KADID)
     ]

@@ -116,14 +116,14 @@ GOOD = ",".join(HEADER) + "\na.png,a,,,1.5,2\nb.png,b,,,2.5,3\n"
 @pytest.mark.parametrize(
     ("content", "wanted"),
     [
-        (None, ("predictions.csv: no such file", "finetune.py")),
-        ("", ("predictions.csv, line 1", ",".join(HEADER))),
-        ("image,score\n", ("predictions.csv, line 1", ",".join(HEADER))),
-        (GOOD[: GOOD.index("b.png")], ("predictions.csv: images must be at least 2, got 1",)),
-        (GOOD + "c.png,c,,,3\n", ("predictions.csv, line 4: cells must be 6, got 5",)),
+        (None, ("predictions.csv: no such file", ", ".join(HEADER))),
+        ("", ("predictions.csv, line 1", ", ".join(HEADER))),
+        ("image,score\n", ("predictions.csv, line 1", ", ".join(HEADER))),
+        (GOOD[: GOOD.index("b.png")], ("must be [M] with one M >= 2, got shapes [1] and [1]",)),
+        (GOOD + "c.png,c,,,3\n", ("predictions.csv, line 4: must have 6 cells, got 5",)),
         (GOOD + "c.png,c,,,x,3\n", ("predictions.csv, line 4", "'x'", "number")),
         (GOOD + "c.png,c,,,3,nan\n", ("predictions.csv, line 4", "nan", "finite")),
-        (GOOD + "\udcff\n", ("predictions.csv: not a CSV file in UTF-8",)),
+        (GOOD + "\udcff\n", ("predictions.csv: must be a CSV file in UTF-8",)),
         (GOOD, ("bad: no type of distortion in predictions.csv",)),
     ],
 )
