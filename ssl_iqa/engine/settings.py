@@ -3,9 +3,7 @@
 A script's settings are a frozen dataclass, whose fields say their flag's group, help and range:
 
     PRESETS = presets(Settings)
-    parser = script_parser(__doc__, PRESETS, Path("runs/joint"))
-    parser.add_argument("--tensorboard", ..)            what the script has beside its settings
-    args = parser.parse_args(arguments)
+    args = script_parser(__doc__, PRESETS, Path("runs/joint")).parse_args(arguments)
     settings = settings_from(args, PRESETS)             raises ValueError: call it in console.clear_errors()
 """
 

@@ -188,7 +188,7 @@ def test_every_setting_has_its_flag_and_every_preset_is_within_its_limits(script
             train_joint,
             "preset unlabeled labeled arch init alpha temperature batch_size labeled_batch_size images_per_class crop"
             " epochs lr regressor_lr weight_decay trust_coefficient workers device seed out resume overwrite"
-            " accumulate amp compile save_every keep tensorboard",
+            " accumulate amp compile save_every",
         ),
         (finetune, "preset mode encoder data epochs batch_size lr crops seed out overwrite"),
     ],
