@@ -113,20 +113,9 @@ def print_end(accuracies: dict[str, dict[str, float]], run: Run, next_command: s
 class LineAMinute(tqdm):
     """A progress bar where there is no terminal: a line a minute, and none for what takes less than one."""
 
-    def __init__(self, items: Iterable[Item] | None, title: str, total: int | None, done: int) -> None:
-        # tqdm's own output, with its carriage returns, goes nowhere
-        settings = {"initial": done, "leave": False, "delay": 60, "mininterval": 60, "miniters": 1}
-        super().__init__(items, title, total, file=io.StringIO(), **settings)
-
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        if msg is not None:  # the last one, which clears the bar
-            return
-        state = self.format_dict
-        text = f"{self.desc}: {self.n} done"
-        if self.total and self.n > self.initial:
-            minutes = math.ceil(state["elapsed"] / (self.n - self.initial) * (self.total - self.n) / 60)
-            text = f"{self.desc}: {self.n / self.total:.0%} done, {minutes} minutes left"
-        print(text + (f"; {self.postfix}" if self.postfix else ""), file=sys.stderr, flush=True)
+        if msg is None:  # the last one clears the bar
+            print(self, file=sys.stderr, flush=True)
 
 
 def bar(items: Iterable[Item], title: str, total: int | None = None, done: int = 0) -> tqdm:
@@ -135,7 +124,8 @@ def bar(items: Iterable[Item], title: str, total: int | None = None, done: int =
         return tqdm(items, disable=True)
     if sys.stderr.isatty():
         return tqdm(items, title, total, initial=done, leave=False)
-    return LineAMinute(items, title, total, done)
+    quiet = {"delay": 60, "mininterval": 60, "miniters": 1, "file": io.StringIO()}  # which takes its carriage returns
+    return LineAMinute(items, title, total, initial=done, leave=False, **quiet)
 
 
 @contextmanager
