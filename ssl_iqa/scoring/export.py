@@ -5,7 +5,7 @@
 
 An ONNX graph takes `pictures`, float32 [B, 3, H, W], RGB in [0, 1], B of one size that may be any, and gives `scores`,
 [B], 1 (worst) to 10 (best): the crops are within. Images larger than the model's `--long-side` must be reduced to it
-before; with `--crops full` they need 33 pixels a side or more. The new file is first run on images of several sizes:
+before; with `--crops full` they need 33 pixels a side or more. The new graph is first run on images of several sizes:
 where a score differs by more than 1e-4 from PyTorch's, nothing is written, and the exit code is 1.
 """
 
@@ -24,7 +24,6 @@ from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.images import read_image, reduced
 from ssl_iqa.engine import console, model_file, run_folder
 from ssl_iqa.engine.device import use_device
-from ssl_iqa.engine.weights import encoder_state
 from ssl_iqa.scoring import quality
 
 TOLERANCE = 1e-4  # of scores, on the scale of 1 to 10
@@ -33,7 +32,7 @@ Run = Callable[[Tensor], Tensor]  # images [B, 3, H, W] -> scores [B]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="model.pt of finetune.py, or a .safetensors of it")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="model.pt of finetune.py, or a .safetensors of it")
     parser.add_argument("out", type=Path, metavar="OUT", help=f"ends in {' or '.join(NEEDED)}; replaced if it is there")
 
 
@@ -42,16 +41,11 @@ def run(args: argparse.Namespace) -> None:
         check_out(args.out)
         use_device("cpu", workers=0)
         model = quality.load(args.model)
-        try:
-            file, run_file = to_onnx(model) if args.out.suffix == ".onnx" else to_safetensors(model)
-            difference = largest_difference(model, run_file)
-        except Exception as error:  # of what they cannot trace torch.export and torch.onnx raise almost anything
-            reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-            sys.exit(f"error: {args.out}: not written, since torch {torch.__version__} cannot export it ({reason})")
-        if not difference <= TOLERANCE:
-            sys.exit(f"error: {args.out}: not written, since its scores differ by {difference:.1g} from PyTorch's")
-        run_folder.write_atomic(args.out, lambda out: out.write(file))
-    print(f"{args.out}: {len(file) / 1e6:.1f} MB; its scores are PyTorch's to {difference:.1g}")
+        if args.out.suffix == ".onnx":
+            write_onnx(model, args.out)
+        else:
+            model_file.write(model_file.read(args.model), args.out)
+    print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
 
 
 def check_out(path: Path) -> None:
@@ -61,6 +55,20 @@ def check_out(path: Path) -> None:
     missing = [name for name in NEEDED[path.suffix] if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"{path}: needs {' and '.join(missing)}: pip install 'ssl_iqa[export]'")
+
+
+def write_onnx(model: quality.QualityModel, path: Path) -> None:
+    """Writes a .onnx file, unless torch cannot make it or its scores are not the model's: a line and exit code 1."""
+    try:
+        file, run_file = to_onnx(model)
+        difference = largest_difference(model, run_file)
+    except Exception as error:  # of what they cannot trace torch.export and torch.onnx raise almost anything
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        sys.exit(f"error: {path}: not written, since torch {torch.__version__} cannot export it ({reason})")
+    if not difference <= TOLERANCE:
+        sys.exit(f"error: {path}: not written, since its scores differ by {difference:.1g} from PyTorch's")
+    run_folder.write_atomic(path, lambda out: out.write(file))
+    print(f"{path}: its scores are PyTorch's to {difference:.1g}")
 
 
 def to_onnx(model: quality.QualityModel) -> tuple[bytes, Run]:
@@ -127,15 +135,6 @@ def facts(model: quality.QualityModel) -> dict[str, str]:
         "card": model.card(),
     }
     return {name: text.encode("utf-8", "backslashreplace").decode() for name, text in known.items()}
-
-
-def to_safetensors(model: quality.QualityModel) -> tuple[bytes, Run]:
-    """A .safetensors file, and what runs it."""
-    content = {name: getattr(model, name) for name in ("score_range", "settings", "results", "residuals", "naming")}
-    content |= {"encoder": encoder_state(model.encoder), "regressor": model.regressor.state_dict()}
-    file = model_file.to_safetensors(content)
-    again = quality.from_content(model_file.from_safetensors(file, "the new file"), "the new file")
-    return file, lambda images: torch.tensor(again.score([*images]))
 
 
 @torch.no_grad()

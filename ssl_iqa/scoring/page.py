@@ -96,14 +96,8 @@ def album(entries: Sequence[score.Row], title: str, card: str, failed: Sequence[
 
 
 def shown(text: str) -> str:
-    r"""A text for HTML, <, >, & and quotes escaped; what cannot be printed as \n, \u202e or, of no UTF-8, \xe9."""
-    return escape("".join(c if c.isprintable() else _code(c) for c in text))
-
-
-def _code(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # how os.fsdecode keeps a byte that is no UTF-8
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode()
+    """A text for HTML, <, >, & and quotes escaped."""
+    return escape(score.printable(text))
 
 
 def _summary(scores: Sequence[float]) -> str:

@@ -187,14 +187,11 @@ def as_tensor(image: ImageLike) -> Tensor:
     if x.ndim != 3 or x.shape[0] not in (1, 3) or 0 in x.shape:
         shapes = "an array [H, W, 3] or [H, W], or a tensor [3, H, W]"
         raise ValueError(f"an image must be {shapes}, got shape {list(image.shape)}")
-    if x.dtype == torch.uint8:
-        return x.expand(3, -1, -1)
-    if not x.is_floating_point():
-        raise ValueError(f"an image must be of bytes (uint8), 0 to 255, or floating point, 0 to 1, got {x.dtype}")
     low, high = x.aminmax()
-    if not (low >= 0 and high <= 1):  # NaN, too
-        raise ValueError(f"floating-point samples must be in 0 to 1, got {low:g} to {high:g}")
-    return x.float().expand(3, -1, -1)
+    if x.dtype != torch.uint8 and not (x.is_floating_point() and low >= 0 and high <= 1):  # NaN, too
+        kinds = "bytes (uint8), 0 to 255, or floating point, 0 to 1"
+        raise ValueError(f"an image must be of {kinds}, got {x.dtype}, {low:g} to {high:g}")
+    return (x if x.dtype == torch.uint8 else x.float()).expand(3, -1, -1)
 
 
 def crops_of(model: QualityModel, image: Tensor) -> Tensor:

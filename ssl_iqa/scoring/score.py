@@ -9,7 +9,6 @@ end; the exit code is then 1.
 """
 
 import argparse
-import codecs
 import csv
 import json
 import os
@@ -23,7 +22,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from ssl_iqa.data.images import in_utf8, no_images, passed_over, walk_images
+from ssl_iqa.data.images import no_images, passed_over, walk_images
 from ssl_iqa.engine import console
 from ssl_iqa.engine.device import cpu_cores, use_device
 from ssl_iqa.evaluation import calibration
@@ -115,7 +114,7 @@ def images_in(paths: Iterable[str], failures: list[Exception]) -> list[str]:
     """
     given: list[str] = []
     for path in paths:
-        given += listed(read_stdin()) if path == STDIN else [path]
+        given += listed() if path == STDIN else [path]
     passed: Counter[str] = Counter()
     images: list[str] = []
     for path in given:
@@ -127,25 +126,11 @@ def images_in(paths: Iterable[str], failures: list[Exception]) -> list[str]:
     return images
 
 
-def read_stdin() -> bytes:
+def listed() -> list[str]:
+    """The paths on standard input: a line each, or, where there is a zero byte, each ended by one."""
     # a stream in memory, which a program may have put there, has no bytes below
-    return sys.stdin.buffer.read() if hasattr(sys.stdin, "buffer") else os.fsencode(sys.stdin.read())
-
-
-def listed(stream: bytes) -> list[str]:
-    """The paths on standard input: a line each, or, where there is a zero byte, each ended by one.
-
-    Lines may end as on Windows and begin with a byte-order mark; names that do so themselves need zero bytes.
-    Raises ValueError for damaged UTF-16.
-    """
-    if stream.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" not in stream:
-        try:
-            lines = in_utf8(stream).split(b"\n")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{STDIN}: the list on standard input must be whole UTF-16, got {error}") from error
-        paths = [line.removesuffix(b"\r") for line in lines]
-    else:
-        paths = stream.split(b"\0")
+    stream = sys.stdin.buffer.read() if hasattr(sys.stdin, "buffer") else os.fsencode(sys.stdin.read())
+    paths = stream.split(b"\0") if b"\0" in stream else stream.splitlines()
     return [os.fsdecode(path) for path in paths if path]
 
 
@@ -204,5 +189,9 @@ def table_row(row: Row) -> str:
     cells = ["    -" if row[name] is None else f"{row[name]:5.2f}" for name in ("score", "low", "high")]
     if "distortion" in row:
         cells.append(f"{row['probability']:4.0%} {row['distortion']} {row['level'] or ''}".ljust(TYPE_WIDTH))
-    name = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in row["picture"])
-    return "  ".join([*cells, name])
+    return "  ".join([*cells, printable(row["picture"])])
+
+
+def printable(text: str) -> str:
+    r"""What cannot be printed as \n, \u202e or, of a byte that is no UTF-8, \udce9."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
