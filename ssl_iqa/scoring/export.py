@@ -10,35 +10,40 @@ where a score differs by more than 1e-4 from PyTorch's, nothing is written, and 
 """
 
 import argparse
-import importlib.util
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim
 
 from ssl_iqa.data import views
 from ssl_iqa.data.demo import demo_sources
-from ssl_iqa.data.images import read_image, reduced
+from ssl_iqa.data.images import read_image
 from ssl_iqa.engine import console, model_file, run_folder
 from ssl_iqa.engine.device import use_device
 from ssl_iqa.scoring import quality
 
 TOLERANCE = 1e-4  # of scores, on the scale of 1 to 10
-NEEDED = {".onnx": ("onnx", "onnxscript", "onnxruntime"), model_file.SAFETENSORS: ("safetensors",)}  # of `[export]`
+SUFFIXES = (".onnx", model_file.SAFETENSORS)
 Run = Callable[[Tensor], Tensor]  # images [B, 3, H, W] -> scores [B]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="model.pt of finetune.py, or a .safetensors of it")
-    parser.add_argument("out", type=Path, metavar="OUT", help=f"ends in {' or '.join(NEEDED)}; replaced if it is there")
+    parser.add_argument(
+        "out", type=Path, metavar="OUT", help=f"ends in {' or '.join(SUFFIXES)}; replaced if it is there"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     with console.clear_errors():
-        check_out(args.out)
+        if args.out.suffix not in SUFFIXES:
+            raise ValueError(f"OUT must end in {' or '.join(SUFFIXES)}, got {args.out}")
+        run_folder.check_out(args.out, "OUT")
         use_device("cpu", workers=0)
         model = quality.load(args.model)
         if args.out.suffix == ".onnx":
@@ -48,23 +53,10 @@ def run(args: argparse.Namespace) -> None:
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
 
 
-def check_out(path: Path) -> None:
-    if path.suffix not in NEEDED:
-        raise ValueError(f"OUT must end in {' or '.join(NEEDED)}, got {path}")
-    run_folder.check_out(path, "OUT")
-    missing = [name for name in NEEDED[path.suffix] if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(f"{path}: needs {' and '.join(missing)}: pip install 'ssl_iqa[export]'")
-
-
 def write_onnx(model: quality.QualityModel, path: Path) -> None:
-    """Writes a .onnx file, unless torch cannot make it or its scores are not the model's: a line and exit code 1."""
-    try:
-        file, run_file = to_onnx(model)
-        difference = largest_difference(model, run_file)
-    except Exception as error:  # of what they cannot trace torch.export and torch.onnx raise almost anything
-        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-        sys.exit(f"error: {path}: not written, since torch {torch.__version__} cannot export it ({reason})")
+    """Writes a .onnx file; where its scores are not the model's a line says so, with exit code 1."""
+    file, run_file = to_onnx(model)
+    difference = largest_difference(model, run_file)
     if not difference <= TOLERANCE:
         sys.exit(f"error: {path}: not written, since its scores differ by {difference:.1g} from PyTorch's")
     run_folder.write_atomic(path, lambda out: out.write(file))
@@ -72,9 +64,13 @@ def write_onnx(model: quality.QualityModel, path: Path) -> None:
 
 
 def to_onnx(model: quality.QualityModel) -> tuple[bytes, Run]:
-    """A .onnx file, and what runs it."""
-    import onnx
-    import onnxruntime
+    """A .onnx file, and what runs it. Raises ValueError where a library of the extra is not installed."""
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401  (torch.onnx's)
+    except ImportError as error:
+        raise ValueError(f".onnx files need the library {error.name}: pip install 'ssl_iqa[export]'") from error
 
     least = least_side(model)
     sides = {0: Dim("batch"), 2: Dim("height", min=least), 3: Dim("width", min=least)}
@@ -83,7 +79,8 @@ def to_onnx(model: quality.QualityModel) -> tuple[bytes, Run]:
         program = torch.export.export(Scores(model).eval(), (example,), dynamic_shapes={"pictures": sides})
     exported = torch.onnx.export(program, dynamo=True, input_names=["pictures"], output_names=["scores"], verbose=False)
     graph = exported.model_proto
-    onnx.helper.set_model_props(graph, facts(model))
+    known = {"card": model.card(), "long_side": str(model.long_side), "least_side": str(least)}
+    onnx.helper.set_model_props(graph, known)
     file = graph.SerializeToString()  # in one piece, with the weights
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     return file, lambda images: torch.from_numpy(session.run(["scores"], {"pictures": images.numpy()})[0])
@@ -121,36 +118,17 @@ def least_side(model: quality.QualityModel) -> int:
     return views.LEAST + 1 if model.settings["crops"] == "full" else 1
 
 
-def facts(model: quality.QualityModel) -> dict[str, str]:
-    """What an exported file says of itself."""
-    size = f"larger ones area-averaged to a long side of {model.long_side}" if model.long_side else "not resized"
-    known = {
-        "pictures": f"RGB in [0, 1], float32 [B, 3, H, W], {size}",
-        "scores": "float32 [B], 1 (worst) to 10 (best)",
-        "direction": "higher is better",
-        "crops": model.settings["crops"],
-        "crop": str(model.settings["crop"]),
-        "long_side": str(model.long_side),
-        "least_side": str(least_side(model)),
-        "card": model.card(),
-    }
-    return {name: text.encode("utf-8", "backslashreplace").decode() for name, text in known.items()}
-
-
 @torch.no_grad()
 def largest_difference(model: quality.QualityModel, run: Run) -> float:
-    """Between the scores of an exported file and the model's own; NaN where one is none."""
+    """Between the scores of an exported file and the model's own, of several sizes; NaN where one is none."""
     differences = [run(x) - torch.tensor(model.score([*x])) for x in check_images(model)]
     return torch.cat(differences).abs().max().item()
 
 
 def check_images(model: quality.QualityModel) -> Iterator[Tensor]:
-    """Batches [B, 3, H, W] of several B, H and W, even and odd ones: parts of a photograph."""
-    photograph = read_image(next(iter(demo_sources())))
-    side, least = model.settings["crop"], least_side(model)
-    sizes = (1, side, side), (3, side + 37, side + 6), (2, side + 1, 2 * side + 3), (1, side // 2 + 1, side // 3)
-    for count, *sides in sizes:
-        height, width = (max(side, least) for side in sides)
-        large = views.pad_to(photograph, max(height, width) + 10 * count)
-        parts = [large[:, 10 * i : 10 * i + height, 7 * i : 7 * i + width] for i in range(count)]
-        yield torch.stack([views.to_float(reduced(part, model.long_side)) for part in parts])
+    """Batches [B, 3, H, W] of several H and W, even and odd ones, no larger than the graph takes: of a photograph."""
+    photograph = views.to_float(read_image(next(iter(demo_sources()))))[None]
+    side, least, most = model.settings["crop"], least_side(model), model.long_side or math.inf
+    for sides in (side, side), (side + 37, side + 6), (side + 1, 2 * side + 3), (side // 2 + 1, side // 3):
+        x = F.interpolate(photograph, [min(max(pixels, least), most) for pixels in sides])
+        yield torch.cat([x, x / 2, 1 - x])

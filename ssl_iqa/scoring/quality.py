@@ -108,7 +108,8 @@ class QualityModel:
             lines |= _measured(self.results, self.margin())
         if self.naming:
             lines["distortions"] = naming_text(self.naming["right"])
-        return "\n".join(f"{name:<11} {text}" for name, text in lines.items())
+        card = "\n".join(f"{name:<11} {text}" for name, text in lines.items())
+        return card.encode("utf-8", "backslashreplace").decode()  # it names files, which may be no UTF-8
 
 
 _CROPS = {
