@@ -10,7 +10,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -66,14 +65,10 @@ def learn_to_name(model: quality.QualityModel, seed: int) -> explain.Classifier:
     z, classes = _features(model, tested, PER_CLASS_TEST, seed + 1)
     named = [explain.name_distortion(classifier, crop[None]) for crop in z.float()]
     true = [classifier["classes"][i] for i in classes]
-    is_type = np.array([answer.distortion == name for answer, (name, _) in zip(named, true, strict=True)])
-    is_level = np.array([answer.level == level for answer, (_, level) in zip(named, true, strict=True)])
-    classifier["right"] = {
-        "type": float(is_type.mean()),
-        "level": float(is_level[is_type].mean()) if is_type.any() else 0.0,
-        "photographs": len(tested),
-    }
-    return classifier
+    pairs = zip(named, true, strict=True)
+    is_level = [answer.level == level for answer, (name, level) in pairs if answer.distortion == name]
+    shares = {"type": len(is_level) / len(true), "level": sum(is_level) / max(len(is_level), 1)}
+    return classifier | {"right": shares | {"photographs": len(tested)}}
 
 
 def held_out(model: quality.QualityModel) -> list[str]:

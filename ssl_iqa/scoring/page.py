@@ -104,23 +104,15 @@ def _summary(scores: Sequence[float]) -> str:
     """Of scores from best to worst."""
     if not scores:
         return "No image could be scored."
-    if len(scores) == 1:
-        text = f"score {scores[0]:.2f}"
-    else:
-        text = f"scores from {scores[-1]:.2f} to {scores[0]:.2f}, median {np.median(scores):.2f}"
-    return f"{_count(len(scores), 'image')}, {text}. 1 is the worst, 10 the best."
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+    spread = f"scores from {scores[-1]:.2f} to {scores[0]:.2f}, median {np.median(scores):.2f}"
+    return f"Images: {len(scores):,}; {spread}. 1 is the worst, 10 the best."
 
 
 def _failures(failed: Sequence[str]) -> str:
     if not failed:
         return ""
     items = "\n".join(f"<li>{shown(message)}</li>" for message in failed)
-    summary = f"{_count(len(failed), 'file')} could not be read"
-    return f'<details id="failed"><summary>{summary}</summary>\n<ul>\n{items}\n</ul></details>'
+    return f'<details id="failed"><summary>Could not be read: {len(failed):,}</summary>\n<ul>\n{items}\n</ul></details>'
 
 
 def _histogram(scores: Sequence[float]) -> str:
@@ -138,7 +130,7 @@ def _bar(place: int, low: float, high: float, count: int, most: int) -> str:
     left, height = EDGE + place * WIDTH, max(HIGHEST * count / most, 2)
     sides = f'x="{left + 0.2:.2f}%" width="{WIDTH - 0.4:.2f}%"'
     column = f'{sides} y="{BASE - height:.1f}" height="{height:.1f}" rx="2"'
-    label = f"{_count(count, 'image')}, score {low:g} to {high:g}"
+    label = f"Images of score {low:g} to {high:g}: {count}"
     return (
         f'<a href="#from={low:g}&amp;to={high:g}" data-from="{low:g}" data-to="{high:g}" data-count="{count}"'
         f' aria-label="{label}" style="--score:{_percent((low + high) / 2)}"><title>{label}</title>'

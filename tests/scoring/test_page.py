@@ -140,7 +140,7 @@ def test_names_and_texts_are_shown_and_never_become_elements(page: bytes, entrie
         r"a\n.png: not an image of a known format",
         FAILED[1],
     ]
-    assert parsed.by_id("failed").text.startswith("2 files could not be read")
+    assert parsed.by_id("failed").text.startswith("Could not be read: 2")
 
 
 def test_a_name_is_what_tells_a_path_from_the_others(entries: list[Row]) -> None:
@@ -178,8 +178,7 @@ def test_the_histogram_counts_half_points(entries: list[Row]) -> None:
         low, high, count = (float(bar.attributes[f"data-{name}"]) for name in ("from", "to", "count"))
         i = round(2 * (low - 1))
         assert high == low + 0.5 and bar.attributes["href"] == f"#from={low:g}&to={high:g}"
-        plural = "" if count == 1 else "s"
-        assert bar.attributes["aria-label"] == f"{count:.0f} image{plural}, score {low:g} to {high:g}"
+        assert bar.attributes["aria-label"] == f"Images of score {low:g} to {high:g}: {count:.0f}"
         assert float(column["x"][:-1]) == pytest.approx(2 + 96 * (low - 1) / 9 + 0.2, abs=0.02)
         found[i], heights[i] = count, float(column["height"])
         assert float(column["y"]) + heights[i] == pytest.approx(126, abs=0.11)
@@ -195,15 +194,16 @@ def test_the_summary_has_count_range_and_median(page: bytes, entries: list[Row])
     def summary(page: bytes) -> str:
         return Parsed(page).all("p")[0].text
 
-    assert summary(page) == "8 images, scores from 0.70 to 10.30, median 5.00. 1 is the worst, 10 the best."
+    assert summary(page) == "Images: 8; scores from 0.70 to 10.30, median 5.00. 1 is the worst, 10 the best."
     one = album(entries[:1], "t", "c", [], 0.9)
-    assert summary(one) == "1 image, score 6.25. 1 is the worst, 10 the best." and not [*Parsed(one).all("ul")]
+    assert summary(one) == "Images: 1; scores from 6.25 to 6.25, median 6.25. 1 is the worst, 10 the best." and not [
+        *Parsed(one).all("ul")
+    ]
     many = album(entries * 150, "t", "c", [], 0.9)
-    assert summary(many).startswith("1,200 images,")
+    assert summary(many).startswith("Images: 1,200;")
     none = album([], "t", "c", ["a"], 0.9)
     assert (
-        summary(none) == "No image could be scored."
-        and "1 file could not be read" in Parsed(none).all("summary")[1].text
+        summary(none) == "No image could be scored." and "Could not be read: 1" in Parsed(none).all("summary")[1].text
     )
 
 
