@@ -2,11 +2,10 @@
 
 import math
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -146,27 +145,21 @@ def load(path: str | os.PathLike[str]) -> QualityModel:
     Raises FileNotFoundError without it, ValueError for a file that is damaged, of a newer version or something else.
     """
     try:
-        model = from_content(model_file.read(Path(path)), source=str(path))
+        content = model_file.read(Path(path))
+        encoder = encoder_from_state(content["encoder"], str(path)).eval()
+        settings, results, naming = content["settings"], content["results"], content["naming"]
+        if encoder.seen is None and results:  # a file of an earlier version says it by names alone
+            encoder.seen = [{"data": settings["data"], "references": results["split"], "images": {}}]
+        regressor = Regressor(encoder.dim).eval()
+        copy_weights(regressor, content["regressor"], f"{path}: the regressor of a {encoder.arch} encoder")
+        if naming and naming["weight"].shape[1] != encoder.dim:
+            raise ValueError(f"{path}: its naming is not for a {encoder.arch} encoder")
+        score_range = tuple(content["score_range"])
+        model = QualityModel(encoder, regressor, score_range, settings, results, content["residuals"], naming)
         model.card()  # which reads all that the file says of the model
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {model_file.NOT_A_MODEL} ({type(error).__name__}: {error})") from error
     return model
-
-
-def from_content(content: Mapping[str, Any], source: str) -> QualityModel:
-    """The model of what `model_file.read` gives. Raises ValueError, naming `source`, for weights that do not fit."""
-    encoder = encoder_from_state(content["encoder"], source)
-    settings, results = content["settings"], content["results"]
-    if encoder.seen is None and results:  # a file of an earlier version says it by names alone
-        encoder.seen = [{"data": settings["data"], "references": results["split"], "images": {}}]
-    regressor = Regressor(encoder.dim)
-    copy_weights(regressor, content["regressor"], f"{source}: the regressor of a {encoder.arch} encoder")
-    naming = content["naming"]
-    if naming and naming["weight"].shape[1] != encoder.dim:
-        raise ValueError(f"{source}: its naming is not for a {encoder.arch} encoder")
-    score_range = tuple(content["score_range"])
-    residuals = content["residuals"]
-    return QualityModel(encoder.eval(), regressor.eval(), score_range, settings, results, residuals, naming)
 
 
 def as_tensor(image: ImageLike) -> Tensor:
@@ -247,10 +240,10 @@ def score_files(
 
 def _read_ahead(read: Callable[[str], Any], paths: Iterable[str], threads: int) -> Iterator[list[tuple[str, Any]]]:
     """(path, read(path)), in lists of A_FEW, the next ones under way."""
+    paths, before = iter(paths), iter(())
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[tuple[str, Future]] = deque()
-        for path in paths:
-            waiting.append((path, pool.submit(read, path)))
-            if len(waiting) == 2 * A_FEW:
-                yield [(first, future.result()) for first, future in (waiting.popleft() for _ in range(A_FEW))]
-        yield [(path, future.result()) for path, future in waiting]
+        while few := list(islice(paths, A_FEW)):
+            under_way = zip(few, pool.map(read, few), strict=True)
+            yield list(before)
+            before = under_way
+        yield list(before)
