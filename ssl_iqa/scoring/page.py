@@ -26,9 +26,6 @@ from ssl_iqa.scoring import explain, quality, score
 
 TEMPLATE = Path(__file__).with_name("page.html")
 SIDE, QUALITY = 320, 80  # of a thumbnail: pixels at most, and WebP's quality
-# Of the histogram: bars, half a point wide; percent left free at both ends; pixels: the highest bar, its lower end.
-BINS, EDGE, HIGHEST, BASE = 18, 2, 104, 126
-WIDTH = (100 - 2 * EDGE) / BINS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +81,6 @@ def album(entries: Sequence[score.Row], title: str, card: str, failed: Sequence[
         "title": shown(title),
         "summary": _summary(scores),
         "card": "\n".join(shown(line) for line in card.splitlines()),
-        "histogram": _histogram(scores),
         "coverage": f"{100 * coverage:g}",
         "failed": _failures(failed),
     }
@@ -113,31 +109,6 @@ def _failures(failed: Sequence[str]) -> str:
         return ""
     items = "\n".join(f"<li>{shown(message)}</li>" for message in failed)
     return f'<details id="failed"><summary>Could not be read: {len(failed):,}</summary>\n<ul>\n{items}\n</ul></details>'
-
-
-def _histogram(scores: Sequence[float]) -> str:
-    """A link for each bar; scores beyond 1 to 10 count as at the end."""
-    counts, edges = np.histogram(np.clip(scores, 1, 10), bins=BINS, range=(1, 10))
-    bars = [_bar(i, edges[i], edges[i + 1], count, counts.max()) for i, count in enumerate(counts) if count]
-    marks = [f'<text x="{EDGE + 2 * WIDTH * i:.2f}%" y="{BASE + 20}">{i + 1}</text>' for i in range(10)]
-    axis = f'<line x1="{EDGE}%" x2="{100 - EDGE}%" y1="{BASE}.5" y2="{BASE}.5"/>'
-    head = '<svg role="group" aria-label="How many images have which score">'
-    return "\n".join([head, *bars, axis, *marks, "</svg>"])
-
-
-def _bar(place: int, low: float, high: float, count: int, most: int) -> str:
-    """From where to where it goes, and how many images it has."""
-    left, height = EDGE + place * WIDTH, max(HIGHEST * count / most, 2)
-    sides = f'x="{left + 0.2:.2f}%" width="{WIDTH - 0.4:.2f}%"'
-    column = f'{sides} y="{BASE - height:.1f}" height="{height:.1f}" rx="2"'
-    label = f"Images of score {low:g} to {high:g}: {count}"
-    return (
-        f'<a href="#from={low:g}&amp;to={high:g}" data-from="{low:g}" data-to="{high:g}" data-count="{count}"'
-        f' aria-label="{label}" style="--score:{_percent((low + high) / 2)}"><title>{label}</title>'
-        f'<rect class="all" {column}/><rect class="part" {column}/>'
-        f'<text class="number" x="{left + WIDTH / 2:.2f}%" y="{BASE - height - 5:.1f}">{count}</text>'
-        f'<rect class="click" {sides} y="0" height="{BASE}"/></a>'
-    )
 
 
 def _percent(score: float) -> str:
