@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from typing import Any, TypeVar
 
 import torch
@@ -28,15 +28,12 @@ class Clock:
 
     def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The batches; the time until each counts as waiting."""
-        iterator = iter(batches)
-        while True:
-            asked = time.perf_counter()
-            batch = next(iterator, None)
+        asked = time.perf_counter()
+        for batch in batches:
             self.waited += time.perf_counter() - asked
-            if batch is None:
-                return
             self.batches += 1
             yield batch
+            asked = time.perf_counter()
 
     def rates(self) -> dict[str, float]:
         """Images a second and the share of waiting; nothing before the first batch."""
@@ -53,11 +50,9 @@ def shown(values: dict[str, float]) -> dict[str, str]:
     return {named.get(name, name): f"{value:.3g}" for name, value in values.items()}
 
 
-@contextmanager
-def one_voice(is_main: bool) -> Iterator[None]:
-    """Of several processes only the main one prints to the standard output."""
-    with nullcontext() if is_main else redirect_stdout(None):
-        yield
+def one_voice(is_main: bool) -> AbstractContextManager:
+    """Within it, of several processes only the main one prints to the standard output."""
+    return nullcontext() if is_main else redirect_stdout(None)
 
 
 def print_start(run: Run, splits: dict, steps: int, device: torch.device) -> None:
