@@ -33,11 +33,6 @@ def on_this_machine() -> tuple[int, int]:
     return int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
 
 
-def restarts() -> int:
-    """How often torchrun has started this machine's processes anew after one had failed."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
-
-
 def launch() -> str:
     """A name of the torchrun that has started this process, the same after it has restarted the processes."""
     return f"{os.environ.get('TORCHELASTIC_RUN_ID', '')} {os.getppid()}" if launched() > 1 else ""
@@ -55,7 +50,7 @@ def processes(device: torch.device) -> Iterator[None]:
         # (github.com/pytorch/pytorch/issues/135712). On several machines the number of restarts is not the same
         # everywhere, and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 has to be set instead.
         store, number, count = next(dist.rendezvous("env://"))
-        store = dist.PrefixStore(f"restart {restarts()}", store)
+        store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT')}", store)
         dist.init_process_group(backend, store=store, rank=number, world_size=count)
     else:
         dist.init_process_group(backend)
@@ -118,13 +113,12 @@ class _SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         mean = _Sum.apply(x.mean(dims)) / size()  # [C]
         deviation = x - mean.view(shape)
         variance = _Sum.apply(deviation.square().mean(dims)) / size()
-        if self.track_running_stats:
-            count = size() * x.numel() // x.shape[1]
-            with torch.no_grad():
-                if self.num_batches_tracked is not None:  # as torch's own; see running_statistics_kept
-                    self.num_batches_tracked += 1
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        count = size() * x.numel() // x.shape[1]
+        with torch.no_grad():
+            if self.num_batches_tracked is not None:  # as torch's own; see running_statistics_kept
+                self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         x = deviation * (variance + self.eps).rsqrt().view(shape)
         return (x * self.weight.view(shape) + self.bias.view(shape)).to(dtype)
 

@@ -70,13 +70,9 @@ def prepare_folder(folder: Path, keep: bool, replace: bool) -> None:
 
 
 def check_out(path: Path, name: str = "--out") -> None:
-    """Raises FileNotFoundError or IsADirectoryError where no file can be written: before the work, not after it.
-
-    `name` is the argument's, a flag or a positional one.
-    """
+    """Raises FileNotFoundError or IsADirectoryError where no file can be written: before the work, not after it."""
     if not path.absolute().parent.is_dir():
-        place = f"{name} {path}" if name.startswith("-") else path
-        raise FileNotFoundError(f"{place}: no such folder: {path.parent}")
+        raise FileNotFoundError(f"{name} {path}: no such folder: {path.parent}")
     if path.is_dir():
         raise IsADirectoryError(f"{name} must be a file, got the folder {path}")
 

@@ -136,7 +136,7 @@ def test_images_of_the_check_are_no_larger_than_the_models_long_side(tmp_path: P
     [
         (["model.pt", "model.tflite"], "OUT must end in .onnx or .safetensors, got model.tflite"),
         (["model.pt", "model"], "OUT must end in"),
-        (["model.pt", "none/model.onnx"], "none/model.onnx: no such folder: none"),
+        (["model.pt", "none/model.onnx"], "OUT none/model.onnx: no such folder: none"),
         (["model.pt", "folder.onnx"], "OUT must be a file, got the folder folder.onnx"),
         (["none.pt", "model.onnx"], "none.pt: no such file"),
         (["text.pt", "model.onnx"], "text.pt: damaged"),
