@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ssl_iqa.engine import distributed, run_folder
-from ssl_iqa.engine.settings import flag, is_same
+from ssl_iqa.engine.settings import flag
 from ssl_iqa.engine.signals import STOPPED, Stopped
 from ssl_iqa.engine.weights import encoder_state
 from ssl_iqa.engine.workers import worker_end
@@ -131,7 +131,7 @@ def read_run(out: Path, settings: dict[str, Any], distortions: list[list], of_sh
     differing = [
         f"{flag(name)} was {was!r}, is {settings.get(name)!r}"
         for name, was in saved.items()
-        if name not in may_differ and not is_same(was, settings.get(name))
+        if name not in may_differ and was != settings.get(name)
     ]
     if any(name.startswith("--epochs ") for name in differing):
         differing.append("with --schedule linear the learning rates of all steps depend on --epochs")

@@ -59,8 +59,6 @@ def print_start(run: Run, splits: dict, steps: int, device: torch.device) -> Non
     settings = run.settings
     for name, value in sorted(settings.items()):
         print(f"  {name:<20} {value}")
-    if "demo" in (settings["unlabeled"], settings["labeled"]):
-        print("The demo's setting: a small encoder and small images for two CPU cores. The paper's: --preset paper.")
     if settings["labeled"] == "demo":
         print("Its scores are the mean opinions of KADID-10k's 125 classes, not opinions of these very images.")
     train, val = (splits["unlabeled"][part] for part in ("train", "val_pictures"))

@@ -11,8 +11,6 @@ import argparse
 import dataclasses
 import math
 import operator
-import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -117,17 +115,3 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
 def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
-
-
-def is_same(was: Any, now: Any) -> bool:
-    """Whether two values of a setting mean the same: a file or folder may be written in several ways."""
-    return was == now or _resolved(was) == _resolved(now)
-
-
-def _resolved(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_resolved(part) for part in value]
-    if not isinstance(value, str):
-        return value
-    parts = re.split("[=:,]", value)  # imagenet,cl=RUN; csv:FILE
-    return [os.path.realpath(os.path.expanduser(part)) for part in parts]
