@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
         paths = score.with_bar(score.images_in(args.paths, failures), args)
         args.out.mkdir(parents=True, exist_ok=True)
         scored = score.score_all(model, paths, args.coverage, failures)
-        rows = ((seen.y_hat, explain_one(model, row, seen, args.out)) for seen, row in scored)
+        rows = (explain_one(model, row, seen, args.out) for seen, row in scored)
         score.print_rows((*score.COLUMNS, *Named._fields, "map"), rows, args)
 
 

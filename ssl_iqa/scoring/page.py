@@ -40,15 +40,15 @@ def run(args: argparse.Namespace) -> None:
         run_folder.check_out(args.out)
         model = score.prepare(args)
         paths = console.bar(score.images_in(args.paths, failures), "images")
-        scored = score.score_all(
-            model, paths, args.coverage, failures, keep=lambda image: (thumbnail(image), image.shape)
-        )
-        # the page keeps the order of equal scores, such as those at the scale's ends
-        pairs = sorted(((seen.y_hat, make_entry(model, row, seen)) for seen, row in scored), key=lambda pair: -pair[0])
-        entries = [entry for _, entry in pairs]
+        scored = score.score_all(model, paths, args.coverage, failures, kept_of)
+        entries = [row | seen.kept | named(model, seen) for seen, row in scored]
         page = album(entries, ", ".join(args.paths), model.card(), [*map(str, failures)], args.coverage)
         run_folder.write_atomic(args.out, lambda file: file.write(page))
         print(f"{args.out}: {len(entries)} images, {len(page) / 1e6:.1f} MB")
+
+
+def kept_of(image: Tensor) -> score.Row:
+    return {"thumbnail": thumbnail(image), "size": (image.shape[2], image.shape[1])}
 
 
 def thumbnail(image: Tensor) -> bytes:
@@ -60,10 +60,8 @@ def thumbnail(image: Tensor) -> bytes:
     return encoded.getvalue()
 
 
-def make_entry(model: quality.QualityModel, row: score.Row, seen: quality.Seen) -> score.Row:
-    named = explain.name_distortion(model.naming, seen.z)._asdict() if model.naming else {}
-    small, (_, height, width) = seen.kept
-    return row | named | {"thumbnail": small, "size": (width, height)}
+def named(model: quality.QualityModel, seen: quality.Seen) -> score.Row:
+    return explain.name_distortion(model.naming, seen.z)._asdict() if model.naming else {}
 
 
 def album(entries: Sequence[score.Row], title: str, card: str, failed: Sequence[str], coverage: float) -> bytes:
@@ -73,7 +71,7 @@ def album(entries: Sequence[score.Row], title: str, card: str, failed: Sequence[
     of the image, width and height. `card` is the model's (`QualityModel.card`), `failed` says in a line each what could
     not be read, `coverage` is the intervals', 0.9. Any path and any text may hold anything: it is shown and never run.
     """
-    entries = sorted(entries, key=lambda entry: -entry["score"])
+    entries = score.best_first(entries)
     scores = [entry["score"] for entry in entries]
     shared = os.path.commonprefix([entry["picture"] for entry in entries])
     parent = shared.rfind(os.sep) + 1  # where the part of a path begins that tells it from others

@@ -33,7 +33,7 @@ STDIN = "-"
 COLUMNS = ("picture", "score", "low", "high")  # the path, and the interval: None where the model does not know it
 TYPE_WIDTH = 35  # of the longest distortion type, with a probability before and a level after it
 
-Row = dict[str, Any]  # COLUMNS, and what `explain` adds
+Row = dict[str, Any]  # COLUMNS, y_hat, and what `explain` adds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,8 +64,7 @@ def run(args: argparse.Namespace) -> None:
     with say_failures() as failures:
         model = prepare(args)
         paths = with_bar(images_in(args.paths, failures), args)
-        scored = score_all(model, paths, args.coverage, failures)
-        print_rows(COLUMNS, ((seen.y_hat, row) for seen, row in scored), args)
+        print_rows(COLUMNS, (row for _, row in score_all(model, paths, args.coverage, failures)), args)
 
 
 @contextmanager
@@ -155,28 +154,33 @@ def score_all(
         low = high = None
         if margin is not None:  # clipped as the score is
             low, high = (round(quality.clipped(end), 4) for end in (seen.score - margin, seen.score + margin))
-        yield seen, dict(zip(COLUMNS, (path, round(seen.score, 4), low, high), strict=True))
+        yield seen, {"picture": path, "score": round(seen.score, 4), "low": low, "high": high, "y_hat": seen.y_hat}
 
 
-def print_rows(columns: Sequence[str], rows: Iterable[tuple[float, Row]], args: argparse.Namespace) -> None:
-    """A line an image, of rows with y_hat beside each, by which --sort orders those at the scale's ends, too."""
+def print_rows(columns: Sequence[str], rows: Iterable[Row], args: argparse.Namespace) -> None:
+    """A line an image."""
     # names of files are bytes: what is no UTF-8 goes out as it came; a stream in memory or a notebook takes any text
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="surrogateescape")
     if args.sort:
-        rows = sorted(rows, key=lambda pair: -pair[0])
+        rows = best_first(rows)
     if args.format == "csv":
-        writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+        writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row for _, row in rows)
+        writer.writerows(rows)
     elif args.format == "json":
-        for _, row in rows:
-            print(json.dumps(row))
+        for row in rows:
+            print(json.dumps({name: row[name] for name in columns}))
     else:
         print(table_head(columns))
-        for _, row in rows:
+        for row in rows:
             print(table_row(row))
     sys.stdout.flush()
+
+
+def best_first(rows: Iterable[Row]) -> list[Row]:
+    """By the predictions before they are clipped, which tell scores at the scale's ends apart."""
+    return sorted(rows, key=lambda row: -row["y_hat"])
 
 
 def table_head(columns: Sequence[str]) -> str:

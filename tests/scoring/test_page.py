@@ -49,7 +49,7 @@ def pixels(i: int) -> torch.Tensor:
 def entries() -> list[Row]:
     return [
         {
-            **{"picture": FOLDER + name, "score": score, "low": low, "high": high},
+            **{"picture": FOLDER + name, "score": score, "low": low, "high": high, "y_hat": score},
             **{"distortion": kind, "level": level or 0, "probability": share},
             **{"thumbnail": thumbnail(pixels(i)), "size": (4000 + i, 3000)},
         }
@@ -184,7 +184,7 @@ def test_the_summary_has_count_range_and_median(page: bytes, entries: list[Row])
 
 def test_what_a_model_does_not_know_is_left_out(entries: list[Row]) -> None:
     bare = [
-        {name: entry[name] for name in ("picture", "score", "thumbnail", "size")} | {"low": None, "high": None}
+        {name: entry[name] for name in ("picture", "score", "y_hat", "thumbnail", "size")} | {"low": None, "high": None}
         for entry in entries
     ]
     parsed = Parsed(album(bare, "t", "c", [], 0.9))
@@ -516,7 +516,7 @@ def test_a_model_that_names_no_distortions_has_no_such_controls(
     opened: Opened, entries: list[Row], chromium: "Chrome", monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     bare = [
-        {name: entry[name] for name in ("picture", "score", "thumbnail", "size")} | {"low": None, "high": None}
+        {name: entry[name] for name in ("picture", "score", "y_hat", "thumbnail", "size")} | {"low": None, "high": None}
         for entry in entries
     ]
     monkeypatch.setattr(chromium, "page", tmp_path / "bare.html")
