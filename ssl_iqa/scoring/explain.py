@@ -25,7 +25,7 @@ from ssl_iqa.data.images import read_image
 from ssl_iqa.distortions.compression import to_pil
 from ssl_iqa.engine import run_folder
 from ssl_iqa.scoring import quality, score
-from ssl_iqa.scoring.pages import HEAD, MARGIN, encode, new_page, put_cell
+from ssl_iqa.scoring.pages import HEAD, MARGIN, new_page, put_cell
 
 Classifier = dict[str, Any]  # plain, for model.pt: weight [k, d], bias [k], classes [[type, level], ..], see `naming`
 
@@ -82,7 +82,7 @@ def explain_one(model: quality.QualityModel, row: score.Row, seen: quality.Seen,
     while path.exists():
         number += 1
         path = folder / f"{stem}-{number}.jpg"
-    run_folder.write_atomic(path, lambda file: file.write(encode(drawn, ".jpg", 90)[0]))
+    run_folder.write_atomic(path, lambda file: drawn.save(file, "JPEG", quality=90))
     return row | named._asdict() | {"probability": round(named.probability, 4), "map": str(path)}
 
 
