@@ -26,6 +26,7 @@ EXTRAS = {
     "matplotlib",
     "onnx",
     "onnxruntime",
+    "onnxscript",
     "openpyxl",
     "pillow_heif",
     "safetensors",
