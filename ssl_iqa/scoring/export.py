@@ -34,9 +34,7 @@ Run = Callable[[Tensor], Tensor]  # images [B, 3, H, W] -> scores [B]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="model.pt of finetune.py, or a .safetensors of it")
-    parser.add_argument(
-        "out", type=Path, metavar="OUT", help=f"ends in {' or '.join(SUFFIXES)}; replaced if it is there"
-    )
+    parser.add_argument("out", type=Path, metavar="OUT", help=f"ends in {' or '.join(SUFFIXES)}; replaced if it exists")
 
 
 def run(args: argparse.Namespace) -> None:
