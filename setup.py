@@ -31,7 +31,6 @@ setup(
         "shards": ["braceexpand>=0.1.7"],
         "figures": ["matplotlib>=3.7", "scikit-learn>=1.2"],
         "baselines": ["scikit-learn>=1.2"],
-        "tensorboard": ["tensorboard>=2.12"],
         "export": ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "safetensors>=0.4.3"],
         "test": [
             *(
@@ -43,7 +42,7 @@ setup(
                 "timm>=1.0",
             ),
             *("imagehash>=4.3", "imaug>=0.4.3", "openpyxl>=3.1", "pillow-heif>=0.22", "braceexpand>=0.1.7"),
-            *("matplotlib>=3.7", "piq>=0.8", "scikit-learn>=1.2", "tensorboard>=2.12", "selenium>=4.20", "ruff>=0.6"),
+            *("matplotlib>=3.7", "piq>=0.8", "scikit-learn>=1.2", "selenium>=4.20", "ruff>=0.6"),
             *("onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "safetensors>=0.4.3"),
         ],
     },

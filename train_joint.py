@@ -69,7 +69,6 @@ class Settings:
     amp: str = setting("off", "run", "mixed precision", choices=tuple(AMP))
     compile: bool = setting(False, "run", "compile the encoder (torch.compile)")
     save_every: int = setting(0, "run", "steps after which to save within an epoch; 0: at its end", low=0)
-    keep: int = setting(0, "run", "numbered checkpoints of the last epochs to keep beside last.pt", low=0)
     workers: int = setting(8, "run", "processes that read and distort images, of each training process", low=0, demo=2)
     device: str = setting("auto", "run", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
     seed: int = setting(0, "run", "of everything random", low=0)
@@ -204,9 +203,7 @@ def validate(nets: Networks, streams: Streams, settings: Settings, stop: Stop) -
 
 
 def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace]:
-    parser = script_parser(__doc__, PRESETS, DEFAULT_OUT)
-    parser.add_argument("--tensorboard", action="store_true", help="write its log for TensorBoard, too")
-    args = parser.parse_args(arguments)
+    args = script_parser(__doc__, PRESETS, DEFAULT_OUT).parse_args(arguments)
     with console.clear_errors():
         # unasked, own images never go with the demo's scores and are never reduced
         own = {"labeled": ""} if args.unlabeled else {}
@@ -221,8 +218,6 @@ def parse_arguments(arguments: list[str] | None) -> tuple[Settings, argparse.Nam
         most = settings.views * settings.batch_size // distributed.launched() // 2  # of two views each
         if settings.accumulate > most:
             raise ValueError(f"--accumulate must be at most {most} for this batch, got {settings.accumulate}")
-        if args.tensorboard:
-            console.summary_writer()
     args.overwrite |= args.out is None and settings.unlabeled == "demo"  # the demo's default folder is replaced
     args.out = args.out or DEFAULT_OUT
     return settings, args
@@ -243,7 +238,6 @@ def main(arguments: list[str] | None = None) -> None:
         console.print_start(run, images.splits, len(streams), device)
         if images.known and not run.saved:
             print(seen.in_words(images.splits["labeled"], images.known))
-        report = console.epoch_reporter(run, args.tensorboard)
 
         with checkpoint.clear_end(run):
             while progress.epochs < settings.epochs and progress.since_best < settings.stop_after:
@@ -253,8 +247,8 @@ def main(arguments: list[str] | None = None) -> None:
                 skipped = set().union(*distributed.every(run.skipped))
                 name_skipped(skipped, run.skipped)
                 record |= {"epoch": progress.epochs, "minutes": round(run.minutes(), 2), "skipped": len(skipped)}
-                checkpoint.save_run(run, record, is_best, settings.keep)
-                report(record, is_best)
+                checkpoint.save_run(run, record, is_best)
+                console.print_epoch(record, is_best, settings.epochs)
 
         if distributed.is_main():
             with clear_stop(f"after the last epoch; {args.out} is complete"), stop.anywhere():

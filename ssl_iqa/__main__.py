@@ -1,7 +1,6 @@
 """The command `ssl-iqa`; `python -m ssl_iqa` is the same."""
 
 import argparse
-import difflib
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -42,9 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     elif Path(name).exists():  # a model's file
         run("score", given)
     else:
-        nearest = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f", the nearest is {nearest[0]}" if nearest else ""
-        print(f"error: {name}: no such command or file{hint}; see ssl-iqa --help", file=sys.stderr)
+        print(f"error: {name}: no such command or file; see ssl-iqa --help", file=sys.stderr)
         sys.exit(2)
 
 

@@ -5,7 +5,6 @@ No random state is saved, since none is used while training: every draw comes fr
 and on a CPU as many threads, which `--workers` changes (`use_device`).
 """
 
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -18,15 +17,15 @@ from typing import Any
 import torch
 
 from ssl_iqa.engine import distributed, run_folder
-from ssl_iqa.engine.settings import flag, is_same
+from ssl_iqa.engine.settings import flag
 from ssl_iqa.engine.signals import STOPPED, Stopped
 from ssl_iqa.engine.weights import encoder_state
 from ssl_iqa.engine.workers import worker_end
 from ssl_iqa.model import Networks
 from ssl_iqa.schedule import Progress
 
-# Where and how fast a run computes, what it keeps and reports. Of `distortions` the classes are compared, of
-# `near_duplicates` whether they are removed, and of both streams the images (`check_splits`).
+# Where and how fast a run computes, what it reports and, `keep` of earlier versions, kept. Of `distortions` the classes
+# are compared, of `near_duplicates` whether they are removed, and of both streams the images (`check_splits`).
 MAY_DIFFER = {"unlabeled", "labeled", "workers", "device", "distort_on", "distortions", "amp", "compile"}
 MAY_DIFFER |= {"save_every", "keep", "near_duplicates"}
 
@@ -51,16 +50,15 @@ class Run:
         return self.earlier_minutes + (time.perf_counter() - self.began) / 60
 
 
-def save_run(run: Run, record: dict[str, Any] | None = None, is_best: bool = False, keep: int = 0) -> None:
+def save_run(run: Run, record: dict[str, Any] | None = None, is_best: bool = False) -> None:
     """Writes last.pt; at an epoch's end a line of the log, too, and encoder.pt where the epoch is the best.
 
-    The last `keep` numbered checkpoints of whole epochs stay. The first process writes, and the others wait for it.
-    Raises run_folder.NotWritten, on all of them.
+    The first process writes, and the others wait for it. Raises run_folder.NotWritten, on all of them.
     """
     error = ""
     if distributed.is_main():
         try:
-            _write(run, record, is_best, keep)
+            _write(run, record, is_best)
         except run_folder.NotWritten as caught:
             error = str(caught)
     error = distributed.every(error)[0]
@@ -69,7 +67,7 @@ def save_run(run: Run, record: dict[str, Any] | None = None, is_best: bool = Fal
     run.saved = str(run.progress)
 
 
-def _write(run: Run, record: dict[str, Any] | None, is_best: bool, keep: int) -> None:
+def _write(run: Run, record: dict[str, Any] | None, is_best: bool) -> None:
     state = {
         "settings": run.settings,
         "distortions": run.distortions,
@@ -82,18 +80,11 @@ def _write(run: Run, record: dict[str, Any] | None, is_best: bool, keep: int) ->
         "skipped": sorted(run.skipped),
         "minutes": run.minutes(),
     }
-    last = run.out / run_folder.LAST
     if record is not None:
         run_folder.append_json(record, run.out / run_folder.LOG)
     if is_best:
         run_folder.save(state["encoder"], run.out / run_folder.ENCODER)
-    run_folder.save(state, last)
-    if keep:
-        numbered = run.out / run_folder.NUMBERED.replace("*", f"{run.progress.epochs:05}")
-        with open(last, "rb") as source:
-            run_folder.write_atomic(numbered, lambda file: shutil.copyfileobj(source, file))
-        for old in sorted(run.out.glob(run_folder.NUMBERED))[:-keep]:
-            old.unlink()
+    run_folder.save(state, run.out / run_folder.LAST)
 
 
 @contextmanager
@@ -139,7 +130,7 @@ def read_run(out: Path, settings: dict[str, Any], distortions: list[list]) -> di
     differing = [
         f"{flag(name)} was {was!r}, is {settings.get(name)!r}"
         for name, was in saved.items()
-        if name not in may_differ and not is_same(was, settings.get(name))
+        if name not in may_differ and was != settings.get(name)
     ]
     if any(name.startswith("--epochs ") for name in differing):
         differing.append("with --schedule linear the learning rates of all steps depend on --epochs")

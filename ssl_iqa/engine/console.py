@@ -4,8 +4,8 @@ import io
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from typing import Any, TypeVar
 
 import torch
@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from ssl_iqa.engine import distributed, run_folder
 from ssl_iqa.engine.checkpoint import Run
-from ssl_iqa.engine.device import cpu_cores
 from ssl_iqa.engine.workers import worker_end
 
 Batch = TypeVar("Batch")
@@ -29,15 +28,12 @@ class Clock:
 
     def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The batches; the time until each counts as waiting."""
-        iterator = iter(batches)
-        while True:
-            asked = time.perf_counter()
-            batch = next(iterator, None)
+        asked = time.perf_counter()
+        for batch in batches:
             self.waited += time.perf_counter() - asked
-            if batch is None:
-                return
             self.batches += 1
             yield batch
+            asked = time.perf_counter()
 
     def rates(self) -> dict[str, float]:
         """Images a second and the share of waiting; nothing before the first batch."""
@@ -54,41 +50,15 @@ def shown(values: dict[str, float]) -> dict[str, str]:
     return {named.get(name, name): f"{value:.3g}" for name, value in values.items()}
 
 
-@contextmanager
-def one_voice(is_main: bool) -> Iterator[None]:
-    """Of several processes only the main one prints to the standard output."""
-    with nullcontext() if is_main else redirect_stdout(None):
-        yield
-
-
-def advice(data_wait: float, settings: dict[str, Any], cores: int) -> str:
-    """What to change where half of an epoch or more is spent waiting for images; otherwise nothing."""
-    if data_wait < 0.5:
-        return ""
-    if settings["workers"] < cores:
-        change = f"more --workers (now {settings['workers']}, of {cores} cores)"
-    elif settings["distort_on"] == "worker":
-        change = "--distort-on device, where that is a GPU"
-    else:
-        change = "smaller images, or more cores"
-    return f"{data_wait:.0%} of this epoch was spent waiting for images; what helps is {change}"
-
-
-def summary_writer() -> type:
-    """TensorBoard's class. Raises ValueError where it is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ValueError("--tensorboard: it is not installed; pip install 'ssl_iqa[tensorboard]'") from error
-    return SummaryWriter
+def one_voice(is_main: bool) -> AbstractContextManager:
+    """Within it, of several processes only the main one prints to the standard output."""
+    return nullcontext() if is_main else redirect_stdout(None)
 
 
 def print_start(run: Run, splits: dict, steps: int, device: torch.device) -> None:
     settings = run.settings
     for name, value in sorted(settings.items()):
         print(f"  {name:<20} {value}")
-    if "demo" in (settings["unlabeled"], settings["labeled"]):
-        print("The demo's setting: a small encoder and small images for two CPU cores. The paper's: --preset paper.")
     if settings["labeled"] == "demo":
         print("Its scores are the mean opinions of KADID-10k's 125 classes, not opinions of these very images.")
     train, val = (splits["unlabeled"][part] for part in ("train", "val_pictures"))
@@ -105,38 +75,18 @@ def print_start(run: Run, splits: dict, steps: int, device: torch.device) -> Non
     print(f"run folder: {run.out}{going_on}", flush=True)
 
 
-def epoch_reporter(run: Run, tensorboard: bool) -> Callable[[dict[str, Any], bool], None]:
-    """report(record, is_best) prints a line of log.jsonl for people, * at the best epoch so far, and writes it for
-    TensorBoard where `tensorboard` says so; after --resume, what lies after the run's last epoch is written anew.
-    """
-    writer, is_warned = None, False
-    if tensorboard and distributed.is_main():
-        writer = summary_writer()(str(run.out / run_folder.TENSORBOARD), purge_step=run.progress.epochs + 1)
-
-    def report(record: dict[str, Any], is_best: bool) -> None:
-        nonlocal is_warned
-        parts = [f"epoch {record['epoch']:>3}/{run.settings['epochs']}  L_cont {record['L_cont']:.3f}"]
-        val = f"validation: L {record['val_L']:.3f}  L_cont {record['val_L_cont']:.3f}"
-        if "L_r" in record:
-            parts[0] += f"  L_r {record['L_r']:.3f}"
-            val += f"  L_r {record['val_L_r']:.3f}  SROCC {record['val_SROCC']:.3f}"
-        parts.append(val)
-        if "data_wait" in record:
-            parts.append(f"{record['pictures_per_second']:.0f} images/s, {record['data_wait']:.0%} waiting")
-        parts.append(f"{record['minutes']:.1f} min" + (" *" if is_best else ""))
-        print(" | ".join(parts), flush=True)
-
-        cores = cpu_cores() // distributed.on_this_machine()[1]
-        warning = advice(record.get("data_wait", 0.0), run.settings, cores)
-        if warning and distributed.is_main() and not is_warned:
-            print(f"warning: {warning}", file=sys.stderr)
-            is_warned = True
-        if writer:
-            for name in record.keys() - {"epoch"}:
-                writer.add_scalar(name, record[name], record["epoch"])
-            writer.flush()
-
-    return report
+def print_epoch(record: dict[str, Any], is_best: bool, epochs: int) -> None:
+    """A line of log.jsonl for people, * at the best epoch so far."""
+    parts = [f"epoch {record['epoch']:>3}/{epochs}  L_cont {record['L_cont']:.3f}"]
+    val = f"validation: L {record['val_L']:.3f}  L_cont {record['val_L_cont']:.3f}"
+    if "L_r" in record:
+        parts[0] += f"  L_r {record['L_r']:.3f}"
+        val += f"  L_r {record['val_L_r']:.3f}  SROCC {record['val_SROCC']:.3f}"
+    parts.append(val)
+    if "data_wait" in record:
+        parts.append(f"{record['pictures_per_second']:.0f} images/s, {record['data_wait']:.0%} waiting")
+    parts.append(f"{record['minutes']:.1f} min" + (" *" if is_best else ""))
+    print(" | ".join(parts), flush=True)
 
 
 def print_end(accuracies: dict[str, dict[str, float]], run: Run, next_command: str, specs: str) -> None:
@@ -156,20 +106,9 @@ def print_end(accuracies: dict[str, dict[str, float]], run: Run, next_command: s
 class LineAMinute(tqdm):
     """A progress bar where there is no terminal: a line a minute, and none for what takes less than one."""
 
-    def __init__(self, items: Iterable[Item] | None, title: str, total: int | None, done: int) -> None:
-        # tqdm's own output, with its carriage returns, goes nowhere
-        settings = {"initial": done, "leave": False, "delay": 60, "mininterval": 60, "miniters": 1}
-        super().__init__(items, title, total, file=io.StringIO(), **settings)
-
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        if msg is not None:  # the last one, which clears the bar
-            return
-        state = self.format_dict
-        text = f"{self.desc}: {self.n} done"
-        if self.total and self.n > self.initial:
-            minutes = math.ceil(state["elapsed"] / (self.n - self.initial) * (self.total - self.n) / 60)
-            text = f"{self.desc}: {self.n / self.total:.0%} done, {minutes} minutes left"
-        print(text + (f"; {self.postfix}" if self.postfix else ""), file=sys.stderr, flush=True)
+        if msg is None:  # the last one clears the bar
+            print(self, file=sys.stderr, flush=True)
 
 
 def bar(items: Iterable[Item], title: str, total: int | None = None, done: int = 0) -> tqdm:
@@ -178,7 +117,8 @@ def bar(items: Iterable[Item], title: str, total: int | None = None, done: int =
         return tqdm(items, disable=True)
     if sys.stderr.isatty():
         return tqdm(items, title, total, initial=done, leave=False)
-    return LineAMinute(items, title, total, done)
+    quiet = {"delay": 60, "mininterval": 60, "miniters": 1, "file": io.StringIO()}  # which takes its carriage returns
+    return LineAMinute(items, title, total, initial=done, leave=False, **quiet)
 
 
 @contextmanager

@@ -28,8 +28,6 @@ def use_device(name: str, workers: int, amp: str = "off") -> torch.device:
         raise ValueError("--device must be cpu with several processes, which cannot share it, got mps")
     if name == "cuda" and processes > max(torch.cuda.device_count(), 1):
         raise ValueError(f"--nproc_per_node must be at most {torch.cuda.device_count()}, the GPUs, got {processes}")
-    if name == "cuda" and amp == "bf16" and not torch.cuda.is_bf16_supported():
-        raise ValueError("--amp must be fp16 or off on this GPU, got bf16")
     if name == "cpu":
         if amp == "fp16" or (amp == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()):
             raise ValueError(f"--amp must be off on this CPU, got {amp}")

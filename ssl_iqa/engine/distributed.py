@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -30,11 +31,6 @@ def on_this_machine() -> tuple[int, int]:
     if launched() == 1:
         return 0, 1
     return int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
-
-
-def restarts() -> int:
-    """How often torchrun has started this machine's processes anew after one had failed."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
 
 
 def launch() -> str:
@@ -54,7 +50,7 @@ def processes(device: torch.device) -> Iterator[None]:
         # (github.com/pytorch/pytorch/issues/135712). On several machines the number of restarts is not the same
         # everywhere, and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 has to be set instead.
         store, number, count = next(dist.rendezvous("env://"))
-        store = dist.PrefixStore(f"restart {restarts()}", store)
+        store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT')}", store)
         dist.init_process_group(backend, store=store, rank=number, world_size=count)
     else:
         dist.init_process_group(backend)
@@ -62,18 +58,14 @@ def processes(device: torch.device) -> Iterator[None]:
     dist.destroy_process_group()  # not after an error: it would wait for the others
 
 
-def _is_on() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
 def size() -> int:
     """How many processes there are."""
-    return dist.get_world_size() if _is_on() else 1
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     """The number of this process, from 0."""
-    return dist.get_rank() if _is_on() else 0
+    return dist.get_rank() if size() > 1 else 0
 
 
 def is_main() -> bool:
@@ -81,28 +73,12 @@ def is_main() -> bool:
     return rank() == 0
 
 
-class _Gather(torch.autograd.Function):
-    """The tensors of all processes, concatenated. `all_gather` alone would cut the graph (MoCo's gather does so)."""
-
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        gathered = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
-        dist.all_gather(gathered, tensor.contiguous())
-        return torch.cat(gathered)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        total = gradient.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)  # every process's loss depends on every process's projections
-        return total.chunk(dist.get_world_size())[dist.get_rank()]
-
-
 class _Sum(torch.autograd.Function):
     """The sum over the processes, whose gradient is the sum of theirs."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        total = tensor.clone()
+        total = tensor.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total
 
@@ -110,13 +86,16 @@ class _Sum(torch.autograd.Function):
 
 
 def gather(p: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
-    """p [n, D], with its gradient, and classes [n] of all processes: [N, D], [N], and this one's (first, stop)."""
+    """p [n, D], with its gradient, and classes [n] of all processes: [N, D], [N], and this one's (first, stop).
+
+    A sum of zeros but for a process's own place: `all_gather` would cut the graph (MoCo's gather does so).
+    """
     if size() == 1:
         return p, classes, (0, len(p))
-    all_classes = [torch.empty_like(classes) for _ in range(size())]
-    dist.all_gather(all_classes, classes)
-    first = dist.get_rank() * len(p)
-    return _Gather.apply(p), torch.cat(all_classes), (first, first + len(p))
+    first = rank() * len(p)
+    rest = (size() - 1) * len(p) - first
+    all_p, all_classes = F.pad(p, (0, 0, first, rest)), F.pad(classes, (first, rest))
+    return _Sum.apply(all_p), _Sum.apply(all_classes), (first, first + len(p))
 
 
 class _SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -134,13 +113,12 @@ class _SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         mean = _Sum.apply(x.mean(dims)) / size()  # [C]
         deviation = x - mean.view(shape)
         variance = _Sum.apply(deviation.square().mean(dims)) / size()
-        if self.track_running_stats:
-            count = size() * x.numel() // x.shape[1]
-            with torch.no_grad():
-                if self.num_batches_tracked is not None:  # as torch's own; see running_statistics_kept
-                    self.num_batches_tracked += 1
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        count = size() * x.numel() // x.shape[1]
+        with torch.no_grad():
+            if self.num_batches_tracked is not None:  # as torch's own; see running_statistics_kept
+                self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         x = deviation * (variance + self.eps).rsqrt().view(shape)
         return (x * self.weight.view(shape) + self.bias.view(shape)).to(dtype)
 
@@ -174,8 +152,7 @@ def mean(values: Tensor) -> Tensor:
 
 def end_if_asked(is_asked: bool, device: torch.device) -> None:
     """Raises Stopped, in all processes, when one of them was asked to end."""
-    flag = mean(torch.tensor(float(is_asked), device=device)) if size() > 1 else is_asked
-    if flag > 0:
+    if mean(torch.tensor(float(is_asked), device=device)) > 0:
         raise Stopped
 
 

@@ -28,8 +28,6 @@ def read(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; it {NOT_A_MODEL}")
-    if path.suffix == ".onnx":
-        raise ValueError(f"{path}: {NOT_A_MODEL}")
     content = from_safetensors(path.read_bytes(), path) if path.suffix == SAFETENSORS else run_folder.load(path)
     if not isinstance(content, Mapping) or content.get("format", FORMAT) != FORMAT:
         raise ValueError(f"{path}: {NOT_A_MODEL}")

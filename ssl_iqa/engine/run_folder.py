@@ -13,13 +13,12 @@ import torch
 from ssl_iqa.engine import distributed
 
 CONFIG, SPLITS, LOG, RESULTS, LAUNCH = "config.json", "splits.json", "log.jsonl", "results.json", "launch.txt"
-TENSORBOARD, CELLS, FEATURES = "tensorboard", "cells", "features"  # folders
+CELLS, FEATURES = "cells", "features"  # folders
 LAST, BEST, ENCODER, MODEL = "last.pt", "best.pt", "encoder.pt", "model.pt"
 PREDICTIONS, TABLES = "predictions.csv", ("tables.md", "tables.csv", "tables.json")
 NEAR_DUPLICATES = "near_duplicates.json"
 FILES = (CONFIG, SPLITS, LOG, RESULTS, PREDICTIONS, *TABLES, LAUNCH, LAST, BEST, ENCODER, MODEL, NEAR_DUPLICATES)
-FOLDERS = (TENSORBOARD, CELLS, FEATURES)
-NUMBERED = "epoch-*.pt"  # the checkpoints that --keep keeps
+FOLDERS = (CELLS, FEATURES, "tensorboard")  # the last is of earlier versions, as epoch-*.pt is
 
 
 def saved_long_side(settings: Mapping[str, Any]) -> int | None:
@@ -45,7 +44,7 @@ def run_in(folder: Path, keep: bool, replace: bool) -> list[str]:
     """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"--out {folder}: not a folder")
-    patterns = (NUMBERED, "*.pt.part", "*.json.part")  # and what a kill amid a write has left
+    patterns = ("epoch-*.pt", "*.pt.part", "*.json.part")  # and what a kill amid a write has left
     there = [name for name in FILES if (folder / name).exists()]
     there += [path.name for pattern in patterns for path in folder.glob(pattern)]
     if there and not keep and not replace:
@@ -71,13 +70,9 @@ def prepare_folder(folder: Path, keep: bool, replace: bool) -> None:
 
 
 def check_out(path: Path, name: str = "--out") -> None:
-    """Raises FileNotFoundError or IsADirectoryError where no file can be written: before the work, not after it.
-
-    `name` is the argument's, a flag or a positional one.
-    """
+    """Raises FileNotFoundError or IsADirectoryError where no file can be written: before the work, not after it."""
     if not path.absolute().parent.is_dir():
-        place = f"{name} {path}" if name.startswith("-") else path
-        raise FileNotFoundError(f"{place}: no such folder: {path.parent}")
+        raise FileNotFoundError(f"{name} {path}: no such folder: {path.parent}")
     if path.is_dir():
         raise IsADirectoryError(f"{name} must be a file, got the folder {path}")
 

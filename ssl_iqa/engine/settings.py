@@ -3,18 +3,14 @@
 A script's settings are a frozen dataclass, whose fields say their flag's group, help and range:
 
     PRESETS = presets(Settings)
-    parser = script_parser(__doc__, PRESETS, Path("runs/joint"))
-    parser.add_argument("--tensorboard", ..)            what the script has beside its settings
-    args = parser.parse_args(arguments)
+    args = script_parser(__doc__, PRESETS, Path("runs/joint")).parse_args(arguments)
     settings = settings_from(args, PRESETS)             raises ValueError: call it in console.clear_errors()
 """
 
 import argparse
 import dataclasses
-import difflib
 import math
 import operator
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,55 +19,19 @@ from typing import Any, NoReturn
 from ssl_iqa import __version__
 from ssl_iqa.engine import distributed
 
-TYPE_NAMES = {int: "a whole number", float: "a number"}
 LIMITS = {"low": (operator.ge, "at least"), "high": (operator.le, "at most"), "above": (operator.gt, "more than")}
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, but a wrong flag or value gives one line, `error: --epochs must be .., got ..; see --help`, and exit
-    code 2, without the usage; of several processes on a machine one says it.
+    """argparse's, but a wrong flag or value gives one line, `error: --epochs: .., see --help`, and exit code 2, without
+    the usage; of several processes on a machine one says it.
     """
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:
-        parsed, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            self.refuse(parsed, unknown)
-        return parsed
-
-    def refuse(self, parsed: argparse.Namespace, unknown: Sequence[str]) -> NoReturn:
-        """The error for the first argument that this parser does not know, with the flag that it may have meant."""
-        if not unknown[0].startswith("-"):
-            self.error(f"unexpected argument {unknown[0]!r}")
-        name = unknown[0].partition("=")[0]
-        commands = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
-        parser = commands[0].choices[getattr(parsed, commands[0].dest)] if commands else self
-        nearest = difflib.get_close_matches(name, parser._option_string_actions, n=1)
-        self.error(f"no such flag: {name}" + (f", the nearest is {nearest[0]}" if nearest else ""))
-
     def error(self, message: str) -> NoReturn:
-        name, _, problem = message.removeprefix("argument ").partition(": ")
-        separator = " " if problem.startswith("must be ") else ": "
         if distributed.on_this_machine()[0] == 0:
-            print(f"error: {name}{separator if problem else ''}{problem}; see --help", file=sys.stderr)
+            problem = message.removeprefix("argument ").replace(": must be ", " must be ", 1)  # of `whole`
+            print(f"error: {problem}; see --help", file=sys.stderr)
         sys.exit(2)
-
-    # argparse offers no public way to word these two
-
-    def _get_value(self, action: argparse.Action, text: str) -> Any:
-        try:
-            return super()._get_value(action, text)
-        except argparse.ArgumentError as error:
-            if action.type not in TYPE_NAMES:
-                raise
-            raise argparse.ArgumentError(action, f"must be {TYPE_NAMES[action.type]}, got {text!r}") from error
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            raise argparse.ArgumentError(action, f"must be one of {', '.join(action.choices)}, got {value!r}")
-
-
-def add_version(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--version", action="version", version=f"ssl_iqa {__version__}")
 
 
 def setting(
@@ -115,7 +75,7 @@ def script_parser(description: str, presets: dict[str, Any], out: Path) -> Parse
     parser.add_argument("--out", type=Path, help=f"the run's folder ({out})")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that --out holds")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out from where it was saved")
-    add_version(parser)
+    parser.add_argument("--version", action="version", version=f"ssl_iqa {__version__}")
     return parser
 
 
@@ -155,21 +115,3 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
 def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
-
-
-def is_same(was: Any, now: Any) -> bool:
-    """Whether two values of a setting mean the same: a file or folder may be written in several ways."""
-    return was == now or _resolved(was) == _resolved(now)
-
-
-def _resolved(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_resolved(part) for part in value]
-    if not isinstance(value, str):
-        return value
-    places = []
-    for part in value.split(","):  # imagenet,cl=RUN or csv:FILE
-        start = max(part.rfind("="), part.rfind(":")) + 1
-        path = os.path.expanduser(part[start:])
-        places.append(part[:start] + (os.path.realpath(path) if os.path.exists(path) else path))
-    return places

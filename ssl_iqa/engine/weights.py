@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from http.client import HTTPException
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -49,10 +48,10 @@ def load_encoder(spec: str | Path, arch: str | None = None, seed: int = 0) -> En
             torch.default_generator.manual_seed(seed)
             return Encoder(arch)
 
-    path = _imagenet_file(arch) if spec == "imagenet" else Path(spec)
-    if not path.is_file():
+    path = Path(spec)
+    if spec != "imagenet" and not path.is_file():
         raise FileNotFoundError(f"{path}: no such file (an encoder is 'imagenet', 'random' or a file)")
-    content = run_folder.load(path)
+    content = _imagenet_weights(arch) if spec == "imagenet" else run_folder.load(path)
     for _ in NESTS:  # they may be nested
         if isinstance(content, Mapping) and content.get("format") != ENCODER_FORMAT:
             content = next((content[name] for name in NESTS if isinstance(content.get(name), Mapping)), content)
@@ -139,20 +138,15 @@ def copy_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) 
         raise ValueError(f"{source}: the weights do not fit: {shorten(str(error), 200, placeholder=' ..')}") from error
 
 
-def _imagenet_file(arch: str) -> Path:
-    """torchvision's IMAGENET1K_V1 weights of `arch` in torch's hub folder, downloaded where they are missing."""
+def _imagenet_weights(arch: str) -> dict[str, Tensor]:
     if arch not in ARCHS or arch not in list_models():
         raise ValueError(f"no ImageNet weights for arch {arch!r}: use 'random' or a file instead")
-    url = get_model_weights(arch)["IMAGENET1K_V1"].url
-    path = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
-    if not path.is_file():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # The name ends in the first digits of the file's SHA-256: resnet50-0676ba61.pth.
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2])
-        except (OSError, HTTPException, RuntimeError) as error:  # no connection or disk; a bad answer; another hash
-            raise ValueError(
-                f"the ImageNet weights of {arch} could not be fetched ({error}): use 'random' or a file instead, "
-                f"or put {url} at {path}"
-            ) from error
-    return path
+    weights = get_model_weights(arch)["IMAGENET1K_V1"]
+    try:
+        return weights.get_state_dict(map_location="cpu", check_hash=True, weights_only=True)
+    except Exception as error:  # no connection or disk; a bad answer; another hash; a damaged file
+        reason, place = shorten(str(error), 200, placeholder=" .."), Path(torch.hub.get_dir(), "checkpoints")
+        raise ValueError(
+            f"the ImageNet weights of {arch} could not be read ({reason}): use 'random' or a file instead, "
+            f"or put {weights.url} into {place}"
+        ) from error

@@ -69,24 +69,16 @@ def hand_over(tensor: Tensor) -> tuple[Callable[..., Tensor], tuple]:
     array = tensor.contiguous().numpy()
     if array.nbytes < SMALL:
         return torch.from_numpy, (array,)
-    descriptor = os.memfd_create("batch")
-    try:
-        with open(descriptor, "wb", buffering=0, closefd=False) as file:
-            view = memoryview(array).cast("B")
-            while view:  # one write takes 2 GB at most
-                view = view[file.write(view) :]
-        return take_over, (reduction.DupFd(descriptor), tensor.dtype, tensor.shape)
-    finally:
-        os.close(descriptor)
+    with open(os.memfd_create("batch"), "wb") as file:
+        file.write(array)
+        file.flush()
+        return take_over, (reduction.DupFd(file.fileno()), tensor.dtype, tensor.shape)
 
 
 def take_over(file: Any, dtype: torch.dtype, shape: torch.Size) -> Tensor:
     """The tensor in a memory file (a multiprocessing.reduction.DupFd), which is freed with it."""
-    descriptor = file.detach()
-    try:
-        memory = mmap.mmap(descriptor, 0)
-    finally:
-        os.close(descriptor)
+    with open(file.detach(), "r+b") as opened:
+        memory = mmap.mmap(opened.fileno(), 0)
     return torch.frombuffer(memory, dtype=dtype).view(shape)
 
 

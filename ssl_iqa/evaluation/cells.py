@@ -22,7 +22,7 @@ from ssl_iqa.data.sets import SPECS, load_labeled
 from ssl_iqa.data.splits import digest, part_indices
 from ssl_iqa.engine import distributed, model_file, run_folder
 from ssl_iqa.engine.device import cpu_cores
-from ssl_iqa.engine.settings import flag, is_same
+from ssl_iqa.engine.settings import flag
 from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.evaluation import calibration, tables
 from ssl_iqa.evaluation.features import encode_part, kept, predict
@@ -172,7 +172,7 @@ def begin(settings: Any, cells: list[Cell], resume: bool, overwrite: bool) -> No
         differing = [
             f"{flag(name)} was {was.get(name)!r}, is {value!r}"
             for name, value in plain.items()
-            if name not in may_differ and not is_same(was.get(name), value)
+            if name not in may_differ and was.get(name) != value
         ]
         if images_were not in (None, images):
             differing.append("the images of --data or their scores differ")

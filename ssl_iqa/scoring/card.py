@@ -12,5 +12,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     with console.clear_errors():
-        card = quality.load(args.model).card()
-    print(card.encode("utf-8", "backslashreplace").decode())  # it names files, which may be no UTF-8
+        print(quality.load(args.model).card())

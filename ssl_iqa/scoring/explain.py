@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
 from ssl_iqa.data import views
@@ -25,14 +25,14 @@ from ssl_iqa.data.images import read_image
 from ssl_iqa.distortions.compression import to_pil
 from ssl_iqa.engine import run_folder
 from ssl_iqa.scoring import quality, score
-from ssl_iqa.scoring.pages import DARK, GRAY, HEAD, MARGIN, encode, new_page, put_cell
+from ssl_iqa.scoring.pages import HEAD, MARGIN, new_page, put_cell
 
 Classifier = dict[str, Any]  # plain, for model.pt: weight [k, d], bias [k], classes [[type, level], ..], see `naming`
 
 STEPS = 24  # the most crops along a side of a map, unless all of the image needs more
 AT_ONCE = 64  # crops in memory
 SHOWN = 480  # pixels: a drawn image's longer side, at most
-BAR, GAP, WORDS = 14, 16, 34  # pixels: the color bar's height, between the images, below them
+GAP = 16  # pixels between the images
 COLORS = ((178, 24, 43), (247, 247, 247), (33, 102, 172))  # bad, middle, good: ColorBrewer's RdBu, for any eyes
 LEAST_SPAN = 1.0  # of the colors, points: less would show noise
 
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
         paths = score.with_bar(score.images_in(args.paths, failures), args)
         args.out.mkdir(parents=True, exist_ok=True)
         scored = score.score_all(model, paths, args.coverage, failures)
-        rows = ((seen.y_hat, explain_one(model, row, seen, args.out)) for seen, row in scored)
+        rows = (explain_one(model, row, seen, args.out) for seen, row in scored)
         score.print_rows((*score.COLUMNS, *Named._fields, "map"), rows, args)
 
 
@@ -82,7 +82,7 @@ def explain_one(model: quality.QualityModel, row: score.Row, seen: quality.Seen,
     while path.exists():
         number += 1
         path = folder / f"{stem}-{number}.jpg"
-    run_folder.write_atomic(path, lambda file: file.write(encode(drawn, ".jpg", 90)[0]))
+    run_folder.write_atomic(path, lambda file: drawn.save(file, "JPEG", quality=90))
     return row | named._asdict() | {"probability": round(named.probability, 4), "map": str(path)}
 
 
@@ -140,16 +140,10 @@ def draw(image: Tensor, scores: Tensor, title: str, note: str) -> Image.Image:
     places = (scores - low) / (high - low)  # [h, w], 0 the worst
     places = F.interpolate(places[None, None], (shown.height, shown.width), mode="bilinear")[0, 0]
     colored = Image.blend(shown.convert("L").convert("RGB"), _colored(places.numpy()), 0.5)
-    page = new_page(2 * shown.width + GAP, shown.height + WORDS + 2 * BAR, title, note)
-    right, bottom = MARGIN + shown.width + GAP, HEAD + shown.height
+    legend = f"score of the crops around: {low:.2f} red, {high:.2f} blue"
+    page = new_page(2 * shown.width + GAP, shown.height, title, f"{note}; {legend}")
     put_cell(page, MARGIN, HEAD, shown, "", "", 15)
-    put_cell(page, right, HEAD, colored, "", "", 15)
-    bar = _colored(np.linspace(0, 1, shown.width)[None].repeat(BAR, axis=0))
-    page.paste(bar, (right, bottom + GAP))
-    pen, font, baseline = ImageDraw.Draw(page), ImageFont.load_default(15), bottom + GAP + BAR + 18
-    pen.text((right, baseline), f"{low:.2f}", DARK, font, anchor="ls")
-    pen.text((right + shown.width / 2, baseline), "score of the crops around", GRAY, font, anchor="ms")
-    pen.text((right + shown.width, baseline), f"{high:.2f}", DARK, font, anchor="rs")
+    put_cell(page, MARGIN + shown.width + GAP, HEAD, colored, "", "", 15)
     return page
 
 

@@ -5,68 +5,70 @@
 
 An ONNX graph takes `pictures`, float32 [B, 3, H, W], RGB in [0, 1], B of one size that may be any, and gives `scores`,
 [B], 1 (worst) to 10 (best): the crops are within. Images larger than the model's `--long-side` must be reduced to it
-before; with `--crops full` they need 33 pixels a side or more. The new file is first run on images of several sizes:
+before; with `--crops full` they need 33 pixels a side or more. The new graph is first run on images of several sizes:
 where a score differs by more than 1e-4 from PyTorch's, nothing is written, and the exit code is 1.
 """
 
 import argparse
-import importlib.util
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim
 
 from ssl_iqa.data import views
 from ssl_iqa.data.demo import demo_sources
-from ssl_iqa.data.images import read_image, reduced
+from ssl_iqa.data.images import read_image
 from ssl_iqa.engine import console, model_file, run_folder
 from ssl_iqa.engine.device import use_device
-from ssl_iqa.engine.weights import encoder_state
 from ssl_iqa.scoring import quality
 
 TOLERANCE = 1e-4  # of scores, on the scale of 1 to 10
-NEEDED = {".onnx": ("onnx", "onnxscript", "onnxruntime"), model_file.SAFETENSORS: ("safetensors",)}  # of `[export]`
+SUFFIXES = (".onnx", model_file.SAFETENSORS)
 Run = Callable[[Tensor], Tensor]  # images [B, 3, H, W] -> scores [B]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="model.pt of finetune.py, or a .safetensors of it")
-    parser.add_argument("out", type=Path, metavar="OUT", help=f"ends in {' or '.join(NEEDED)}; replaced if it is there")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="model.pt of finetune.py, or a .safetensors of it")
+    parser.add_argument("out", type=Path, metavar="OUT", help=f"ends in {' or '.join(SUFFIXES)}; replaced if it exists")
 
 
 def run(args: argparse.Namespace) -> None:
     with console.clear_errors():
-        check_out(args.out)
+        if args.out.suffix not in SUFFIXES:
+            raise ValueError(f"OUT must end in {' or '.join(SUFFIXES)}, got {args.out}")
+        run_folder.check_out(args.out, "OUT")
         use_device("cpu", workers=0)
         model = quality.load(args.model)
-        try:
-            file, run_file = to_onnx(model) if args.out.suffix == ".onnx" else to_safetensors(model)
-            difference = largest_difference(model, run_file)
-        except Exception as error:  # of what they cannot trace torch.export and torch.onnx raise almost anything
-            reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-            sys.exit(f"error: {args.out}: not written, since torch {torch.__version__} cannot export it ({reason})")
-        if not difference <= TOLERANCE:
-            sys.exit(f"error: {args.out}: not written, since its scores differ by {difference:.1g} from PyTorch's")
-        run_folder.write_atomic(args.out, lambda out: out.write(file))
-    print(f"{args.out}: {len(file) / 1e6:.1f} MB; its scores are PyTorch's to {difference:.1g}")
+        if args.out.suffix == ".onnx":
+            write_onnx(model, args.out)
+        else:
+            model_file.write(model_file.read(args.model), args.out)
+    print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
 
 
-def check_out(path: Path) -> None:
-    if path.suffix not in NEEDED:
-        raise ValueError(f"OUT must end in {' or '.join(NEEDED)}, got {path}")
-    run_folder.check_out(path, "OUT")
-    missing = [name for name in NEEDED[path.suffix] if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(f"{path}: needs {' and '.join(missing)}: pip install 'ssl_iqa[export]'")
+def write_onnx(model: quality.QualityModel, path: Path) -> None:
+    """Writes a .onnx file; where its scores are not the model's a line says so, with exit code 1."""
+    file, run_file = to_onnx(model)
+    difference = largest_difference(model, run_file)
+    if not difference <= TOLERANCE:
+        sys.exit(f"error: {path}: not written, since its scores differ by {difference:.1g} from PyTorch's")
+    run_folder.write_atomic(path, lambda out: out.write(file))
+    print(f"{path}: its scores are PyTorch's to {difference:.1g}")
 
 
 def to_onnx(model: quality.QualityModel) -> tuple[bytes, Run]:
-    """A .onnx file, and what runs it."""
-    import onnx
-    import onnxruntime
+    """A .onnx file, and what runs it. Raises ValueError where a library of the extra is not installed."""
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401  (torch.onnx's)
+    except ImportError as error:
+        raise ValueError(f".onnx files need the library {error.name}: pip install 'ssl_iqa[export]'") from error
 
     least = least_side(model)
     sides = {0: Dim("batch"), 2: Dim("height", min=least), 3: Dim("width", min=least)}
@@ -75,7 +77,8 @@ def to_onnx(model: quality.QualityModel) -> tuple[bytes, Run]:
         program = torch.export.export(Scores(model).eval(), (example,), dynamic_shapes={"pictures": sides})
     exported = torch.onnx.export(program, dynamo=True, input_names=["pictures"], output_names=["scores"], verbose=False)
     graph = exported.model_proto
-    onnx.helper.set_model_props(graph, facts(model))
+    known = {"card": model.card(), "long_side": str(model.long_side), "least_side": str(least)}
+    onnx.helper.set_model_props(graph, known)
     file = graph.SerializeToString()  # in one piece, with the weights
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     return file, lambda images: torch.from_numpy(session.run(["scores"], {"pictures": images.numpy()})[0])
@@ -113,45 +116,17 @@ def least_side(model: quality.QualityModel) -> int:
     return views.LEAST + 1 if model.settings["crops"] == "full" else 1
 
 
-def facts(model: quality.QualityModel) -> dict[str, str]:
-    """What an exported file says of itself."""
-    size = f"larger ones area-averaged to a long side of {model.long_side}" if model.long_side else "not resized"
-    known = {
-        "pictures": f"RGB in [0, 1], float32 [B, 3, H, W], {size}",
-        "scores": "float32 [B], 1 (worst) to 10 (best)",
-        "direction": "higher is better",
-        "crops": model.settings["crops"],
-        "crop": str(model.settings["crop"]),
-        "long_side": str(model.long_side),
-        "least_side": str(least_side(model)),
-        "card": model.card(),
-    }
-    return {name: text.encode("utf-8", "backslashreplace").decode() for name, text in known.items()}
-
-
-def to_safetensors(model: quality.QualityModel) -> tuple[bytes, Run]:
-    """A .safetensors file, and what runs it."""
-    content = {name: getattr(model, name) for name in ("score_range", "settings", "results", "residuals", "naming")}
-    content |= {"encoder": encoder_state(model.encoder), "regressor": model.regressor.state_dict()}
-    file = model_file.to_safetensors(content)
-    again = quality.from_content(model_file.from_safetensors(file, "the new file"), "the new file")
-    return file, lambda images: torch.tensor(again.score([*images]))
-
-
 @torch.no_grad()
 def largest_difference(model: quality.QualityModel, run: Run) -> float:
-    """Between the scores of an exported file and the model's own; NaN where one is none."""
+    """Between the scores of an exported file and the model's own, of several sizes; NaN where one is none."""
     differences = [run(x) - torch.tensor(model.score([*x])) for x in check_images(model)]
     return torch.cat(differences).abs().max().item()
 
 
 def check_images(model: quality.QualityModel) -> Iterator[Tensor]:
-    """Batches [B, 3, H, W] of several B, H and W, even and odd ones: parts of a photograph."""
-    photograph = read_image(next(iter(demo_sources())))
-    side, least = model.settings["crop"], least_side(model)
-    sizes = (1, side, side), (3, side + 37, side + 6), (2, side + 1, 2 * side + 3), (1, side // 2 + 1, side // 3)
-    for count, *sides in sizes:
-        height, width = (max(side, least) for side in sides)
-        large = views.pad_to(photograph, max(height, width) + 10 * count)
-        parts = [large[:, 10 * i : 10 * i + height, 7 * i : 7 * i + width] for i in range(count)]
-        yield torch.stack([views.to_float(reduced(part, model.long_side)) for part in parts])
+    """Batches [B, 3, H, W] of several H and W, even and odd ones, no larger than the graph takes: of a photograph."""
+    photograph = views.to_float(read_image(next(iter(demo_sources()))))[None]
+    side, least, most = model.settings["crop"], least_side(model), model.long_side or math.inf
+    for sides in (side, side), (side + 37, side + 6), (side + 1, 2 * side + 3), (side // 2 + 1, side // 3):
+        x = F.interpolate(photograph, [min(max(pixels, least), most) for pixels in sides])
+        yield torch.cat([x, x / 2, 1 - x])

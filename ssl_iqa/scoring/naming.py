@@ -10,7 +10,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,13 +33,12 @@ DECAY = 3e-3  # with it the mean probability is about the share of images that a
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="model.pt of finetune.py, or a .safetensors of it")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(auto)")
-    parser.add_argument("--seed", type=int, default=0, help="of the distortions and crops (0)")
 
 
 def run(args: argparse.Namespace) -> None:
     with console.clear_errors():
         model = quality.load(args.model).to(use_device(args.device, workers=0))
-        classifier = learn_to_name(model, args.seed)
+        classifier = learn_to_name(model)
         model_file.write(model_file.read(args.model) | {"naming": classifier}, args.model)
     print(f"{args.model} names distortions now: {quality.naming_text(classifier['right'])}")
 
@@ -50,7 +48,7 @@ def all_classes() -> list[list[Any]]:
     return [[distortion.name, distortion.level] for distortion in load_distortions("distinct")] + [[PRISTINE, 0]]
 
 
-def learn_to_name(model: quality.QualityModel, seed: int) -> explain.Classifier:
+def learn_to_name(model: quality.QualityModel) -> explain.Classifier:
     """A classifier, and in its `right` how often it is right on photographs held out.
 
     It learns from 16 crops of each class and 64 pristine ones of the demo's photographs, whatever the encoder was
@@ -59,21 +57,17 @@ def learn_to_name(model: quality.QualityModel, seed: int) -> explain.Classifier:
     """
     sources, tested = demo_sources(), held_out(model)
     if not tested:
-        names = split_references(sorted(sources.values()), seed)["test"]
+        names = split_references(sorted(sources.values()), 0)["test"]
         tested = [path for path, source in sources.items() if source in names]
-    z, classes = _features(model, [path for path in sources if path not in tested], PER_CLASS, seed)
+    z, classes = _features(model, [path for path in sources if path not in tested], PER_CLASS, seed=0)
     classifier = {**fit_softmax(z, classes), "classes": all_classes()}
-    z, classes = _features(model, tested, PER_CLASS_TEST, seed + 1)
+    z, classes = _features(model, tested, PER_CLASS_TEST, seed=1)
     named = [explain.name_distortion(classifier, crop[None]) for crop in z.float()]
     true = [classifier["classes"][i] for i in classes]
-    is_type = np.array([answer.distortion == name for answer, (name, _) in zip(named, true, strict=True)])
-    is_level = np.array([answer.level == level for answer, (_, level) in zip(named, true, strict=True)])
-    classifier["right"] = {
-        "type": float(is_type.mean()),
-        "level": float(is_level[is_type].mean()) if is_type.any() else 0.0,
-        "photographs": len(tested),
-    }
-    return classifier
+    pairs = zip(named, true, strict=True)
+    is_level = [answer.level == level for answer, (name, level) in pairs if answer.distortion == name]
+    shares = {"type": len(is_level) / len(true), "level": sum(is_level) / max(len(is_level), 1)}
+    return classifier | {"right": shares | {"photographs": len(tested)}}
 
 
 def held_out(model: quality.QualityModel) -> list[str]:

@@ -26,9 +26,6 @@ from ssl_iqa.scoring import explain, quality, score
 
 TEMPLATE = Path(__file__).with_name("page.html")
 SIDE, QUALITY = 320, 80  # of a thumbnail: pixels at most, and WebP's quality
-# Of the histogram: bars, half a point wide; percent left free at both ends; pixels: the highest bar, its lower end.
-BINS, EDGE, HIGHEST, BASE = 18, 2, 104, 126
-WIDTH = (100 - 2 * EDGE) / BINS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,15 +40,15 @@ def run(args: argparse.Namespace) -> None:
         run_folder.check_out(args.out)
         model = score.prepare(args)
         paths = console.bar(score.images_in(args.paths, failures), "images")
-        scored = score.score_all(
-            model, paths, args.coverage, failures, keep=lambda image: (thumbnail(image), image.shape)
-        )
-        # the page keeps the order of equal scores, such as those at the scale's ends
-        pairs = sorted(((seen.y_hat, make_entry(model, row, seen)) for seen, row in scored), key=lambda pair: -pair[0])
-        entries = [entry for _, entry in pairs]
+        scored = score.score_all(model, paths, args.coverage, failures, kept_of)
+        entries = [row | seen.kept | named(model, seen) for seen, row in scored]
         page = album(entries, ", ".join(args.paths), model.card(), [*map(str, failures)], args.coverage)
         run_folder.write_atomic(args.out, lambda file: file.write(page))
         print(f"{args.out}: {len(entries)} images, {len(page) / 1e6:.1f} MB")
+
+
+def kept_of(image: Tensor) -> score.Row:
+    return {"thumbnail": thumbnail(image), "size": (image.shape[2], image.shape[1])}
 
 
 def thumbnail(image: Tensor) -> bytes:
@@ -63,10 +60,8 @@ def thumbnail(image: Tensor) -> bytes:
     return encoded.getvalue()
 
 
-def make_entry(model: quality.QualityModel, row: score.Row, seen: quality.Seen) -> score.Row:
-    named = explain.name_distortion(model.naming, seen.z)._asdict() if model.naming else {}
-    small, (_, height, width) = seen.kept
-    return row | named | {"thumbnail": small, "size": (width, height)}
+def named(model: quality.QualityModel, seen: quality.Seen) -> score.Row:
+    return explain.name_distortion(model.naming, seen.z)._asdict() if model.naming else {}
 
 
 def album(entries: Sequence[score.Row], title: str, card: str, failed: Sequence[str], coverage: float) -> bytes:
@@ -76,7 +71,7 @@ def album(entries: Sequence[score.Row], title: str, card: str, failed: Sequence[
     of the image, width and height. `card` is the model's (`QualityModel.card`), `failed` says in a line each what could
     not be read, `coverage` is the intervals', 0.9. Any path and any text may hold anything: it is shown and never run.
     """
-    entries = sorted(entries, key=lambda entry: -entry["score"])
+    entries = score.best_first(entries)
     scores = [entry["score"] for entry in entries]
     shared = os.path.commonprefix([entry["picture"] for entry in entries])
     parent = shared.rfind(os.sep) + 1  # where the part of a path begins that tells it from others
@@ -84,7 +79,6 @@ def album(entries: Sequence[score.Row], title: str, card: str, failed: Sequence[
         "title": shown(title),
         "summary": _summary(scores),
         "card": "\n".join(shown(line) for line in card.splitlines()),
-        "histogram": _histogram(scores),
         "coverage": f"{100 * coverage:g}",
         "failed": _failures(failed),
     }
@@ -96,62 +90,23 @@ def album(entries: Sequence[score.Row], title: str, card: str, failed: Sequence[
 
 
 def shown(text: str) -> str:
-    r"""A text for HTML, <, >, & and quotes escaped; what cannot be printed as \n, \u202e or, of no UTF-8, \xe9."""
-    return escape("".join(c if c.isprintable() else _code(c) for c in text))
-
-
-def _code(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # how os.fsdecode keeps a byte that is no UTF-8
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode()
+    """A text for HTML, <, >, & and quotes escaped."""
+    return escape(score.printable(text))
 
 
 def _summary(scores: Sequence[float]) -> str:
     """Of scores from best to worst."""
     if not scores:
         return "No image could be scored."
-    if len(scores) == 1:
-        text = f"score {scores[0]:.2f}"
-    else:
-        text = f"scores from {scores[-1]:.2f} to {scores[0]:.2f}, median {np.median(scores):.2f}"
-    return f"{_count(len(scores), 'image')}, {text}. 1 is the worst, 10 the best."
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+    spread = f"scores from {scores[-1]:.2f} to {scores[0]:.2f}, median {np.median(scores):.2f}"
+    return f"Images: {len(scores):,}; {spread}. 1 is the worst, 10 the best."
 
 
 def _failures(failed: Sequence[str]) -> str:
     if not failed:
         return ""
     items = "\n".join(f"<li>{shown(message)}</li>" for message in failed)
-    summary = f"{_count(len(failed), 'file')} could not be read"
-    return f'<details id="failed"><summary>{summary}</summary>\n<ul>\n{items}\n</ul></details>'
-
-
-def _histogram(scores: Sequence[float]) -> str:
-    """A link for each bar; scores beyond 1 to 10 count as at the end."""
-    counts, edges = np.histogram(np.clip(scores, 1, 10), bins=BINS, range=(1, 10))
-    bars = [_bar(i, edges[i], edges[i + 1], count, counts.max()) for i, count in enumerate(counts) if count]
-    marks = [f'<text x="{EDGE + 2 * WIDTH * i:.2f}%" y="{BASE + 20}">{i + 1}</text>' for i in range(10)]
-    axis = f'<line x1="{EDGE}%" x2="{100 - EDGE}%" y1="{BASE}.5" y2="{BASE}.5"/>'
-    head = '<svg role="group" aria-label="How many images have which score">'
-    return "\n".join([head, *bars, axis, *marks, "</svg>"])
-
-
-def _bar(place: int, low: float, high: float, count: int, most: int) -> str:
-    """From where to where it goes, and how many images it has."""
-    left, height = EDGE + place * WIDTH, max(HIGHEST * count / most, 2)
-    sides = f'x="{left + 0.2:.2f}%" width="{WIDTH - 0.4:.2f}%"'
-    column = f'{sides} y="{BASE - height:.1f}" height="{height:.1f}" rx="2"'
-    label = f"{_count(count, 'image')}, score {low:g} to {high:g}"
-    return (
-        f'<a href="#from={low:g}&amp;to={high:g}" data-from="{low:g}" data-to="{high:g}" data-count="{count}"'
-        f' aria-label="{label}" style="--score:{_percent((low + high) / 2)}"><title>{label}</title>'
-        f'<rect class="all" {column}/><rect class="part" {column}/>'
-        f'<text class="number" x="{left + WIDTH / 2:.2f}%" y="{BASE - height - 5:.1f}">{count}</text>'
-        f'<rect class="click" {sides} y="0" height="{BASE}"/></a>'
-    )
+    return f'<details id="failed"><summary>Could not be read: {len(failed):,}</summary>\n<ul>\n{items}\n</ul></details>'
 
 
 def _percent(score: float) -> str:

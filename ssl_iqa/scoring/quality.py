@@ -2,11 +2,10 @@
 
 import math
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,7 +107,8 @@ class QualityModel:
             lines |= _measured(self.results, self.margin())
         if self.naming:
             lines["distortions"] = naming_text(self.naming["right"])
-        return "\n".join(f"{name:<11} {text}" for name, text in lines.items())
+        card = "\n".join(f"{name:<11} {text}" for name, text in lines.items())
+        return card.encode("utf-8", "backslashreplace").decode()  # it names files, which may be no UTF-8
 
 
 _CROPS = {
@@ -145,27 +145,21 @@ def load(path: str | os.PathLike[str]) -> QualityModel:
     Raises FileNotFoundError without it, ValueError for a file that is damaged, of a newer version or something else.
     """
     try:
-        model = from_content(model_file.read(Path(path)), source=str(path))
+        content = model_file.read(Path(path))
+        encoder = encoder_from_state(content["encoder"], str(path)).eval()
+        settings, results, naming = content["settings"], content["results"], content["naming"]
+        if encoder.seen is None and results:  # a file of an earlier version says it by names alone
+            encoder.seen = [{"data": settings["data"], "references": results["split"], "images": {}}]
+        regressor = Regressor(encoder.dim).eval()
+        copy_weights(regressor, content["regressor"], f"{path}: the regressor of a {encoder.arch} encoder")
+        if naming and naming["weight"].shape[1] != encoder.dim:
+            raise ValueError(f"{path}: its naming is not for a {encoder.arch} encoder")
+        score_range = tuple(content["score_range"])
+        model = QualityModel(encoder, regressor, score_range, settings, results, content["residuals"], naming)
         model.card()  # which reads all that the file says of the model
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {model_file.NOT_A_MODEL} ({type(error).__name__}: {error})") from error
     return model
-
-
-def from_content(content: Mapping[str, Any], source: str) -> QualityModel:
-    """The model of what `model_file.read` gives. Raises ValueError, naming `source`, for weights that do not fit."""
-    encoder = encoder_from_state(content["encoder"], source)
-    settings, results = content["settings"], content["results"]
-    if encoder.seen is None and results:  # a file of an earlier version says it by names alone
-        encoder.seen = [{"data": settings["data"], "references": results["split"], "images": {}}]
-    regressor = Regressor(encoder.dim)
-    copy_weights(regressor, content["regressor"], f"{source}: the regressor of a {encoder.arch} encoder")
-    naming = content["naming"]
-    if naming and naming["weight"].shape[1] != encoder.dim:
-        raise ValueError(f"{source}: its naming is not for a {encoder.arch} encoder")
-    score_range = tuple(content["score_range"])
-    residuals = content["residuals"]
-    return QualityModel(encoder.eval(), regressor.eval(), score_range, settings, results, residuals, naming)
 
 
 def as_tensor(image: ImageLike) -> Tensor:
@@ -187,14 +181,11 @@ def as_tensor(image: ImageLike) -> Tensor:
     if x.ndim != 3 or x.shape[0] not in (1, 3) or 0 in x.shape:
         shapes = "an array [H, W, 3] or [H, W], or a tensor [3, H, W]"
         raise ValueError(f"an image must be {shapes}, got shape {list(image.shape)}")
-    if x.dtype == torch.uint8:
-        return x.expand(3, -1, -1)
-    if not x.is_floating_point():
-        raise ValueError(f"an image must be of bytes (uint8), 0 to 255, or floating point, 0 to 1, got {x.dtype}")
     low, high = x.aminmax()
-    if not (low >= 0 and high <= 1):  # NaN, too
-        raise ValueError(f"floating-point samples must be in 0 to 1, got {low:g} to {high:g}")
-    return x.float().expand(3, -1, -1)
+    if x.dtype != torch.uint8 and not (x.is_floating_point() and low >= 0 and high <= 1):  # NaN, too
+        kinds = "bytes (uint8), 0 to 255, or floating point, 0 to 1"
+        raise ValueError(f"an image must be of {kinds}, got {x.dtype}, {low:g} to {high:g}")
+    return (x if x.dtype == torch.uint8 else x.float()).expand(3, -1, -1)
 
 
 def crops_of(model: QualityModel, image: Tensor) -> Tensor:
@@ -249,10 +240,10 @@ def score_files(
 
 def _read_ahead(read: Callable[[str], Any], paths: Iterable[str], threads: int) -> Iterator[list[tuple[str, Any]]]:
     """(path, read(path)), in lists of A_FEW, the next ones under way."""
+    paths, before = iter(paths), iter(())
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[tuple[str, Future]] = deque()
-        for path in paths:
-            waiting.append((path, pool.submit(read, path)))
-            if len(waiting) == 2 * A_FEW:
-                yield [(first, future.result()) for first, future in (waiting.popleft() for _ in range(A_FEW))]
-        yield [(path, future.result()) for path, future in waiting]
+        while few := list(islice(paths, A_FEW)):
+            under_way = zip(few, pool.map(read, few), strict=True)
+            yield list(before)
+            before = under_way
+        yield list(before)

@@ -9,7 +9,6 @@ end; the exit code is then 1.
 """
 
 import argparse
-import codecs
 import csv
 import json
 import os
@@ -23,7 +22,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from ssl_iqa.data.images import in_utf8, no_images, passed_over, walk_images
+from ssl_iqa.data.images import no_images, passed_over, walk_images
 from ssl_iqa.engine import console
 from ssl_iqa.engine.device import cpu_cores, use_device
 from ssl_iqa.evaluation import calibration
@@ -34,7 +33,7 @@ STDIN = "-"
 COLUMNS = ("picture", "score", "low", "high")  # the path, and the interval: None where the model does not know it
 TYPE_WIDTH = 35  # of the longest distortion type, with a probability before and a level after it
 
-Row = dict[str, Any]  # COLUMNS, and what `explain` adds
+Row = dict[str, Any]  # COLUMNS, y_hat, and what `explain` adds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,8 +64,7 @@ def run(args: argparse.Namespace) -> None:
     with say_failures() as failures:
         model = prepare(args)
         paths = with_bar(images_in(args.paths, failures), args)
-        scored = score_all(model, paths, args.coverage, failures)
-        print_rows(COLUMNS, ((seen.y_hat, row) for seen, row in scored), args)
+        print_rows(COLUMNS, (row for _, row in score_all(model, paths, args.coverage, failures)), args)
 
 
 @contextmanager
@@ -115,7 +113,7 @@ def images_in(paths: Iterable[str], failures: list[Exception]) -> list[str]:
     """
     given: list[str] = []
     for path in paths:
-        given += listed(read_stdin()) if path == STDIN else [path]
+        given += listed() if path == STDIN else [path]
     passed: Counter[str] = Counter()
     images: list[str] = []
     for path in given:
@@ -127,25 +125,11 @@ def images_in(paths: Iterable[str], failures: list[Exception]) -> list[str]:
     return images
 
 
-def read_stdin() -> bytes:
+def listed() -> list[str]:
+    """The paths on standard input: a line each, or, where there is a zero byte, each ended by one."""
     # a stream in memory, which a program may have put there, has no bytes below
-    return sys.stdin.buffer.read() if hasattr(sys.stdin, "buffer") else os.fsencode(sys.stdin.read())
-
-
-def listed(stream: bytes) -> list[str]:
-    """The paths on standard input: a line each, or, where there is a zero byte, each ended by one.
-
-    Lines may end as on Windows and begin with a byte-order mark; names that do so themselves need zero bytes.
-    Raises ValueError for damaged UTF-16.
-    """
-    if stream.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" not in stream:
-        try:
-            lines = in_utf8(stream).split(b"\n")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{STDIN}: the list on standard input must be whole UTF-16, got {error}") from error
-        paths = [line.removesuffix(b"\r") for line in lines]
-    else:
-        paths = stream.split(b"\0")
+    stream = sys.stdin.buffer.read() if hasattr(sys.stdin, "buffer") else os.fsencode(sys.stdin.read())
+    paths = stream.split(b"\0") if b"\0" in stream else stream.splitlines()
     return [os.fsdecode(path) for path in paths if path]
 
 
@@ -170,28 +154,33 @@ def score_all(
         low = high = None
         if margin is not None:  # clipped as the score is
             low, high = (round(quality.clipped(end), 4) for end in (seen.score - margin, seen.score + margin))
-        yield seen, dict(zip(COLUMNS, (path, round(seen.score, 4), low, high), strict=True))
+        yield seen, {"picture": path, "score": round(seen.score, 4), "low": low, "high": high, "y_hat": seen.y_hat}
 
 
-def print_rows(columns: Sequence[str], rows: Iterable[tuple[float, Row]], args: argparse.Namespace) -> None:
-    """A line an image, of rows with y_hat beside each, by which --sort orders those at the scale's ends, too."""
+def print_rows(columns: Sequence[str], rows: Iterable[Row], args: argparse.Namespace) -> None:
+    """A line an image."""
     # names of files are bytes: what is no UTF-8 goes out as it came; a stream in memory or a notebook takes any text
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="surrogateescape")
     if args.sort:
-        rows = sorted(rows, key=lambda pair: -pair[0])
+        rows = best_first(rows)
     if args.format == "csv":
-        writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+        writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row for _, row in rows)
+        writer.writerows(rows)
     elif args.format == "json":
-        for _, row in rows:
-            print(json.dumps(row))
+        for row in rows:
+            print(json.dumps({name: row[name] for name in columns}))
     else:
         print(table_head(columns))
-        for _, row in rows:
+        for row in rows:
             print(table_row(row))
     sys.stdout.flush()
+
+
+def best_first(rows: Iterable[Row]) -> list[Row]:
+    """By the predictions before they are clipped, which tell scores at the scale's ends apart."""
+    return sorted(rows, key=lambda row: -row["y_hat"])
 
 
 def table_head(columns: Sequence[str]) -> str:
@@ -204,5 +193,9 @@ def table_row(row: Row) -> str:
     cells = ["    -" if row[name] is None else f"{row[name]:5.2f}" for name in ("score", "low", "high")]
     if "distortion" in row:
         cells.append(f"{row['probability']:4.0%} {row['distortion']} {row['level'] or ''}".ljust(TYPE_WIDTH))
-    name = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in row["picture"])
-    return "  ".join([*cells, name])
+    return "  ".join([*cells, printable(row["picture"])])
+
+
+def printable(text: str) -> str:
+    r"""What cannot be printed as \n, \u202e or, of a byte that is no UTF-8, \udce9."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

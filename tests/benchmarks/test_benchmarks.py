@@ -232,7 +232,7 @@ def write_log(out: Path) -> object:
         (shards, ["--images", "x"], "--images must be a whole number 4 to 1000000, got 'x'"),
         (loss, ["--views", "1"], "--views must be a whole number 2 to 1000000, got '1'"),
         (loss, ["--views", "64", "--processes", "2", "3"], "--processes must divide --views, got 3 and 64"),
-        (scoring, ["--unknown"], "no such flag: --unknown"),
+        (scoring, ["--unknown"], "unrecognized arguments: --unknown"),
         (step, ["--batch-size", "1"], "--batch-size"),
         (step, ["--alpha", "1"], "--alpha must be below 1 (the step of both losses is timed), got 1"),
     ],

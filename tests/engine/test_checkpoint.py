@@ -189,11 +189,11 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(
     arguments, real = joint_arguments(out=tmp_path, epochs=3), checkpoint.save_run
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def save_run(run: checkpoint.Run, record: dict, is_best: bool, keep: int) -> None:
+    def save_run(run: checkpoint.Run, record: dict, is_best: bool) -> None:
         if record["epoch"] == 2:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1 if failing == "log.jsonl" else 1000, limits[1]))
         try:
-            real(run, record, failing == "encoder.pt", keep)
+            real(run, record, failing == "encoder.pt")
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
@@ -210,23 +210,22 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(
     assert [record["epoch"] for record in log(tmp_path)] == [1, 2, 3]
 
 
-# --- what is kept ---
+# --- what earlier versions kept ---
 
 
-def test_the_last_epochs_checkpoints_are_kept_and_older_ones_removed(
+def test_a_run_that_kept_numbered_checkpoints_resumes_and_is_replaced(
     joint_arguments: Arguments, tmp_path: Path
 ) -> None:
-    train_joint.main(joint_arguments(out=tmp_path, epochs=4, keep=2, save_every=1))
-    assert sorted(path.name for path in tmp_path.glob("epoch-*")) == ["epoch-00003.pt", "epoch-00004.pt"]
-    assert [load(tmp_path / f"epoch-0000{epoch}.pt")["progress"]["epochs"] for epoch in (3, 4)] == [3, 4]
-    before = load(tmp_path / "last.pt")
-    assert same(load(tmp_path / "epoch-00004.pt"), before)
-    shutil.copy(tmp_path / "epoch-00003.pt", tmp_path / "last.pt")  # back to an earlier epoch
-    train_joint.main(joint_arguments(out=tmp_path, epochs=4, keep=2, save_every=1, resume=True))
-    assert all(same(before[part], load(tmp_path / "epoch-00004.pt")[part]) for part in before if part != "minutes")
-    (tmp_path / "best.pt.part").write_bytes(b"half")  # as a kill amid a write leaves it
+    train_joint.main(joint_arguments(out=tmp_path, epochs=1))
+    state = load(tmp_path / "last.pt")
+    torch.save(state | {"settings": state["settings"] | {"keep": 2}}, tmp_path / "last.pt")
+    for name in ("epoch-00001.pt", "best.pt.part"):  # the second as a kill amid a write leaves it
+        (tmp_path / name).touch()
+    (tmp_path / "tensorboard").mkdir()
+    train_joint.main(joint_arguments(out=tmp_path, epochs=1, resume=True))
+    assert (tmp_path / "epoch-00001.pt").exists()
     train_joint.main(joint_arguments(out=tmp_path, epochs=1, overwrite=True))
-    assert not list(tmp_path.glob("epoch-*")) and not list(tmp_path.glob("*.part"))
+    assert not [*tmp_path.glob("epoch-*"), *tmp_path.glob("*.part"), *tmp_path.glob("tensorboard")]
 
 
 # --- what may change ---
@@ -327,7 +326,7 @@ def test_the_epochs_of_a_schedule_that_depends_on_them_stay(
         ({"crop": 40}, "--crop was 32, is 40"),
         ({"seed": 1}, "--seed was 0, is 1"),
         ({"accumulate": 2}, "--accumulate was 1, is 2"),
-        ({"workers": 1, "save_every": 3, "keep": 1, "distort_on": "device"}, None),
+        ({"workers": 1, "save_every": 3, "distort_on": "device"}, None),
     ],
 )
 def test_what_changes_a_run_is_refused_and_the_rest_allowed(
@@ -375,7 +374,7 @@ def test_a_checkpoint_of_an_older_version_goes_on(joint_arguments: Arguments, tm
     train_joint.main(joint_arguments(out=tmp_path / "run", epochs=1))
     state = load(tmp_path / "run" / "last.pt")
     state["settings"]["epochs"] = 2
-    for name in ("accumulate", "amp", "compile", "save_every", "keep", "near_duplicates"):
+    for name in ("accumulate", "amp", "compile", "save_every", "near_duplicates"):
         del state["settings"][name]
     for name in ("step", "sums", "counts"):
         del state["progress"][name]

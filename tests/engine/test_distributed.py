@@ -163,7 +163,9 @@ def train(when: str, arguments: list[str]) -> None:
     torch.set_num_threads = lambda threads: None
     probe.probe_types = no_probe
     joint_step, steps = train_joint.joint_step, 0
-    step, number = {0: (4, signal.SIGKILL), 1: (2, signal.SIGTERM)}.get(distributed.restarts(), (0, 0))
+    step, number = {"0": (4, signal.SIGKILL), "1": (2, signal.SIGTERM)}.get(
+        os.environ.get("TORCHELASTIC_RESTART_COUNT"), (0, 0)
+    )
 
     def ended_step(*args: Any) -> Any:
         nonlocal steps

@@ -1,5 +1,6 @@
 """Exported models: the graph against scores worked out crop by crop, .safetensors files, what goes wrong."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def test_safetensors_hold_the_model(tmp_path: Path, one_thread: None, capsys: py
     for name in ("encoder", "regressor"):
         assert same(dict(getattr(a, name).state_dict()), dict(getattr(b, name).state_dict()))
     assert a.card() == b.card() and torch.equal(a.residuals, b.residuals)
-    assert capsys.readouterr().out == f"{out}: {out.stat().st_size / 1e6:.1f} MB; its scores are PyTorch's to 0\n"
+    assert capsys.readouterr().out == f"{out}: {out.stat().st_size / 1e6:.1f} MB\n"
     main(["export", str(out), str(tmp_path / "b.safetensors")])
     assert ssl_iqa.load(tmp_path / "b.safetensors").card() == a.card()
     assert not [*tmp_path.glob("*.part")]
@@ -117,12 +118,12 @@ def test_images_of_the_check_are_of_several_sizes_and_no_two_alike(tmp_path: Pat
     for mode, least in (("five", 1), ("full", 33)):
         model = ssl_iqa.load(save_model(tmp_path / "model.pt", crops=mode, data="demo"))
         batches = [*export.check_images(model)]
-        assert {len(x) for x in batches} == {1, 2, 3} and len({x.shape for x in batches}) >= 3
+        assert len({x.shape for x in batches}) >= 3
         sides = {side for x in batches for side in x.shape[2:]}
         assert {side % 2 for side in sides} == {0, 1} and max(sides) > 32
         assert min(sides) == 33 if least == 33 else min(sides) < 32  # smaller than a crop
         parts = [part.numpy().tobytes() for x in batches for part in x]
-        assert len({*parts}) >= 6 and all(x.min() >= 0 and x.max() <= 1 for x in batches)
+        assert len({*parts}) >= 9 and all(x.min() >= 0 and x.max() <= 1 for x in batches)
 
 
 def test_images_of_the_check_are_no_larger_than_the_models_long_side(tmp_path: Path) -> None:
@@ -130,24 +131,12 @@ def test_images_of_the_check_are_no_larger_than_the_models_long_side(tmp_path: P
     assert max(side for x in export.check_images(model) for side in x.shape[2:]) == 60  # else 69
 
 
-def test_what_torch_cannot_export_is_said_in_a_line(
-    tmp_path: Path, failed: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("cannot trace\nthis and that")
-
-    monkeypatch.setattr(torch.export, "export", fail)
-    message, code = failed(save_model(tmp_path / "model.pt"), tmp_path / "model.onnx")
-    assert message.endswith(f"torch {torch.__version__} cannot export it (RuntimeError: cannot trace)") and code == 1
-    assert not (tmp_path / "model.onnx").exists()
-
-
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
         (["model.pt", "model.tflite"], "OUT must end in .onnx or .safetensors, got model.tflite"),
         (["model.pt", "model"], "OUT must end in"),
-        (["model.pt", "none/model.onnx"], "none/model.onnx: no such folder: none"),
+        (["model.pt", "none/model.onnx"], "OUT none/model.onnx: no such folder: none"),
         (["model.pt", "folder.onnx"], "OUT must be a file, got the folder folder.onnx"),
         (["none.pt", "model.onnx"], "none.pt: no such file"),
         (["text.pt", "model.onnx"], "text.pt: damaged"),
@@ -171,7 +160,7 @@ def test_bad_input_is_one_line(
 def test_a_library_that_is_not_there_is_named_with_its_extra(
     tmp_path: Path, failed: Callable, monkeypatch: pytest.MonkeyPatch, suffix: str, library: str
 ) -> None:
-    find_spec = export.importlib.util.find_spec
-    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None if name == library else find_spec(name))
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setitem(sys.modules, f"{library}.torch", None)
     error, code = failed(save_model(tmp_path / "model.pt"), tmp_path / f"model{suffix}")
-    assert error.endswith(f"needs {library}: pip install 'ssl_iqa[export]'\n") and code == 2
+    assert error.endswith(f"need the library {library}: pip install 'ssl_iqa[export]'\n") and code == 2

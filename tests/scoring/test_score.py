@@ -1,6 +1,5 @@
 """The command that prints scores: its formats, its order, every kind of path, what cannot be read, exit codes."""
 
-import codecs
 import csv
 import fcntl
 import io
@@ -163,12 +162,11 @@ def test_a_name_that_is_no_utf8_goes_out_as_it_came(model_file: str, photographs
 
 
 @pytest.mark.parametrize(
-    ("mark", "end", "names"),
+    ("end", "names"),
     [
-        (b"", b"\n", ["a b.png", "c.png"]),
-        (b"", b"\0", ["line\nbreak.png", "return.png\r", "\ufeffmark.png"]),
-        (b"", b"\r\n", ["a b.png", "c.png"]),
-        (codecs.BOM_UTF8, b"\r\n", ["a b.png", "c.png"]),
+        (b"\n", ["a b.png", "c.png"]),
+        (b"\0", ["line\nbreak.png", "return.png\r", "\ufeffmark.png"]),
+        (b"\r\n", ["a b.png", "c.png"]),
     ],
 )
 def test_a_list_of_paths_comes_from_standard_input(
@@ -177,28 +175,17 @@ def test_a_list_of_paths_comes_from_standard_input(
     tmp_path: Path,
     printed: Printed,
     monkeypatch: pytest.MonkeyPatch,
-    mark: bytes,
     end: bytes,
     names: list[str],
 ) -> None:
     paths = [str(tmp_path / name) for name in names]
     for i, path in enumerate(paths):
         shutil.copy(photographs / f"{i}.png", path)
-    stream = io.TextIOWrapper(io.BytesIO(mark + end.join(os.fsencode(path) for path in paths) + end))
+    stream = io.TextIOWrapper(io.BytesIO(end.join(os.fsencode(path) for path in paths) + end))
     monkeypatch.setattr(sys, "stdin", stream)
     out, _, code = printed(model_file, photographs / "9.png", "-", "--json")
     assert [json.loads(line)["picture"] for line in out.splitlines()] == [str(photographs / "9.png"), *paths]
     assert code == 0
-
-
-def test_a_list_as_windows_writes_it_in_utf16() -> None:
-    names = ["C:\\Bilder\\Straße.png", "写真.jpg"]
-    for encoding in ("utf-16", "utf-16-be"):
-        text = "\r\n".join(["", *names, ""])
-        mark = "" if encoding == "utf-16" else "\ufeff"  # Python writes that of utf-16 itself
-        assert score.listed((mark + text).encode(encoding)) == names
-    with pytest.raises(ValueError, match="-: the list on standard input must be whole UTF-16"):
-        score.listed("a.png".encode("utf-16")[:-1])
 
 
 def test_other_files_of_a_folder_are_counted_once_by_suffix(
