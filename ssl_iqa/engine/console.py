@@ -60,7 +60,7 @@ def print_start(run: Run, splits: dict, steps: int, device: torch.device) -> Non
     for name, value in sorted(settings.items()):
         print(f"  {name:<20} {value}")
     if settings["labeled"] == "demo":
-        print("Its scores are the mean opinions of KADID-10k's 125 classes, not opinions of these very images.")
+        print("The demo's scores are the mean opinions of KADID-10k's 125 classes, not opinions of these very images.")
     train, val = (splits["unlabeled"][part] for part in ("train", "val_pictures"))
     types = len({name for name, *_ in run.distortions})
     classes = f"{types} distortion types, {len(run.distortions)} classes"
