@@ -39,7 +39,7 @@ class Settings:
 
     unlabeled: str = setting("", "data", "pristine images: `demo`, a folder, or tars: `{000..999}.tar`", demo="demo")
     labeled: str = setting("", "data", f"scored images: {sets.SPECS}", demo="demo")
-    distortions: str = setting("kadis", "data", "types and levels: `kadis`, `distinct`, `imgaug` or a TOML/JSON file")
+    distortions: str = setting("kadis", "data", "types and levels: `kadis`, `distinct`, `imgaug` or a TOML file")
     distort_on: str = setting("worker", "data", "where images are distorted", choices=("worker", "device"))
     near_duplicates: str = setting("report", "data", "of labeled images", choices=("report", "remove", "ignore"))
     crop: int = setting(224, "data", "side of the views, pixels", low=32, demo=96)

@@ -22,7 +22,7 @@ from ssl_iqa.data.images import list_images, read_image
 from ssl_iqa.data.samplers import Draw
 from ssl_iqa.data.streams import Streams
 from ssl_iqa.data.views import to_float
-from ssl_iqa.distortions import KADIS, distort_as
+from ssl_iqa.distortions import KADIS, distort_as, on_cpu_only
 from ssl_iqa.engine import console
 from ssl_iqa.engine.device import autocast, cpu_cores, use_device
 from ssl_iqa.engine.settings import Parser, whole
@@ -79,7 +79,8 @@ def print_device(paths: Sequence[str], args: argparse.Namespace, device: torch.d
     size, dataset = args.batch_size, UnlabeledViews([], size=224)
     images = [read_image(path) for path in paths]
     x_u = torch.stack([images[i % len(images)] for i in range(size)]).to(device)  # [B, 3, 384, 512]
-    classes = torch.randint(len(KADIS), (size,), generator=torch.Generator().manual_seed(0)).tolist()
+    there = [k for k, distortion in enumerate(KADIS) if not on_cpu_only(distortion)]  # the others stay with the workers
+    classes = [there[i] for i in torch.randint(len(there), (size,), generator=torch.Generator().manual_seed(0))]
     draws = [Draw(i, i, distortion_class) for i, distortion_class in enumerate(classes)]
     distorting = size / seconds(lambda: distorted_views(x_u, draws, dataset), args.repeats, device)
 

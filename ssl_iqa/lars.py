@@ -1,6 +1,6 @@
 """The optimizer of Section 4.2: LARS (You, Gitman and Ginsburg, "Large Batch Training of Convolutional Networks")."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ class LARS(torch.optim.Optimizer):
         trust_coefficient: length of a step at lr 1 without momentum, as a part of ||w||, > 0.
 
     Raises:
-        ValueError: for an argument out of its range; from `step`, for a sparse gradient.
+        ValueError: for an argument out of its range.
     """
 
     def __init__(
@@ -56,18 +56,12 @@ class LARS(torch.optim.Optimizer):
         super().add_param_group(param_group)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One update of every parameter that has a gradient. Returns what `closure`, if given, returns: the loss."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self) -> None:
+        """One update of every parameter that has a gradient."""
         for group in self.param_groups:
             for w in group["params"]:
                 if w.grad is None:
                     continue
-                if w.grad.is_sparse:
-                    raise ValueError(f"gradients must be dense, got a sparse one of a parameter of {list(w.shape)}")
                 if not self.state[w]:
                     self.state[w]["momentum_buffer"] = torch.zeros_like(w)
                 v, d, ratio = self.state[w]["momentum_buffer"], w.grad, 1.0
@@ -75,13 +69,8 @@ class LARS(torch.optim.Optimizer):
                     dtype = torch.promote_types(w.dtype, torch.float32)
                     d = w.grad.to(dtype).add(w.to(dtype), alpha=group["weight_decay"])
                     if group["adapt"]:
-                        ratio = _ratio(w.to(dtype), d, group["trust_coefficient"])
+                        w_norm, d_norm = w.to(dtype).norm(), d.norm()
+                        is_adapted = (w_norm > 0) & (d_norm > 0)
+                        ratio = torch.where(is_adapted, group["trust_coefficient"] * w_norm / d_norm, 1.0)
                 v.mul_(group["momentum"]).add_(ratio * d)
                 w.sub_(v, alpha=group["lr"])
-        return loss
-
-
-def _ratio(w: Tensor, d: Tensor, trust_coefficient: float) -> Tensor:
-    """trust_coefficient * ||w|| / ||d||, or 1 where either norm is 0: a scalar that stays on its device."""
-    w_norm, d_norm = w.norm(), d.norm()
-    return torch.where((w_norm > 0) & (d_norm > 0), trust_coefficient * w_norm / d_norm, 1.0)

@@ -38,23 +38,20 @@ def supervised_nt_xent(
         The loss, a scalar, float32 or (float64 input) float64.
 
     Raises:
-        ValueError: for wrong shapes or types, a temperature that is not positive, an unknown average, anchors that
-            are no range of the views, max_similarities below 1.
+        ValueError: for wrong shapes or types, a temperature that is not positive, an unknown average.
     """
     if projections.ndim != 2 or not projections.is_floating_point():
-        raise ValueError(f"projections must be floating point [N, D], got {_describe(projections)}")
+        got = f"{projections.dtype} {list(projections.shape)}"
+        raise ValueError(f"projections must be floating point [N, D], got {got}")
     if classes.shape != projections.shape[:1] or classes.is_floating_point():
-        raise ValueError(f"classes must be integers [{len(projections)}], got {_describe(classes)}")
+        got = f"{classes.dtype} {list(classes.shape)}"
+        raise ValueError(f"classes must be integers [{len(projections)}], got {got}")
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     if average not in ("anchors", "classes"):
         raise ValueError(f"average must be 'anchors' or 'classes', got {average!r}")
     n_views = len(projections)
     first, stop = (0, n_views) if anchors is None else anchors
-    if not 0 <= first <= stop <= n_views:
-        raise ValueError(f"anchors must be a range 0 <= first <= stop <= {n_views}, got {anchors}")
-    if not max_similarities >= 1:
-        raise ValueError(f"max_similarities must be at least 1, got {max_similarities}")
 
     with torch.autocast(projections.device.type, enabled=False):
         p = projections.to(torch.promote_types(projections.dtype, torch.float32))  # [N, D]
@@ -89,7 +86,3 @@ def _l_cont(x: Tensor, first: int, p: Tensor, classes: Tensor, n_positive: Tenso
         # The lowest finite number rather than -inf: a lone view (N = 1) would make it -inf - -inf = NaN.
         sim.diagonal(first).fill_(torch.finfo(sim.dtype).min)
     return sim.logsumexp(dim=1) - log_numerator
-
-
-def _describe(tensor: Tensor) -> str:
-    return f"{tensor.dtype} {list(tensor.shape)}"

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 import train_joint
 from ssl_iqa.data.datasets import UnlabeledViews, distorted_views
 from ssl_iqa.data.samplers import Draw
-from ssl_iqa.distortions import KADIS, distort_as
-from ssl_iqa.distortions.apply import _distort_groups
+from ssl_iqa.distortions import KADIS, distort_as, distort_batch
 from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.lars import LARS
 from ssl_iqa.losses import supervised_nt_xent
@@ -48,7 +47,7 @@ def test_a_group_of_images_is_distorted_as_on_the_cpu(name: str, device: torch.d
             [distort_as(image, distortion, torch.Generator().manual_seed(i)) for i, image in enumerate(x_u)]
         )
         draws = [torch.Generator(device).manual_seed(i) for i in range(4)]
-        x_d = torch.stack(_distort_groups(x_u.to(device), [k] * 4, draws, KADIS, stretch=True)).cpu()
+        x_d = distort_batch(x_u.to(device), [k] * 4, draws).cpu()
         assert x_d.min() >= 0 and x_d.max() <= 1
         moved, off = distance(expected, x_u), distance(x_d, expected)
         if device.type == "cpu" or name not in (*RANDOM, *PLACED):

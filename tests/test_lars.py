@@ -193,23 +193,6 @@ def test_parameter_without_gradient_is_skipped() -> None:
     assert w.item() != 4
 
 
-def test_closure_is_evaluated_once_with_gradients() -> None:
-    w = nn.Parameter(torch.tensor([[2.0]]))
-    optimizer = LARS([w], lr=0.5, weight_decay=0.0, trust_coefficient=1.0)
-    calls = []
-
-    def closure() -> Tensor:
-        calls.append(1)
-        optimizer.zero_grad()
-        loss = (w**2).sum()
-        loss.backward()
-        return loss
-
-    assert optimizer.step(closure).item() == 4
-    assert len(calls) == 1 and w.item() == 1  # 2 - 0.5 * 2
-    assert optimizer.step() is None
-
-
 def test_state_survives_a_file_bit_for_bit(tmp_path: Path) -> None:
     def network() -> nn.Module:
         torch.manual_seed(0)
@@ -271,13 +254,6 @@ def test_half_precision_parameters_are_updated_by_float32_norms(dtype: torch.dty
     values = steps(w, 1, lr=1.0, weight_decay=0.0, trust_coefficient=0.25)[0]
     assert values.dtype == dtype
     assert_close(values, [[192.0] * 2] * 2)
-
-
-def test_sparse_gradient_is_refused() -> None:
-    embedding = nn.Embedding(5, 2, sparse=True)
-    embedding(torch.tensor([1])).sum().backward()
-    with pytest.raises(ValueError, match=r"gradients must be dense, .*\[5, 2\]"):
-        LARS(embedding.parameters(), lr=0.1).step()
 
 
 @pytest.mark.parametrize(

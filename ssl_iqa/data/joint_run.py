@@ -19,7 +19,7 @@ from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.seen import Record, divide, known_parts, records_of, with_record
 from ssl_iqa.data.splits import digest, part_indices, split_unlabeled
 from ssl_iqa.data.streams import Streams
-from ssl_iqa.distortions import DistortionClass, as_plain, load_distortions
+from ssl_iqa.distortions import DistortionClass, load_distortions
 from ssl_iqa.engine import checkpoint, distributed, run_folder
 from ssl_iqa.engine.chunks import NetworksInChunks
 from ssl_iqa.engine.device import cpu_cores
@@ -133,7 +133,7 @@ def set_up(
     )
     with distributed.together():
         distortions = load_distortions(settings.distortions)
-        plain = asdict(settings), as_plain(distortions)
+        plain = asdict(settings), [list(distortion) for distortion in distortions]
         saved = checkpoint.read_run(args.out, *plain) if args.resume else None
         encoder = load_encoder(args.out / run_folder.LAST if saved else settings.init, settings.arch, settings.seed)
         is_removed = duplicates and action == "remove"

@@ -13,7 +13,7 @@ Needs torch, numpy, scipy and Pillow, and nothing else of this package.
 """
 
 from .apply import distort, distort_as, distort_batch, on_cpu_only
-from .chosen import as_plain, load_distortions, unchanged
+from .chosen import load_distortions, unchanged
 from .table import DISTORTIONS, KADIS, NAMES, NUM_CLASSES, NUM_LEVELS, DistortionClass, distortion_class
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "NUM_CLASSES",
     "NUM_LEVELS",
     "DistortionClass",
-    "as_plain",
     "distort",
     "distort_as",
     "distort_batch",

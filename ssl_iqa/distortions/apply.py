@@ -46,8 +46,8 @@ def distort_as(image: Tensor, distortion: DistortionClass, generator: Draws = No
     if len(generators) != len(batch):
         raise ValueError(f"generator must be one, or one for each of {len(batch)} images, got {len(generators)}")
     if image.device.type == "cpu":  # there one by one is no slower, and an image comes out alike in any company
-        pairs = zip(batch, generators, strict=True)
-        distorted = [_distort_group(x_u[None], distortion, draws, stretch) for x_u, draws in pairs]
+        pairs = zip(batch.split(1), generators, strict=True)
+        distorted = [_distort_group(x_u, distortion, draws, stretch) for x_u, draws in pairs]
         batch = torch.cat(distorted) if len(distorted) > 1 else distorted[0]
     else:
         batch = _distort_group(batch, distortion, generator, stretch)
@@ -79,46 +79,24 @@ def distort_batch(
         ValueError: as `distort`; for lengths that differ, and for a class that is not in the set.
     """
     classes = [int(k) for k in classes]
-    if not len(images) or not all(isinstance(image, Tensor) for image in images):
-        kinds = ", ".join(type(image).__name__ for image in images) or "none"
-        raise ValueError(f"images must be a tensor [B, 3, H, W] or a list of tensors [3, H, W], got {kinds}")
-    device = images[0].device
     if isinstance(generators, int):
         seeds = torch.randint(2**62, (len(images),), generator=torch.Generator().manual_seed(generators)).tolist()
-        generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+        generators = [torch.Generator(images[0].device).manual_seed(seed) for seed in seeds]
     if not len(images) == len(classes) == len(generators):
         counts = f"{len(images)}, {len(classes)} and {len(generators)}"
         raise ValueError(f"images, classes and generators must be equally many, got {counts}")
-    for k in classes:
+    groups = defaultdict(list)
+    for i, (image, k) in enumerate(zip(images, classes, strict=True)):
         if k not in range(len(distortions)):
             raise ValueError(f"classes must be 0 .. {len(distortions) - 1}, got {k}")
-    if device.type == "cpu":  # there a group would only cost copies, see distort_as
-        triples = zip(images, classes, generators, strict=True)
-        out = [distort_as(image, distortions[k], generator, stretch) for image, k, generator in triples]
-    else:
-        out = _distort_groups(images, classes, generators, distortions, stretch)
-    return torch.stack(out) if isinstance(images, Tensor) else out
-
-
-def _distort_groups(
-    images: Tensor | list[Tensor],
-    classes: Sequence[int],
-    generators: Sequence[torch.Generator],
-    distortions: Sequence[DistortionClass],
-    stretch: bool,
-) -> list[Tensor]:
-    """`distort_batch` off the CPU: images of one class and size at once."""
-    groups: dict[tuple[int, torch.Size], list[int]] = defaultdict(list)
-    for i, (image, k) in enumerate(zip(images, classes, strict=True)):
-        groups[k, image.shape].append(i)
+        groups[k, image.shape, image.dtype].append(i)
     out = list(images)
-    for (k, _), members in groups.items():
+    for (k, *_), members in groups.items():
         group = torch.stack([images[i] for i in members])
-        check_image(group)
-        distorted = _distort_group(group, distortions[k], [generators[i] for i in members], stretch)
-        for i, image in zip(members, distorted, strict=True):
-            out[i] = image
-    return out
+        distorted = distort_as(group, distortions[k], [generators[i] for i in members], stretch)
+        for i, x_d in zip(members, distorted, strict=True):
+            out[i] = x_d
+    return torch.stack(out) if isinstance(images, Tensor) else out
 
 
 def _distort_group(x: Tensor, distortion: DistortionClass, draws: Draws, stretch: bool) -> Tensor:
@@ -131,8 +109,8 @@ def _distort_group(x: Tensor, distortion: DistortionClass, draws: Draws, stretch
 
 
 def on_cpu_only(distortion: DistortionClass) -> bool:
-    """Whether its images go to the CPU and back: OpenJPEG's codec, dithering pixel after pixel, and imgaug."""
-    return distortion.library == "imgaug" or distortion.name in ("jpeg2000", "color_quantization")
+    """Whether its images go to the CPU and back: codecs, dithering pixel after pixel, and imgaug."""
+    return distortion.library == "imgaug" or distortion.name in ("color_quantization", "jpeg2000", "jpeg")
 
 
 def check_image(image: Tensor) -> None:

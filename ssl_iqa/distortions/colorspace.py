@@ -17,15 +17,10 @@ RGB_TO_YCBCR = (
     / 255
 )
 YCBCR_OFFSET = (16 / 255, 128 / 255, 128 / 255)
-# The same in full range, Y 0 .. 1 and Cb and Cr about 0: JFIF, the format of JPEG files.
-RGB_TO_FULL_YCBCR = torch.tensor(
-    ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312)), dtype=torch.float64
-)
 
 RGB_TO_XYZ_OVER_WHITE = RGB_TO_XYZ / WHITE_D65[:, None]
 XYZ_OVER_WHITE_TO_RGB = torch.linalg.inv(RGB_TO_XYZ) * WHITE_D65
 YCBCR_TO_RGB = torch.linalg.inv(RGB_TO_YCBCR)
-FULL_YCBCR_TO_RGB = torch.linalg.inv(RGB_TO_FULL_YCBCR)
 
 
 def mix_channels(image: Tensor, matrix: Tensor) -> Tensor:

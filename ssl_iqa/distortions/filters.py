@@ -1,7 +1,7 @@
 """What several types share: the stretch, kernels, convolution with a replicated border, draws on any device."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import ceil, pi
 
 import torch
@@ -109,7 +109,4 @@ def _draw(draw: Callable[..., Tensor], shape: tuple[int, ...], like: Tensor, gen
 
 def randint(high: int, shape: tuple[int, ...], generator: Draws) -> list:
     """Whole numbers 0 .. high-1 for B images, [B, ...], as nested lists: they steer slicing."""
-    if isinstance(generator, Sequence):
-        return [randint(high, (1, *shape[1:]), source)[0] for source in generator]
-    device = generator.device if generator is not None else "cpu"
-    return torch.randint(high, shape, generator=generator, device=device).tolist()
+    return _draw(partial(torch.randint, high), shape, torch.empty(0, dtype=torch.int64), generator).tolist()

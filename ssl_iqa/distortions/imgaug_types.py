@@ -27,16 +27,6 @@ def _gaussian_noise(iaa: Any, variance: float) -> Any:
     return iaa.AdditiveGaussianNoise(scale=255 * sqrt(variance), per_channel=True)
 
 
-def _speckle(iaa: Any, variance: float) -> Any:
-    half_width = sqrt(3 * variance)
-    return iaa.MultiplyElementwise((1 - half_width, 1 + half_width), per_channel=True)
-
-
-def _pixelate(iaa: Any, level: float) -> Any:
-    small = iaa.Resize(0.95 - level**0.6, interpolation="nearest")
-    return iaa.KeepSizeByResize(small, interpolation="nearest")
-
-
 AUGMENTERS: dict[str, Callable[[Any, Any], Any]] = {
     "gaussian_blur": lambda iaa, sigma: iaa.GaussianBlur(sigma),
     "motion_blur": lambda iaa, length: iaa.MotionBlur(k=3 + 2 * int(length / 2), angle=(0, 180), direction=0),
@@ -50,11 +40,15 @@ AUGMENTERS: dict[str, Callable[[Any, Any], Any]] = {
         "YCrCb", from_colorspace="RGB", children=_gaussian_noise(iaa, variance)
     ),
     "impulse_noise": lambda iaa, density: iaa.ImpulseNoise(density),
-    "multiplicative_noise": _speckle,
+    "multiplicative_noise": lambda iaa, variance: iaa.MultiplyElementwise(
+        (1 - sqrt(3 * variance), 1 + sqrt(3 * variance)), per_channel=True
+    ),
     "brighten": lambda iaa, level: iaa.MultiplyBrightness(1 + level),
     "darken": lambda iaa, level: iaa.MultiplyBrightness(1 - level),
     "mean_shift": lambda iaa, level: iaa.Add(round(255 * level)),
-    "pixelate": _pixelate,
+    "pixelate": lambda iaa, level: iaa.KeepSizeByResize(
+        iaa.Resize(0.95 - level**0.6, interpolation="nearest"), interpolation="nearest"
+    ),
     "quantization": lambda iaa, thresholds: iaa.UniformColorQuantization(int(thresholds) + 1),
     "contrast_change": lambda iaa, level: iaa.LinearContrast(1.25 * (1 + level)),
 }

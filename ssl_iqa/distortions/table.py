@@ -9,12 +9,9 @@ from torch import Tensor
 from . import blur, brightness, color, compression, noise, spatial
 from .filters import Draws
 
-Distortion = Callable[[Tensor, float, Draws], Tensor]
-"""(images [B, 3, H, W], RGB in [0, 1]; a level's value; the source of random draws) -> distorted images."""
-
 
 class DistortionType(NamedTuple):
-    function: Distortion  # of the type's name
+    function: Callable[[Tensor, float, Draws], Tensor]  # of the type's name, see any of them
     levels: tuple[float, ...]  # KADIS-700k's and KADID-10k's
     low: float  # the least and the largest value that makes sense as a level
     high: float

@@ -18,7 +18,6 @@ from ssl_iqa.distortions import (
     NAMES,
     NUM_CLASSES,
     NUM_LEVELS,
-    apply,
     distort,
     distort_batch,
     distortion_class,
@@ -284,10 +283,6 @@ def test_a_batch_of_mixed_classes_comes_out_in_its_order(as_list: bool) -> None:
     for i, image in enumerate(images):
         assert torch.equal(out[i], distort(image, *KADIS[classes[i]][:2], seeded(i)))
         assert torch.equal(image, before[i])
-    # all of one class and size at once, as on an accelerator
-    grouped = apply._distort_groups(images, classes, [seeded(i) for i in range(len(classes))], KADIS, True)
-    for k, image, grouped_image in zip(classes, out, grouped, strict=True):
-        torch.testing.assert_close(grouped_image, image, rtol=0, atol=1e-5, msg=str(KADIS[k]))
 
 
 def test_a_seed_stands_for_a_generator_an_image() -> None:
@@ -299,8 +294,6 @@ def test_a_seed_stands_for_a_generator_an_image() -> None:
 @pytest.mark.parametrize(
     ("images", "classes", "generators", "message"),
     [
-        ([], [], [], "got none"),
-        ([np.zeros((3, 20, 20))], [0], 0, "a list of tensors"),
         (torch.zeros(2, 3, 20, 20), [0], 0, "must be equally many, got 2, 1 and 2"),
         (torch.zeros(1, 3, 20, 20), [0], [seeded(), seeded()], "got 1, 1 and 2"),
         (torch.zeros(2, 3, 20, 20), [0, 125], 0, "classes must be 0 .. 124, got 125"),

@@ -40,8 +40,8 @@ def test_each_class_comes_as_often_and_is_what_it_is_called(paths: list[str]) ->
 
 
 def test_types_are_those_of_the_chosen_distortions(paths: list[str], tmp_path: Path) -> None:
-    (tmp_path / "few.json").write_text('{"jpeg": {"levels": [50]}, "darken": {}, "lens_blur": {"levels": [3, 9]}}')
-    dataset = UnlabeledViews(paths, 32, distortions=load_distortions(str(tmp_path / "few.json")))
+    (tmp_path / "few.toml").write_text("[jpeg]\nlevels = [50]\n[darken]\n[lens_blur]\nlevels = [3, 9]\n")
+    dataset = UnlabeledViews(paths, 32, distortions=load_distortions(str(tmp_path / "few.toml")))
     _, types = probe.distorted_crops(dataset, per_class=1, seed=0)
     assert types.tolist() == [0, 0, 1, 2, 2, 2, 2, 2]  # in the paper's order: lens_blur, jpeg, darken
 

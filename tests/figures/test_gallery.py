@@ -1,6 +1,5 @@
 """The gallery of distortions: every cell shows what `distort` makes, pixel for pixel, in its place."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -144,9 +143,9 @@ def test_every_type_has_words_for_its_values() -> None:
 
 def test_a_set_from_a_file(photo: Path, tmp_path: Path) -> None:
     """Seven levels of one type, the published five of another and one of a third, whatever the file's order."""
-    chosen = {"color_block": {"levels": [3]}, "lens_blur": {"levels": [1, 2, 4, 6, 8, 10, 12]}, "darken": {}}
-    (tmp_path / "own.json").write_text(json.dumps(chosen))
-    page = run(photo, tmp_path / "own.png", "--distortions", tmp_path / "own.json")
+    chosen = "[color_block]\nlevels = [3]\n[lens_blur]\nlevels = [1, 2, 4, 6, 8, 10, 12]\n[darken]\n"
+    (tmp_path / "own.toml").write_text(chosen)
+    page = run(photo, tmp_path / "own.png", "--distortions", tmp_path / "own.toml")
     tops = []
     for name, level in (("lens_blur", 1), ("lens_blur", 2), ("lens_blur", 5), ("darken", 1), ("darken", 5)):
         (place,) = places(page, expected(photo, name, level))
@@ -155,13 +154,13 @@ def test_a_set_from_a_file(photo: Path, tmp_path: Path) -> None:
     assert tops[1][0] - tops[0][0] == 118 and tops[2][0] - tops[0][0] == 4 * 118
     block = distort_own(photo, "color_block", 1, 3)
     assert len(places(page, center(block, CELL))) == 1
-    page = run(photo, tmp_path / "own.png", "--distortions", tmp_path / "own.json", "--type", "color_block")
+    page = run(photo, tmp_path / "own.png", "--distortions", tmp_path / "own.toml", "--type", "color_block")
     assert len(places(page, center(block, LARGE))) == 1
 
 
 def test_sets_whose_cells_are_few_or_whose_words_are_long(photo: Path, tmp_path: Path) -> None:
-    (tmp_path / "few.json").write_text('{"white_noise_color_component": {"levels": [0.00012345, 0.00054321]}}')
-    page = run(photo, tmp_path / "few.png", "--distortions", tmp_path / "few.json")
+    (tmp_path / "few.toml").write_text("[white_noise_color_component]\nlevels = [0.00012345, 0.00054321]\n")
+    page = run(photo, tmp_path / "few.png", "--distortions", tmp_path / "few.toml")
     found = []
     for level, value in enumerate((0.00012345, 0.00054321), start=1):
         found += places(page, center(distort_own(photo, "white_noise_color_component", level, value), CELL))
@@ -234,13 +233,13 @@ def test_a_page_that_cannot_be_encoded_leaves_the_one_before(
     photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """150 levels in a row are more than the 16383 pixels that WebP can be wide."""
-    (tmp_path / "long.json").write_text(json.dumps({"color_block": {"levels": list(range(150))}}))
+    (tmp_path / "long.toml").write_text(f"[color_block]\nlevels = {list(range(150))}\n")
     (tmp_path / "page.webp").write_text("before")
     with pytest.raises(SystemExit) as caught:
-        run(photo, tmp_path / "page.webp", "--distortions", tmp_path / "long.json")
+        run(photo, tmp_path / "page.webp", "--distortions", tmp_path / "long.toml")
     assert caught.value.code == 2 and capsys.readouterr().err.startswith("error: ")
     assert (tmp_path / "page.webp").read_text() == "before"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["long.json", "page.webp"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["long.toml", "page.webp"]
 
 
 def test_a_page_that_cannot_be_put_in_place_leaves_the_one_before(
