@@ -165,7 +165,10 @@ def set_up(
             if duplicates:
                 run_folder.write_json(duplicates, report_file)
     if duplicates:
-        near_duplicates.print_report(duplicates, action, report_file)
+        print(near_duplicates.describe(duplicates, limit=3))
+    if duplicates and duplicates["found"]:
+        outcome = "left out" if left_out else "used all the same; --near-duplicates remove leaves them out"
+        print(f"they are {outcome}; {report_file} names all")
     return run, images, streams, val_streams
 
 

@@ -12,9 +12,6 @@ import argparse
 import csv
 import io
 import shlex
-import sys
-from collections import Counter
-from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,9 +21,9 @@ from PIL import Image
 from torch import Tensor
 
 from ssl_iqa.data import sets
-from ssl_iqa.data.datasets import name_skipped
-from ssl_iqa.data.images import UnreadableImage, decode_image, is_shards, list_images, passed_over, read_image
-from ssl_iqa.data.shards import list_shards, members
+from ssl_iqa.data.datasets import UnlabeledViews, name_skipped
+from ssl_iqa.data.images import UnreadableImage, is_shards, list_images
+from ssl_iqa.data.shards import Members, ShardViews, list_shards
 from ssl_iqa.engine import console, distributed, run_folder
 from ssl_iqa.engine.device import cpu_cores
 from ssl_iqa.engine.workers import make_loader
@@ -40,13 +37,12 @@ SIDE, LOW = 32, 8
 COSINES = np.cos(np.pi / SIDE * np.outer(np.arange(LOW), np.arange(SIDE) + 0.5))  # [8, 32], DCT-II, not normalized
 AT_ONCE = 2**22  # distances in memory
 
-Hash = tuple[str, np.ndarray | None]  # an image's path, and bool [2, 64], or None where it cannot be read
-
 
 class Pair(NamedTuple):
     unlabeled: str  # paths
     labeled: str
     distance: int  # bits that differ, of 64, in the photograph or in its mirror image
+    reference: str  # of the labeled image
 
 
 def phash(image: Tensor) -> np.ndarray:
@@ -65,38 +61,25 @@ def phash(image: Tensor) -> np.ndarray:
     return both > np.median(both, axis=1, keepdims=True)
 
 
-def hash_image(path: str, read: Callable[[], Tensor]) -> Hash:
+def hash_image(images: UnlabeledViews, index: int) -> tuple[int, np.ndarray | None]:
+    """An image's index and hashes; None for one that cannot be read."""
     try:
-        return path, phash(read())
+        return index, phash(images.decode(index))
     except (UnreadableImage, OSError):
-        return path, None
+        return index, None
 
 
-def hash_file(path: str) -> list[Hash]:
-    """The hash of the image in a file, or of all in a tar, whose paths are "shard.tar/member"."""
-    if not is_shards(path):
-        return [hash_image(path, partial(read_image, path))]
-    hashes = []
-    with open(path, "rb") as file:
-        for member in members(path):
-            file.seek(member.offset_data)
-            name, encoded = f"{path}/{member.name}", io.BytesIO(file.read(member.size))
-            hashes.append(hash_image(name, partial(decode_image, encoded, name)))
-    return hashes
+def hash_images(images: UnlabeledViews, workers: int, title: str) -> tuple[list[int], np.ndarray, list[str]]:
+    """The indices of the images that can be read, their hashes [n, 2, 64] (see `phash`), and the paths of the others.
 
-
-def hash_files(paths: Sequence[str], workers: int, title: str) -> tuple[list[str], np.ndarray, list[str]]:
-    """The images that can be read, their hashes [n, 2, 64] (see `phash`), and the images that cannot.
-
-    `paths` are files of one image or tars of many. Each of several processes hashes its part and gets all hashes.
+    Each of several processes hashes its part and gets all hashes.
     """
-    own = paths[distributed.rank() :: distributed.size()]
-    loader = make_loader(own, workers, hash_file, batch_size=None)  # what a worker collates is a single path
-    own_hashes = [item for items in console.bar(loader, title) for item in items]
-    hashes = dict(item for items in distributed.every(own_hashes) for item in items)
-    readable = [path for path, bits in hashes.items() if bits is not None]
-    bits = np.array([hashes[path] for path in readable], dtype=bool).reshape(-1, 2, LOW**2)
-    return readable, bits, [path for path, bits in hashes.items() if bits is None]
+    own = range(len(images.paths))[distributed.rank() :: distributed.size()]
+    loader = make_loader(own, workers, partial(hash_image, images), batch_size=None)  # it collates a single index
+    hashes = dict(item for items in distributed.every([*console.bar(loader, title)]) for item in items)
+    readable = [index for index, bits in hashes.items() if bits is not None]
+    bits = np.array([hashes[index] for index in readable], dtype=bool).reshape(-1, 2, LOW**2)
+    return readable, bits, [images.paths[index] for index, bits in hashes.items() if bits is None]
 
 
 def within(unlabeled: np.ndarray, labeled: np.ndarray, threshold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -119,28 +102,30 @@ def within(unlabeled: np.ndarray, labeled: np.ndarray, threshold: int) -> tuple[
 
 
 def near_duplicates(
-    unlabeled: Sequence[str], references: dict[str, str], threshold: int = THRESHOLD, workers: int = 0
+    unlabeled: UnlabeledViews, references: dict[str, str], threshold: int = THRESHOLD, workers: int = 0
 ) -> tuple[dict[str, Any], list[Pair]]:
     """A report, plain values for JSON, and all pairs of images whose hashes differ in at most `threshold` bits.
 
-    `unlabeled` are files of images or tars, `references` those of labeled images by path. Pairs come nearest first. The
-    report's `found` has, of each photograph, the nearest labeled image, its reference, and how many `further` ones
-    there are. Several processes must all call it.
+    `references` are those of labeled images by path. Pairs come nearest first. The report's `found` has, of each
+    photograph, the nearest labeled image, its reference, and how many `further` ones there are. Several processes must
+    all call it.
     """
-    names, bits, unreadable = hash_files(unlabeled, workers, "hashing unlabeled photographs")
-    labeled, labeled_bits, more = hash_files([*references], workers, "hashing labeled images")
-    places = zip(*within(bits, labeled_bits[:, 0], threshold), strict=True)
-    pairs = [Pair(names[row], labeled[column], int(distance)) for row, column, distance in places]
+    labeled = UnlabeledViews([*references], 0)
+    indices, bits, unreadable = hash_images(unlabeled, workers, "hashing unlabeled photographs")
+    labeled_indices, labeled_bits, more = hash_images(labeled, workers, "hashing labeled images")
+    rows, columns, distances = within(bits, labeled_bits[:, 0], threshold)
+    names = {row: unlabeled.paths[indices[row]] for row in {*rows}}  # once each: of a tar it is looked up there
+    pairs = []
+    for row, column, distance in zip(rows, columns, distances.tolist(), strict=True):
+        path = labeled.paths[labeled_indices[column]]
+        pairs.append(Pair(names[row], path, distance, references[path]))
     pairs.sort(key=lambda pair: (pair.distance, pair.unlabeled, pair.labeled))
     nearest: dict[str, dict[str, Any]] = {}
     for pair in pairs:
-        if pair.unlabeled in nearest:
-            nearest[pair.unlabeled]["further"] += 1
-        else:
-            nearest[pair.unlabeled] = pair._asdict() | {"reference": references[pair.labeled], "further": 0}
+        nearest.setdefault(pair.unlabeled, pair._asdict() | {"further": -1})["further"] += 1
     report = {
         "threshold": threshold,
-        "unlabeled": len(names) + len(unreadable),
+        "unlabeled": len(unlabeled.paths),
         "labeled": len(references),
         "unreadable": sorted({*unreadable, *more}),
         "found": [*nearest.values()],
@@ -185,16 +170,9 @@ def search_for_training(
             report = None
     report = distributed.every(report)[0]
     if report is None:
-        report, _ = near_duplicates(paths, dict(zip(scored.paths, scored.references, strict=True)), workers=workers)
+        references = dict(zip(scored.paths, scored.references, strict=True))
+        report, _ = near_duplicates(UnlabeledViews(paths, 0), references, workers=workers)
     return report
-
-
-def print_report(report: dict[str, Any], action: str, path: Path) -> None:
-    """What train_joint.py prints of a report; `path` is where all of it is."""
-    print(describe(report, limit=3))
-    if report["found"]:
-        outcome = "left out" if action == "remove" else "used all the same; --near-duplicates remove leaves them out"
-        print(f"they are {outcome}; {path} names all")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -209,26 +187,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @console.clear_errors()
 def run(args: argparse.Namespace) -> None:
-    if not 0 <= args.threshold <= 64:
-        raise ValueError(f"--threshold must be 0 to 64, got {args.threshold}")
-    if args.workers < 0:
-        raise ValueError(f"--workers must be 0 or more, got {args.workers}")
     references: dict[str, str] = {}
     for spec in args.labeled:
         labeled = sets.load_labeled(spec)
         references |= zip(labeled.paths, labeled.references, strict=True)
-    passed: Counter[str] = Counter()
     if is_shards(args.unlabeled):
-        paths = [shard.path for shard in list_shards(args.unlabeled, args.workers)]
+        unlabeled = ShardViews(Members(list_shards(args.unlabeled, args.workers)), 0)
     else:
-        paths = list_images(args.unlabeled, passed)
-    if passed:
-        print(passed_over(passed), file=sys.stderr)
-    report, pairs = near_duplicates(paths, references, args.threshold, args.workers)
+        unlabeled = UnlabeledViews(list_images(args.unlabeled), 0)
+    report, pairs = near_duplicates(unlabeled, references, args.threshold, args.workers)
     name_skipped(report["unreadable"], set())
     print(describe(report))
     if args.csv:
         rows = io.StringIO(newline="")
-        csv.writer(rows).writerow((*Pair._fields, "reference"))
-        csv.writer(rows).writerows((*pair, references[pair.labeled]) for pair in pairs)
+        csv.writer(rows).writerows([Pair._fields, *pairs])
         run_folder.write_atomic(args.csv, lambda file: file.write(rows.getvalue().encode()))
