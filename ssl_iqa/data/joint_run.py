@@ -70,7 +70,11 @@ def find_images(
             for part in ("train", "val")
         )
     else:
-        train, val = (UnlabeledViews(paths, *views) for paths in split_folder(spec, seed, left_out))
+        passed: Counter[str] = Counter()
+        paths = [path for path in list_images(spec, passed) if path not in left_out]
+        train, val = (UnlabeledViews(part, *views) for part in split_unlabeled(paths, seed))
+        if passed and distributed.is_main():
+            print(passed_over(passed), file=sys.stderr)
     (train_names, train_count, train_sizes), (val_names, val_count, val_sizes) = train.listing(), val.listing()
     splits = {"unlabeled": {"spec": spec, "train": train_count, "val": sorted(val_names), "val_pictures": val_count}}
     splits["sha256"] = {
@@ -83,19 +87,6 @@ def find_images(
         records = with_record(records, labeled, split, seed, JOINT)
         splits["sha256"]["labeled images"] = digest(records[-1]["images"].items())
     return Images(splits, train, val, labeled, records, known)
-
-
-def split_folder(folder: str, seed: int, left_out: Collection[str]) -> tuple[list[str], list[str]]:
-    """The paths of a folder's images, to train and to validate with; says what other files there are."""
-    passed: Counter[str] = Counter()
-    paths = list_images(folder, passed)
-    kept = [path for path in paths if path not in left_out]
-    if left_out and len(kept) < 2:
-        raise ValueError(f"--near-duplicates remove: must leave two images or more, got {len(kept)} of {len(paths)}")
-    parts = split_unlabeled(kept, seed)
-    if passed and distributed.is_main():
-        print(passed_over(passed), file=sys.stderr)
-    return parts
 
 
 def make_streams(images: Images, device: torch.device, settings: Any) -> tuple[Streams, Streams]:
@@ -127,10 +118,7 @@ def set_up(
     # a folder is refused before the search, which may take minutes
     run_folder.run_in(args.out, keep=goes_on, replace=args.overwrite)
     action, report_file = settings.near_duplicates, args.out / run_folder.NEAR_DUPLICATES
-    recorded = report_file if goes_on else None
-    duplicates = near_duplicates.search_for_training(
-        action, settings.unlabeled, settings.labeled, settings.workers, recorded
-    )
+    duplicates = near_duplicates.search_for_training(settings, report_file if goes_on else None)
     with distributed.together():
         distortions = load_distortions(settings.distortions)
         plain = asdict(settings), as_plain(distortions)

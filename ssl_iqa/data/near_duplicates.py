@@ -10,7 +10,6 @@ The hash is pHash (Zauner 2010): 64 bits, the signs of a small gray image's lowe
 
 import argparse
 import csv
-import io
 import shlex
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from ssl_iqa.data.images import UnreadableImage, is_shards, list_images
 from ssl_iqa.data.shards import Members, ShardViews, list_shards
 from ssl_iqa.engine import console, distributed, run_folder
 from ssl_iqa.engine.device import cpu_cores
+from ssl_iqa.engine.settings import whole
 from ssl_iqa.engine.workers import make_loader
 
 # Measured on 317 photographs: of their copies, as JPEG of quality 30 to 90, at 1/2 or 4/3 of the size, mirrored, or cut
@@ -145,33 +145,32 @@ def describe(report: dict[str, Any], limit: int | None = None) -> str:
     return text + (f"; {len(report['unreadable'])} files could not be read" if report["unreadable"] else "")
 
 
-def search_for_training(
-    action: str, unlabeled: str, labeled: str, workers: int, recorded: Path | None
-) -> dict[str, Any] | None:
-    """The report for `--near-duplicates report` or `remove`; None for `ignore`, and where nothing is to be compared.
+def search_for_training(settings: Any, recorded: Path | None) -> dict[str, Any] | None:
+    """The report for train_joint.py's `settings`; None for `ignore`, and where nothing is to be compared.
 
     Only a folder is searched: the demo is split by source photograph, and tars hold too much to be read before
     training. A run that goes on reuses its `recorded` report, unless its folder has moved. Raises ValueError for
     `remove` without a folder and, on all processes, what listing the images raises on one of them.
     """
+    unlabeled, action = settings.unlabeled, settings.near_duplicates
     if action == "remove" and (unlabeled == "demo" or is_shards(unlabeled)):
         raise ValueError(f"--unlabeled must be a folder for --near-duplicates remove, got {unlabeled}")
-    if action == "ignore" or not labeled or unlabeled == "demo":
+    if action == "ignore" or not settings.labeled or unlabeled == "demo":
         return None
     if is_shards(unlabeled):
-        command = shlex.join(["ssl-iqa", "near-duplicates", "--unlabeled", unlabeled, "--labeled", labeled])
+        command = shlex.join(["ssl-iqa", "near-duplicates", "--unlabeled", unlabeled, "--labeled", settings.labeled])
         print(f"near-duplicates: tars are not searched; once: {command}")
         return None
     with distributed.together():
         has_report = recorded is not None and distributed.is_main() and recorded.exists()
         report = run_folder.read_json(recorded) if has_report else None
-        paths, scored = list_images(unlabeled), sets.load_labeled(labeled)
+        paths, labeled = list_images(unlabeled), sets.load_labeled(settings.labeled)
         if report and not {pair["unlabeled"] for pair in report["found"]} <= set(paths):
             report = None
     report = distributed.every(report)[0]
     if report is None:
-        references = dict(zip(scored.paths, scored.references, strict=True))
-        report, _ = near_duplicates(UnlabeledViews(paths, 0), references, workers=workers)
+        references = dict(zip(labeled.paths, labeled.references, strict=True))
+        report, _ = near_duplicates(UnlabeledViews(paths, 0), references, workers=settings.workers)
     return report
 
 
@@ -180,7 +179,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labeled", required=True, action="append", metavar="SPEC", help="a labeled set; may be given several times"
     )
-    parser.add_argument("--threshold", type=int, default=THRESHOLD, help=f"bits that may differ, of 64 ({THRESHOLD})")
+    parser.add_argument(
+        "--threshold", type=whole(0, 64), default=THRESHOLD, help=f"bits that may differ, of 64 ({THRESHOLD})"
+    )
     parser.add_argument("--workers", type=int, default=cpu_cores(), help="processes that hash (one a core)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write every pair there")
 
@@ -199,6 +200,5 @@ def run(args: argparse.Namespace) -> None:
     name_skipped(report["unreadable"], set())
     print(describe(report))
     if args.csv:
-        rows = io.StringIO(newline="")
-        csv.writer(rows).writerows([Pair._fields, *pairs])
-        run_folder.write_atomic(args.csv, lambda file: file.write(rows.getvalue().encode()))
+        with open(args.csv, "w", newline="") as file:
+            csv.writer(file).writerows([Pair._fields, *pairs])

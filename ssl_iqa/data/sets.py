@@ -24,30 +24,25 @@ def load_labeled(spec: str, long_side: int = 0) -> LabeledSet:
 
     - `demo`: the package's own photographs in all 125 distortion classes, each with the mean opinion that KADID-10k
       gives its class, not an opinion of this image.
-    - `kadid10k:DIR`: `dmos.csv` and `images/`. Its `dmos`, 1 to 5, is a mean opinion: higher is better.
-    - `koniq10k:DIR`: `koniq10k_scores_and_distributions.csv`, or the older `koniq10k_scores.csv`, and `512x384/`, or
-      else `1024x768/`. The score is `MOS_zscore`, 0 to 100; in a file without that column `MOS`, 1 to 5.
-      `koniq10k_distributions_sets.csv` has the official split; where it is the only file, its `MOS` is the score, the
-      same as `MOS_zscore`, 0 to 100.
-    - `tid2013:DIR`: `mos_with_names.txt` and `distorted_images/`. The score is the MOS, 0 to 9 (its readme).
-    - `live:DIR`, release 2: `dmos_realigned.mat`, `refnames_all.mat` and `jp2k/`, `jpeg/`, `wn/`, `gblur/`,
-      `fastfading/`. The score is `dmos_new`, differential: lower is better, so it is turned. Its scale is about 0 to
-      100, but realigning took some scores off it. -3 becomes 10 and 112 becomes 1, whole numbers that enclose all that
-      are published (-2.6 to 111.8). The 203 entries with `orgs` 1 are undistorted and left out.
-    - `csiq:DIR`: `csiq.DMOS.xlsx` and `dst_imgs/`, with or without a folder for each type. The score is `dmos` of the
-      sheet `all_by_image`, 0 to 1, differential, so it is turned: 0 becomes 10. Needs the extra `[sets]`.
-    - `clive:DIR`, LIVE In the Wild: `Data/AllImages_release.mat`, `Data/AllMOS_release.mat` and `Images/`. The score
-      is the MOS, 0 to 100. The first 7 images were for practice and are left out.
-    - `spaq:DIR`: `MOS and Image attribute scores.xlsx`, in `Annotations/` or in DIR, and `TestImage/`. The score is
-      `MOS`, 0 to 100. Needs the extra `[sets]`.
+    - `kadid10k:DIR`: its `dmos`, 1 to 5, is a mean opinion: higher is better.
+    - `koniq10k:DIR`: `MOS_zscore`, 0 to 100; in a file without that column `MOS`, 1 to 5, but in the file of the
+      official split, where it is the only one, 0 to 100: it is `MOS_zscore`. The images of 512x384 go first.
+    - `tid2013:DIR`: the MOS, 0 to 9 (its readme).
+    - `live:DIR`, release 2: `dmos_new`, differential: lower is better, so it is turned. Its scale is about 0 to 100,
+      but realigning took some scores off it. -3 becomes 10 and 112 becomes 1, whole numbers that enclose all that are
+      published (-2.6 to 111.8). The 203 entries with `orgs` 1 are undistorted and left out.
+    - `csiq:DIR`: `dmos` of the sheet `all_by_image`, 0 to 1, differential, so it is turned: 0 becomes 10.
+    - `clive:DIR`, LIVE In the Wild: the MOS, 0 to 100. The first 7 images were for practice and are left out.
+    - `spaq:DIR`: `MOS`, 0 to 100.
     - `csv:FILE`: own scores, higher is better, in the columns `image` (a path from the file's folder) and `score`;
       optional are `reference` and `distortion`, where a cell may be empty. Commas, semicolons or tabs separate
       them. An image without a reference is its own. The lowest score of all becomes 1 and the highest 10, whichever
       part they fall into.
 
-    Names may be in another case than the published ones. Raises ValueError for an unknown spec, for a file whose
-    content is not as said and where an extra is missing, FileNotFoundError for files that are missing; each names the
-    file, and the place in it where there is one.
+    docs/training.md lists each set's files, whose names may be in another case. CSIQ and SPAQ need the extra `[sets]`.
+
+    Raises ValueError for an unknown spec, for a file whose content is not as said and where an extra is missing,
+    FileNotFoundError for files that are missing; each names the file, and the place in it where there is one.
     """
     kind, _, place = spec.partition(":")
     if spec == "demo":

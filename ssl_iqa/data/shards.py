@@ -7,7 +7,6 @@ whatever the order, and all else is as with files.
 import glob
 import io
 import os
-import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -33,8 +32,8 @@ class Shard(NamedTuple):
 def list_shards(spec: str, workers: int = 0) -> list[Shard]:
     """The shards that a spec names, sorted by path, their headers read by `workers` processes.
 
-    Raises FileNotFoundError for a file that is missing, ValueError for one that is no whole tar or has no images,
-    for an address in place of a file, and where braceexpand is not installed.
+    Raises FileNotFoundError for a file that is missing, ValueError for one that is no whole tar or has no images, and
+    where braceexpand is not installed.
     """
     try:
         from braceexpand import braceexpand
@@ -42,8 +41,6 @@ def list_shards(spec: str, workers: int = 0) -> list[Shard]:
         raise ValueError(f"{spec}: shards need the braceexpand library: pip install 'ssl_iqa[shards]'") from error
     paths: set[str] = set()
     for pattern in filter(None, braceexpand(f"{{{spec},}}")):  # in braces, so that a list with commas expands, too
-        if re.match(r"pipe:|[\w.+-]+://", pattern):
-            raise ValueError(f"shards must be files, since an image is read from its place in one, got {pattern}")
         pattern = os.path.expanduser(pattern)
         matches = [pattern] if os.path.exists(pattern) else glob.glob(pattern)
         if not matches:

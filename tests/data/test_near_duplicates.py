@@ -6,6 +6,7 @@ import re
 import shutil
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -286,7 +287,7 @@ def test_removed_copies_are_in_no_part_nor_after_the_run_goes_on(
     assert "3 of 13 unlabeled photographs" in capsys.readouterr().out
     for other in ("report", "ignore"):
         told = error_of(arguments(near_duplicates=other, resume=True), capsys)
-        assert f"--near-duplicates was remove, is {other}" in told and told.count("\n") == 1
+        assert f"--near-duplicates was 'remove', is '{other}'" in told and told.count("\n") == 1
 
 
 def test_a_restarted_run_reads_its_report(
@@ -309,7 +310,7 @@ def test_whether_copies_are_reported_may_change(
     state = load(tmp_path / "run" / "last.pt")
     del state["settings"]["near_duplicates"]  # as before there was this setting
     torch.save(state, tmp_path / "run" / "last.pt")
-    assert "was ignore, is remove" in error_of(arguments(near_duplicates="remove", resume=True), capsys)
+    assert "was 'ignore', is 'remove'" in error_of(arguments(near_duplicates="remove", resume=True), capsys)
     train_joint.main(arguments(near_duplicates="report", resume=True))
 
 
@@ -319,9 +320,10 @@ def test_nothing_is_looked_for_without_labels_or_in_the_demo(
     monkeypatch.setattr(duplicates, "hash_images", None)
     train_joint.main(arguments(labeled=None, alpha=1))
     assert not (tmp_path / "run" / "near_duplicates.json").exists()
+    settings = replace(train_joint.PRESETS["demo"], near_duplicates="report")
     for unlabeled, labeled in (("demo", "demo"), ("demo", "csv:none.csv"), ("a-{0..3}.tar", "demo"), ("none", "")):
-        assert duplicates.search_for_training("report", unlabeled, labeled, 0, None) is None
-    assert duplicates.search_for_training("ignore", "none", "demo", 0, None) is None
+        assert duplicates.search_for_training(replace(settings, unlabeled=unlabeled, labeled=labeled), None) is None
+    assert duplicates.search_for_training(replace(settings, unlabeled="none", near_duplicates="ignore"), None) is None
 
 
 @pytest.mark.parametrize("unlabeled", ["demo", "a-{0..3}.tar"])
@@ -338,7 +340,8 @@ def test_removing_all_is_an_error(
     for path in sorted(copies.iterdir())[:-4]:
         path.unlink()
     told = error_of(arguments(near_duplicates="remove"), capsys)
-    assert told == "error: --near-duplicates remove: must leave two images or more, got 1 of 4\n"
+    assert "--unlabeled must have 2 or more images or tars, without those removed, got only " in told
+    assert told.count(str(copies)) == told.count("\n") == 1
     assert not (tmp_path / "run").exists()
     assert "near-duplicates" in error_of(arguments(near_duplicates="some"), capsys)
 

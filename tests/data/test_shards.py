@@ -156,7 +156,7 @@ def test_a_fifo_is_no_tar(tmp_path: Path) -> None:
     reader = threading.Thread(target=lambda: said.append(call()), daemon=True)
     reader.start()
     reader.join(10)
-    assert said == [f"{tmp_path / 'a.tar'}: must be a regular file, got a FIFO"]
+    assert said == [f"{tmp_path / 'a.tar'}: must be a regular file, got a pipe, a socket or a device"]
 
 
 def test_what_is_missing_or_no_tar_is_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,8 +170,6 @@ def test_what_is_missing_or_no_tar_is_named(folder: Path, tmp_path: Path, monkey
         (tmp_path / name).write_bytes(content)
         assert f"{name}: must be a whole tar" in error_of(ValueError, list_shards, str(tmp_path / name))
         assert f"{name}: must be a whole tar" in error_of(ValueError, list_shards, str(tmp_path / name), 2)
-    for address in ("http://a/b-{0..3}.tar", "s3://a/b.tar", "pipe:cat b.tar"):
-        assert "shards must be files" in error_of(ValueError, list_shards, address)
     assert "Unbalanced braces" in error_of(ValueError, list_shards, "photos-{0..3.tar")
     monkeypatch.setitem(sys.modules, "braceexpand", None)
     assert "pip install 'ssl_iqa[shards]'" in error_of(ValueError, list_shards, f"{folder}/photos-a.tar")
