@@ -160,18 +160,9 @@ def set_up(
     return run, images, streams, val_streams
 
 
-def finetune_command(settings: Any, preset: Any, args: Any) -> str:
-    """How to finetune the encoder of a run, to be pasted into a shell: the flags that finetune.py's preset of the same
-    name, whose set and crop are this script's, does not have already. The split comes with the encoder.
-    """
-    flags = (
-        ("--preset", args.preset, "demo"),
-        ("--encoder", args.out / run_folder.ENCODER, Path("runs/joint/encoder.pt")),
-        ("--data", settings.labeled or "SPEC", preset.labeled),
-        ("--crop", settings.crop, preset.crop),
-        ("--long-side", settings.long_side, preset.long_side),
-    )
-    words = ["python", os.path.relpath(Path(__file__).parents[2] / "finetune.py"), "--mode", "lp-ft"]
-    for name, value, default in flags:
-        words += [name, str(value)] if value != default else []
-    return shlex.join(words)
+def finetune_command(settings: Any, args: Any) -> str:
+    """How to finetune the encoder of a run, to be pasted into a shell. The split comes with the encoder."""
+    script = os.path.relpath(Path(__file__).parents[2] / "finetune.py")
+    words = ["python", script, "--mode", "lp-ft", "--preset", args.preset, "--encoder", args.out / run_folder.ENCODER]
+    words += ["--data", settings.labeled or "SPEC", "--crop", settings.crop, "--long-side", settings.long_side]
+    return shlex.join(map(str, words))

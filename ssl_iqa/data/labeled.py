@@ -102,7 +102,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> Table:
     return Table(path, [(place, dict(zip(header, cells, strict=True))) for place, cells in rows], separator != ",")
 
 
-def read_sheet(path: Path, sheet: str | None, columns: Sequence[str]) -> Table:
+def read_xlsx(path: Path, sheet: str | None, columns: Sequence[str]) -> Table:
     """An .xlsx file's sheet, the first one without a name, below the row that has all of `columns`.
 
     Only these columns are read; rows where they are all empty are left out.
@@ -140,7 +140,7 @@ def read_mat(path: Path, variable: str) -> list[str]:
     return [str(value) for value in np.atleast_1d(content[variable]).ravel().tolist()]
 
 
-def image_paths(folder: Path, names: Sequence[str]) -> list[Path]:
+def paths_in(folder: Path, names: Sequence[str]) -> list[Path]:
     """Paths of images in a folder: as named, or in another case or a folder below it; of a missing one as named."""
     paths = [folder / name for name in names]
     if not all(path.is_file() for path in paths):

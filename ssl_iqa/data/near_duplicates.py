@@ -176,12 +176,8 @@ def search_for_training(settings: Any, recorded: Path | None) -> dict[str, Any] 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unlabeled", required=True, metavar="DIR", help="KADIS-700k's folder, any folder, or tars")
-    parser.add_argument(
-        "--labeled", required=True, action="append", metavar="SPEC", help="a labeled set; may be given several times"
-    )
-    parser.add_argument(
-        "--threshold", type=whole(0, 64), default=THRESHOLD, help=f"bits that may differ, of 64 ({THRESHOLD})"
-    )
+    parser.add_argument("--labeled", required=True, action="append", metavar="SPEC", help="a labeled set; repeatable")
+    parser.add_argument("--threshold", type=whole(0, 64), default=THRESHOLD, help="bits that may differ, of 64 (10)")
     parser.add_argument("--workers", type=int, default=cpu_cores(), help="processes that hash (one a core)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write every pair there")
 

@@ -3,16 +3,7 @@
 from pathlib import Path
 
 from ssl_iqa.data.images import in_any_case
-from ssl_iqa.data.labeled import (
-    LabeledSet,
-    Table,
-    find,
-    image_paths,
-    labeled_set,
-    read_mat,
-    read_sheet,
-    types_and_levels,
-)
+from ssl_iqa.data.labeled import LabeledSet, Table, find, labeled_set, paths_in, read_mat, read_xlsx, types_and_levels
 
 # TID2013's 24 types in the order of their numbers (its readme, Table I), by Appendix A's names where they are among its
 # 25, otherwise by their own.
@@ -57,7 +48,7 @@ def load_tid2013(spec: str, folder: Path) -> LabeledSet:
             rows.append((f"line {number}", {"MOS": cells[0], "image": cells[1]}))
     table = Table(path, rows)
     types, names = types_and_levels(table, "image", "bmp", TID2013_TYPES), table.column("image")
-    paths = image_paths(find(folder, "distorted_images"), names)
+    paths = paths_in(find(folder, "distorted_images"), names)
     return labeled_set(spec, table, "MOS", (0, 9), paths, [f"I{name[1:3]}" for name in names], **types)
 
 
@@ -67,7 +58,7 @@ def load_live(spec: str, folder: Path) -> LabeledSet:
     references = read_mat(find(folder, "refnames_all.mat"), "refnames_all")
     paths, distortions = [], []
     for kind, (distortion, number) in LIVE_FOLDERS.items():
-        paths += image_paths(in_any_case(folder, kind), [f"img{i}.bmp" for i in range(1, number + 1)])
+        paths += paths_in(in_any_case(folder, kind), [f"img{i}.bmp" for i in range(1, number + 1)])
         distortions += [distortion] * number
     counts = len(dmos), len(is_reference), len(references)
     if {*counts} != {len(paths)}:
@@ -79,7 +70,7 @@ def load_live(spec: str, folder: Path) -> LabeledSet:
 
 
 def load_csiq(spec: str, folder: Path) -> LabeledSet:
-    table = read_sheet(find(folder, "csiq.DMOS.xlsx"), "all_by_image", ("image", "dst_type", "dst_lev", "dmos"))
+    table = read_xlsx(find(folder, "csiq.DMOS.xlsx"), "all_by_image", ("image", "dst_type", "dst_lev", "dmos"))
     names, types, levels = [], [], []
     for place, row in table.rows:
         kind, level = row["dst_type"], row["dst_lev"]
@@ -89,7 +80,7 @@ def load_csiq(spec: str, folder: Path) -> LabeledSet:
         types.append(CSIQ_TYPES[kind][0])
         levels.append(int(level))
         names.append(f"{row['image']}.{CSIQ_TYPES[kind][1]}.{level}.png")
-    paths = image_paths(find(folder, "dst_imgs"), names)
+    paths = paths_in(find(folder, "dst_imgs"), names)
     references = [f"{name}.png" for name in table.column("image")]
     return labeled_set(spec, table, "dmos", (1, 0), paths, references, distortions=types, levels=levels)
 
@@ -102,11 +93,11 @@ def load_clive(spec: str, folder: Path) -> LabeledSet:
         raise ValueError(f"{path}: must have a score of each image, got {len(mos)} of {len(names)}")
     rows = [(f"entry {i}", {"MOS": score}) for i, score in enumerate(mos, 1)]
     table, names = Table(path, rows[CLIVE_PRACTICE:]), names[CLIVE_PRACTICE:]
-    return labeled_set(spec, table, "MOS", (0, 100), image_paths(find(folder, "Images"), names), names)
+    return labeled_set(spec, table, "MOS", (0, 100), paths_in(find(folder, "Images"), names), names)
 
 
 def load_spaq(spec: str, folder: Path) -> LabeledSet:
     name = "MOS and Image attribute scores.xlsx"
-    table = read_sheet(find(folder, f"Annotations/{name}", name), None, ("Image name", "MOS"))
+    table = read_xlsx(find(folder, f"Annotations/{name}", name), None, ("Image name", "MOS"))
     names = table.column("Image name")
-    return labeled_set(spec, table, "MOS", (0, 100), image_paths(find(folder, "TestImage"), names), names)
+    return labeled_set(spec, table, "MOS", (0, 100), paths_in(find(folder, "TestImage"), names), names)

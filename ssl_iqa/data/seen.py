@@ -176,11 +176,8 @@ def records_of(file: str, encoder: Encoder) -> list[Record]:
     path = Path(file).parent / run_folder.SPLITS
     if not path.is_file():
         if distributed.is_main():
-            print(
-                f"warning: {file} does not say what it was trained on, nor is there {path}: of a set that it was"
-                " trained on, images that it has seen may be tested",
-                file=sys.stderr,
-            )
+            message = "does not say what it was trained on, nor is there"
+            print(f"warning: {file} {message} {path}: images that it has seen may be tested", file=sys.stderr)
         return []
     parts = dict(run_folder.read_json(path).get("labeled", {}))
     spec = parts.pop("spec", "")

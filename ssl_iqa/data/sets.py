@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ssl_iqa.data.demo import load_demo
 from ssl_iqa.data.images import in_any_case
-from ssl_iqa.data.labeled import LabeledSet, find, image_paths, labeled_set, numbers, read_csv, types_and_levels
+from ssl_iqa.data.labeled import LabeledSet, find, labeled_set, numbers, paths_in, read_csv, types_and_levels
 from ssl_iqa.data.other_sets import load_clive, load_csiq, load_live, load_spaq, load_tid2013
 from ssl_iqa.distortions import DISTORTIONS
 
@@ -56,7 +56,7 @@ def load_labeled(spec: str, long_side: int = 0) -> LabeledSet:
 def _load_kadid(spec: str, folder: Path) -> LabeledSet:
     table = read_csv(find(folder, "dmos.csv"), ("dist_img", "ref_img", "dmos"))
     types = types_and_levels(table, "dist_img", "png", list(DISTORTIONS))
-    paths = image_paths(find(folder, "images"), table.column("dist_img"))
+    paths = paths_in(find(folder, "images"), table.column("dist_img"))
     return labeled_set(spec, table, "dmos", (1, 5), paths, table.column("ref_img"), **types)
 
 
@@ -71,7 +71,7 @@ def _load_koniq(spec: str, folder: Path) -> LabeledSet:
         raise ValueError(f"{table.path}, line 1: a column must be MOS_zscore or MOS, got {', '.join(columns)}")
     score_range = (1, 5) if column == "MOS" and not is_split_file else (0, 100)
     references = table.column("image_name")
-    paths = image_paths(find(folder, "512x384", "1024x768"), references)
+    paths = paths_in(find(folder, "512x384", "1024x768"), references)
     path = in_any_case(folder, split_file)
     split = _koniq_split(path, references) if path.exists() else None
     return labeled_set(spec, table, column, score_range, paths, references, official_split=split)

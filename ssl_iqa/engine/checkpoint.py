@@ -125,9 +125,8 @@ def read_run(out: Path, settings: dict[str, Any], distortions: list[list]) -> di
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; --resume needs the folder of a run that has been saved")
     state = run_folder.load(path)
-    keys = {"settings", "distortions", "progress", "encoder", "projector", "regressor", "optimizer"}
-    if not isinstance(state, dict) or not keys <= state.keys():
-        raise ValueError(f"{path}: not a checkpoint of train_joint.py, which holds {', '.join(sorted(keys))}")
+    if not isinstance(state, dict) or not {"settings", "distortions", "optimizer"} <= state.keys():
+        raise ValueError(f"{path}: not a checkpoint of train_joint.py")
     saved = state["settings"]
     saved["long_side"] = run_folder.saved_long_side(saved)
     may_differ = {*MAY_DIFFER}
