@@ -158,7 +158,7 @@ def types_and_levels(table: Table, column: str, suffix: str, types: Sequence[str
     for place, row in table.rows:
         match = re.fullmatch(rf"I\d+_(\d\d)_0?([1-5])\.{suffix}", row[column], re.IGNORECASE)
         if not match or not 1 <= int(match[1]) <= len(types):
-            form = f"IREFERENCE_TYPE_LEVEL.{suffix} with a type of 01 to {len(types)} and a level of 1 to 5"
+            form = f"I<reference>_<type>_<level>.{suffix}, the type 01 to {len(types)}, the level 1 to 5"
             raise ValueError(f"{table.path}, {place}: the image must be {form}, got {row[column]!r}")
         distortions.append(types[int(match[1]) - 1])
         levels.append(int(match[2]))

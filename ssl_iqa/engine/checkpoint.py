@@ -55,15 +55,9 @@ def save_run(run: Run, record: dict[str, Any] | None = None, is_best: bool = Fal
     The last `keep` numbered checkpoints of whole epochs stay. The first process writes, and the others wait for it.
     Raises run_folder.NotWritten, on all of them.
     """
-    error = ""
-    if distributed.is_main():
-        try:
+    with distributed.together():
+        if distributed.is_main():
             _write(run, record, is_best, keep)
-        except run_folder.NotWritten as caught:
-            error = str(caught)
-    error = distributed.every(error)[0]
-    if error:
-        raise run_folder.NotWritten(error)
     run.saved = str(run.progress)
 
 
