@@ -55,10 +55,11 @@ def find_images(
     split = divide(labeled, known, seed) if labeled else {}
     views = (settings.crop, distortions, settings.distort_on == "device", settings.long_side)
     if is_shards(spec):
-        from ssl_iqa.data.shards import Members, ShardViews, list_shards, split_shards  # off a reader's path
+        from ssl_iqa.data.shards import Members, ShardViews, list_shards  # off a reader's path
 
-        parts = split_shards(list_shards(spec, settings.workers), seed)
-        train, val = (ShardViews(Members(shards), *views) for shards in parts)
+        shards = {shard.path: shard for shard in list_shards(spec, settings.workers)}
+        parts = split_unlabeled([*shards], seed)
+        train, val = (ShardViews(Members([shards[path] for path in part]), *views) for part in parts)
     elif spec == "demo":
         sources, parts = demo_sources(), split
         if settings.labeled != "demo":  # its photographs are seen all the same

@@ -202,9 +202,7 @@ def labeled_set(
     """The set of a table, an image a row; `others` are further fields of LabeledSet."""
     missing = [i for i, path in enumerate(paths) if not path.is_file()]
     if missing:
-        raise FileNotFoundError(
-            f"{table.path}, {table.rows[missing[0]][0]}: no such file: {paths[missing[0]]};"
-            f" {len(missing)} of the {len(paths)} images listed are missing"
-        )
+        place, counts = table.rows[missing[0]][0], f"{len(missing)} of the {len(paths)} images listed are missing"
+        raise FileNotFoundError(f"{table.path}, {place}: no such file: {paths[missing[0]]}; {counts}")
     scores = mapped_scores(table, column, score_range)
     return LabeledSet(spec, [*map(str, paths)], scores, score_range, references, **others)

@@ -82,7 +82,7 @@ def hash_images(images: UnlabeledViews, workers: int, title: str) -> tuple[list[
     return readable, bits, [images.paths[index] for index, bits in hashes.items() if bits is None]
 
 
-def within(unlabeled: np.ndarray, labeled: np.ndarray, threshold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def within(unlabeled: np.ndarray, labeled: np.ndarray, threshold: int) -> tuple[np.ndarray, ...]:
     """The pairs of hashes of which at most `threshold` bits differ: their rows, columns and distances [pairs].
 
     unlabeled [n, 2, 64] has mirror images, of which the nearer counts, labeled [m, 64] not. The product of bits written
@@ -97,8 +97,7 @@ def within(unlabeled: np.ndarray, labeled: np.ndarray, threshold: int) -> tuple[
         rows, columns = np.nonzero(products >= 64 - 2 * threshold)
         distances = (64 - products[rows, columns].astype(np.int64)) // 2
         pairs.append(np.stack([rows + start, columns, distances]))
-    rows, columns, distances = np.concatenate(pairs, axis=1)
-    return rows, columns, distances
+    return tuple(np.concatenate(pairs, axis=1))
 
 
 def near_duplicates(

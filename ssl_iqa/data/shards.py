@@ -17,7 +17,6 @@ from torch import Tensor
 
 from ssl_iqa.data.datasets import UnlabeledViews
 from ssl_iqa.data.images import IMAGE_SUFFIXES, decode_image, refuse_special_file
-from ssl_iqa.data.splits import split_unlabeled
 from ssl_iqa.engine import console
 from ssl_iqa.engine.workers import leave_signals_to_the_loop
 
@@ -77,12 +76,6 @@ def members(path: str) -> Iterator[tarfile.TarInfo]:
                 raise tarfile.ReadError("it has no end")
     except tarfile.TarError as error:
         raise ValueError(f"{path}: must be a whole tar ({error})") from error
-
-
-def split_shards(shards: Sequence[Shard], seed: int) -> tuple[list[Shard], list[Shard]]:
-    """Divides whole shards by `seed` into train and val as `splits.split_unlabeled` does images, 80 % and 20 %."""
-    train, val = split_unlabeled([shard.path for shard in shards], seed)
-    return [shard for shard in shards if shard.path in train], [shard for shard in shards if shard.path in val]
 
 
 class Members(Sequence[str]):

@@ -80,8 +80,7 @@ def _write(run: Run, record: dict[str, Any] | None, is_best: bool, keep: int) ->
         run_folder.save(state["encoder"], run.out / run_folder.ENCODER)
     run_folder.save(state, run.out / run_folder.LAST)
     if keep:
-        numbered = run.out / run_folder.NUMBERED.replace("*", f"{run.progress.epochs:05}")
-        run_folder.save(state, numbered)
+        run_folder.save(state, run.out / run_folder.NUMBERED.replace("*", f"{run.progress.epochs:05}"))
         for old in sorted(run.out.glob(run_folder.NUMBERED))[:-keep]:
             old.unlink()
 
