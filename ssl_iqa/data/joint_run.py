@@ -78,10 +78,8 @@ def find_images(
             print(passed_over(passed), file=sys.stderr)
     (train_names, train_count, train_sizes), (val_names, val_count, val_sizes) = train.listing(), val.listing()
     splits = {"unlabeled": {"spec": spec, "train": train_count, "val": sorted(val_names), "val_pictures": val_count}}
-    splits["sha256"] = {
-        "unlabeled": digest(train_names + val_names),
-        "unlabeled sizes": digest(train_sizes + val_sizes),
-    }
+    names, sizes = digest(train_names + val_names), digest(train_sizes + val_sizes)
+    splits["sha256"] = {"unlabeled": names, "unlabeled sizes": sizes}
     if labeled:
         splits["labeled"] = {"spec": labeled.name, **split}
         splits["sha256"]["labeled"] = digest(zip(labeled.references, labeled.scores, strict=True))
@@ -125,8 +123,7 @@ def set_up(
         plain = asdict(settings), as_plain(distortions)
         saved = checkpoint.read_run(args.out, *plain) if args.resume else None
         encoder = load_encoder(args.out / run_folder.LAST if saved else settings.init, settings.arch, settings.seed)
-        is_removed = duplicates and action == "remove"
-        left_out = {pair["unlabeled"] for pair in duplicates["found"]} if is_removed else ()
+        left_out = {pair["unlabeled"] for pair in duplicates["found"]} if duplicates and action == "remove" else ()
         images = find_images(settings, distortions, left_out, seen=records_of(settings.init, encoder))
         encoder.seen = images.seen
         streams, val_streams = make_streams(images, device, settings)

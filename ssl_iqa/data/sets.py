@@ -62,9 +62,8 @@ def _load_kadid(spec: str, folder: Path) -> LabeledSet:
 
 def _load_koniq(spec: str, folder: Path) -> LabeledSet:
     split_file = "koniq10k_distributions_sets.csv"
-    table = read_csv(
-        find(folder, "koniq10k_scores_and_distributions.csv", "koniq10k_scores.csv", split_file), ("image_name",)
-    )
+    path = find(folder, "koniq10k_scores_and_distributions.csv", "koniq10k_scores.csv", split_file)
+    table = read_csv(path, ("image_name",))
     columns, is_split_file = table.rows[0][1], table.path.name.lower() == split_file
     column = "MOS_zscore" if "MOS_zscore" in columns else "MOS"
     if column not in columns:
@@ -85,10 +84,8 @@ def _koniq_split(path: Path, references: list[str]) -> dict[str, list[str]]:
     }
     counts = [len(names) for names in split.values()]
     if sum(counts) < len(references) or not all(counts):
-        raise ValueError(
-            f"{path}: set must be {', '.join(KONIQ_PARTS)} for each image with a score, one or more of each,"
-            f" got {', '.join(map(str, counts))} of {len(references)}"
-        )
+        got = f"{', '.join(map(str, counts))} of {len(references)}"
+        raise ValueError(f"{path}: set must be {', '.join(KONIQ_PARTS)} (none empty) for each scored image, got {got}")
     return split
 
 

@@ -97,8 +97,7 @@ def clear_end(run: Run) -> Iterator[None]:
             yield
         except Stopped:
             save_run(run)
-            last = run.out / run_folder.LAST
-            print(f"ended after {run.progress}, which {last} holds; --resume goes on from there")
+            print(f"ended after {run.progress}, which {run.out / run_folder.LAST} holds; --resume goes on from there")
             sys.exit(STOPPED)
     except (FloatingPointError, run_folder.NotWritten, RuntimeError) as error:
         is_known = isinstance(error, FloatingPointError | run_folder.NotWritten)
