@@ -198,7 +198,7 @@ def test_some_unreadable_scored_images_are_named_counted_and_left_out(
     rows = list(csv.DictReader(own_set.open()))
     named = [next(row["image"] for row in rows if row["reference"] == reference) for reference in sorted(firsts)]
     for name in named:
-        (own_set.parent / name).write_text(f"no image {name}")  # of the same content they were one reference
+        (own_set.parent / name).write_text(f"no image: {name}")  # the same content would be one image
     finetune.main(finetune_arguments(data=f"csv:{own_set}", out=tmp_path / "run", epochs=3))
     shown = capsys.readouterr()
     warnings = sorted(line for line in shown.err.splitlines() if line.startswith("warning"))
