@@ -105,6 +105,11 @@ def crop_generator(draw: Draw) -> torch.Generator:
     return torch.Generator().manual_seed(draw.seed + 1)
 
 
+def labeled_image(labeled: LabeledSet, index: int) -> Tensor:
+    """x_i of Section 3.2, bytes [3, H, W]: one that the set keeps, else read."""
+    return labeled.kept[index] if index in labeled.kept else labeled.read(index)
+
+
 class LabeledImages(Dataset):
     """Images of a labeled set, each with its index in the set: (index, bytes [3, H, W] or None where unreadable)."""
 
@@ -117,7 +122,7 @@ class LabeledImages(Dataset):
     def __getitem__(self, place: int) -> tuple[int, Tensor | None]:
         index = self.indices[place]
         try:
-            return index, self.labeled.read(index)
+            return index, labeled_image(self.labeled, index)
         except (UnreadableImage, OSError):
             return index, None
 
@@ -150,7 +155,7 @@ class LabeledCrops(Dataset):
         return view, self.labeled.scores[self.indices[place]], skipped
 
     def read(self, place: int) -> Tensor:
-        return self.labeled.read(self.indices[place])
+        return labeled_image(self.labeled, self.indices[place])
 
 
 class UnlabeledBatch(NamedTuple):

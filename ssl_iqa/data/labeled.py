@@ -46,8 +46,6 @@ class LabeledSet:
 
     def read(self, index: int) -> Tensor:
         """x_i of Section 3.2, uint8 [3, H, W]. Raises OSError or UnreadableImage."""
-        if index in self.kept:
-            return self.kept[index]
         image = reduced(read_image(self.paths[index]), self.long_side)
         if self.classes is None:
             return image

@@ -20,6 +20,7 @@ from ssl_iqa.data.datasets import (
     finish_views,
     first_readable,
     image_batches,
+    labeled_image,
     make_all,
 )
 from ssl_iqa.data.demo import LONG_SIDE
@@ -138,7 +139,7 @@ def test_the_demos_labeled_images_are_made_once_and_kept(monkeypatch: pytest.Mon
     assert list(demo.kept) == [50, 7] and load_labeled("demo").kept == {}
     expected = [load_labeled("demo", LONG_SIDE).read(index) for index in (50, 7)]
     monkeypatch.setattr(labeled_module, "read_image", None)
-    assert all(torch.equal(demo.read(index), image) for index, image in zip((50, 7), expected, strict=True))
+    assert all(torch.equal(labeled_image(demo, index), image) for index, image in zip((50, 7), expected, strict=True))
     (batch,) = image_batches(demo, [7, 50], workers=2)
     assert [index for index, _ in batch] == [7, 50] and torch.equal(batch[0][1], expected[1])
 
