@@ -255,7 +255,7 @@ def main(arguments: list[str] | None = None) -> None:
                 best = load_encoder(args.out / run_folder.ENCODER)
                 encoders = {"this encoder": best, "a random one": load_encoder("random", best.arch, settings.seed)}
                 accuracies = probe.probe_types(encoders, images.train, images.val, settings.seed)
-            console.print_end(accuracies, run, finetune_command(settings, PRESETS[args.preset], args), sets.SPECS)
+            console.print_end(accuracies, run, finetune_command(settings, args), sets.SPECS)
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ def test_a_folder_of_images_that_is_none(
     if kind == "one":
         (folder / "only.png").write_bytes((photographs / "0.png").read_bytes())
     error = error_of("train_joint", joint_arguments(unlabeled=folder, out=tmp_path / "run"))
-    says = {"missing": "no such folder", "file": "must be a folder", "empty": "no images", "one": "2 or more"}
+    says = {"missing": "no such folder", "file": "no such folder", "empty": "no images", "one": "2 or more"}
     assert names(error, folder, says[kind]) and not (tmp_path / "run").exists()
 
 
@@ -221,7 +221,7 @@ def test_some_unreadable_scored_images_are_named_counted_and_left_out(
         ("image,score\n0_blur_1.png,3\nnone.png,4\n", ("line 3", "none.png", "no such file")),
         ("image,score\n0_blur_1.png\n", ("line 2", "2 cells, got 1")),
         ("image,score\n0_blur_1.png,3\n1_blur_1.png,3\n", ("scores must differ, got 3",)),
-        ("image,score\n0_blur_1.png,3\n1_blur_1.png,4\n", ("distinct reference images", "3 or more", "got 2")),
+        ("image,score\n0_blur_1.png,3\n1_blur_1.png,4\n", ("reference image", "none for val and test", "of 2")),
         ("image,score\n", ("must have a row",)),
         ("", ("line 1", "got nothing")),
     ],

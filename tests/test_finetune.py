@@ -535,7 +535,7 @@ def test_joint_training_and_finetuning_end_to_end(
     monkeypatch.chdir(tmp_path)
     train_joint.main(joint_arguments(seed=5, epochs=3))  # its probe as well
     shown = capsys.readouterr().out
-    assert "a linear probe names" in shown and "finetune.py --mode lp-ft --preset paper --data csv:" in shown
+    assert "a linear probe names" in shown and "finetune.py --mode lp-ft --preset paper --encoder " in shown
     finetune.main(
         finetune_arguments(mode="lp-ft", encoder=None, arch=None, epochs=6, lr=3e-3, ft_lr=1e-3, crops="five")
     )

@@ -641,7 +641,7 @@ def test_a_run_is_resumed_with_its_own_classes_only(
     changed = tmp_path / "changed.json"
     changed.write_text(few.read_text().replace("10", "20"))
     error = error_of(joint_arguments(out=out, epochs=1, distortions=changed, images_per_class=0, resume=True), capsys)
-    assert "--distortions" in error and "['jpeg', 2, 10, 2.0, 'ssl_iqa']" in error and "['jpeg', 2, 20," in error
+    assert "--distortions had other classes" in error
     renamed = few.rename(tmp_path / "renamed.json")  # the same classes
     train_joint.main(joint_arguments(out=out, epochs=1, distortions=renamed, images_per_class=0, resume=True))
 

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from typing import NamedTuple
 
@@ -43,6 +44,7 @@ def name_skipped(paths: Iterable[str], named: set[str]) -> None:
         named.add(path)
 
 
+@dataclass(eq=False)
 class UnlabeledViews(Dataset):
     """The unlabeled stream: a `Draw` -> (two views [2, 3, size, size] of ONE distorted image, the draw, skipped).
 
@@ -52,17 +54,12 @@ class UnlabeledViews(Dataset):
 
     KEEP = 300
 
-    def __init__(
-        self,
-        paths: Sequence[str],
-        size: int,
-        distortions: Sequence[DistortionClass] = KADIS,
-        on_device: bool = False,
-        long_side: int = 0,
-    ) -> None:
-        self.paths, self.size, self.distortions = paths, size, distortions
-        self.on_device, self.long_side = on_device, long_side
-        self.kept: dict[int, Tensor] = {}
+    paths: Sequence[str]
+    size: int
+    distortions: Sequence[DistortionClass] = KADIS
+    on_device: bool = False
+    long_side: int = 0
+    kept: dict[int, Tensor] = field(default_factory=dict, init=False)
 
     def __getitem__(self, draw: Draw) -> Sample:
         _, image, skipped = first_readable(self.read, self.paths, draw.index)
@@ -133,8 +130,7 @@ class LabeledImages(Dataset):
 def make_all(labeled: LabeledSet, indices: Sequence[int], workers: int) -> None:
     """Distorts the demo's labeled photographs once, for the set to keep; nothing for sets of files."""
     if labeled.classes is not None:
-        batches = make_loader(LabeledImages(labeled, indices), workers, list, batch_size=25)
-        for batch in console.bar(batches, "distorting the demo's labeled photographs"):
+        for batch in console.bar(image_batches(labeled, indices, workers), "distorting the demo's labeled photographs"):
             # clones: a tensor that a worker sends keeps a file open
             labeled.kept.update((index, image.clone()) for index, image in batch)
 

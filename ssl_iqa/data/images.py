@@ -2,25 +2,23 @@
 
 import codecs
 import os
-import stat
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, features
 
-try:
+with suppress(ImportError):
     import pillow_heif
-except ImportError:
-    HAS_HEIF = False
-else:
-    HAS_HEIF = True
+
     pillow_heif.register_heif_opener()
 
+HAS_HEIF = "HEIF" in Image.OPEN
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 GET_HEIF = "pip install 'ssl_iqa[heif]'"
 IMAGE_SUFFIXES = (  # of the still images that this installation of Pillow reads
@@ -61,16 +59,14 @@ def read_image(path: str | os.PathLike[str]) -> torch.Tensor:
     Raises OSError for a file that cannot be opened, UnreadableImage for one that holds no readable image.
     """
     refuse_special_file(path)
-    with open(path, "rb") as file:
+    with open(path, "rb") as file:  # an error for a folder
         return decode_image(file, path)
 
 
 def refuse_special_file(path: str | os.PathLike[str]) -> None:
-    """Raises UnreadableImage for a pipe, a socket or a device, OSError for a file that is not there."""
-    mode = os.stat(path).st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder is an error that says so
-        kind = "a FIFO" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
-        raise UnreadableImage(f"{path}: must be a regular file, got {kind}")
+    """Raises UnreadableImage for a pipe, a socket or a device."""
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise UnreadableImage(f"{path}: must be a regular file, got a pipe, a socket or a device")
 
 
 def decode_image(file: BinaryIO, name: str | os.PathLike[str]) -> torch.Tensor:
@@ -151,17 +147,18 @@ def list_images(folder: str | os.PathLike[str], passed: Counter[str] | None = No
     `walk_images`. A folder laid out as KADIS-700k (Section 4.1), with `ref_imgs/` in it, in any case, gives the images
     in that one only: what its generator may have put beside it in `dist_imgs/` is distorted already.
 
-    Raises FileNotFoundError or NotADirectoryError where there is no such folder, ValueError where it has no images.
+    Raises FileNotFoundError where there is no such folder, ValueError where it has no images.
     """
-    if not os.path.exists(folder):
-        raise FileNotFoundError(f"{folder}: no such folder")
     if not os.path.isdir(folder):
-        raise NotADirectoryError(f"{folder}: must be a folder of images, got a file")
+        raise FileNotFoundError(f"{folder}: no such folder")
     references = in_any_case(Path(folder), "ref_imgs")
     root = os.path.join(folder, references.name) if references.is_dir() else os.fspath(folder)
 
     passed = Counter() if passed is None else passed
-    images = sorted(walk_images(root, _stop, passed))
+    unlistable: list[OSError] = []
+    images = sorted(walk_images(root, unlistable.append, passed))
+    if unlistable:
+        raise unlistable[0]
     if not images:
         raise ValueError(f"{root}: {no_images(passed)}")
     return images
@@ -222,7 +219,3 @@ def in_utf8(text: bytes) -> bytes:
     if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return text.decode("utf-16").encode()
     return text.removeprefix(codecs.BOM_UTF8)
-
-
-def _stop(error: OSError) -> NoReturn:
-    raise error  # os.walk would pass over a folder that cannot be listed

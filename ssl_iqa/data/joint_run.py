@@ -55,10 +55,11 @@ def find_images(
     split = divide(labeled, known, seed) if labeled else {}
     views = (settings.crop, distortions, settings.distort_on == "device", settings.long_side)
     if is_shards(spec):
-        from ssl_iqa.data.shards import Members, ShardViews, list_shards, split_shards  # off a reader's path
+        from ssl_iqa.data.shards import Members, ShardViews, list_shards  # off a reader's path
 
-        parts = split_shards(list_shards(spec, settings.workers), seed)
-        train, val = (ShardViews(Members(shards), *views) for shards in parts)
+        shards = {shard.path: shard for shard in list_shards(spec, settings.workers)}
+        parts = split_unlabeled([*shards], seed)
+        train, val = (ShardViews(Members([shards[path] for path in part]), *views) for part in parts)
     elif spec == "demo":
         sources, parts = demo_sources(), split
         if settings.labeled != "demo":  # its photographs are seen all the same
@@ -70,32 +71,21 @@ def find_images(
             for part in ("train", "val")
         )
     else:
-        train, val = (UnlabeledViews(paths, *views) for paths in split_folder(spec, seed, left_out))
+        passed: Counter[str] = Counter()
+        paths = [path for path in list_images(spec, passed) if path not in left_out]
+        train, val = (UnlabeledViews(part, *views) for part in split_unlabeled(paths, seed))
+        if passed and distributed.is_main():
+            print(passed_over(passed), file=sys.stderr)
     (train_names, train_count, train_sizes), (val_names, val_count, val_sizes) = train.listing(), val.listing()
     splits = {"unlabeled": {"spec": spec, "train": train_count, "val": sorted(val_names), "val_pictures": val_count}}
-    splits["sha256"] = {
-        "unlabeled": digest(train_names + val_names),
-        "unlabeled sizes": digest(train_sizes + val_sizes),
-    }
+    names, sizes = digest(train_names + val_names), digest(train_sizes + val_sizes)
+    splits["sha256"] = {"unlabeled": names, "unlabeled sizes": sizes}
     if labeled:
         splits["labeled"] = {"spec": labeled.name, **split}
         splits["sha256"]["labeled"] = digest(zip(labeled.references, labeled.scores, strict=True))
         records = with_record(records, labeled, split, seed, JOINT)
         splits["sha256"]["labeled images"] = digest(records[-1]["images"].items())
     return Images(splits, train, val, labeled, records, known)
-
-
-def split_folder(folder: str, seed: int, left_out: Collection[str]) -> tuple[list[str], list[str]]:
-    """The paths of a folder's images, to train and to validate with; says what other files there are."""
-    passed: Counter[str] = Counter()
-    paths = list_images(folder, passed)
-    kept = [path for path in paths if path not in left_out]
-    if left_out and len(kept) < 2:
-        raise ValueError(f"--near-duplicates remove: must leave two images or more, got {len(kept)} of {len(paths)}")
-    parts = split_unlabeled(kept, seed)
-    if passed and distributed.is_main():
-        print(passed_over(passed), file=sys.stderr)
-    return parts
 
 
 def make_streams(images: Images, device: torch.device, settings: Any) -> tuple[Streams, Streams]:
@@ -127,17 +117,13 @@ def set_up(
     # a folder is refused before the search, which may take minutes
     run_folder.run_in(args.out, keep=goes_on, replace=args.overwrite)
     action, report_file = settings.near_duplicates, args.out / run_folder.NEAR_DUPLICATES
-    recorded = report_file if goes_on else None
-    duplicates = near_duplicates.search_for_training(
-        action, settings.unlabeled, settings.labeled, settings.workers, recorded
-    )
+    duplicates = near_duplicates.search_for_training(settings, report_file if goes_on else None)
     with distributed.together():
         distortions = load_distortions(settings.distortions)
         plain = asdict(settings), [list(distortion) for distortion in distortions]
         saved = checkpoint.read_run(args.out, *plain) if args.resume else None
         encoder = load_encoder(args.out / run_folder.LAST if saved else settings.init, settings.arch, settings.seed)
-        is_removed = duplicates and action == "remove"
-        left_out = {pair["unlabeled"] for pair in duplicates["found"]} if is_removed else ()
+        left_out = {pair["unlabeled"] for pair in duplicates["found"]} if duplicates and action == "remove" else ()
         images = find_images(settings, distortions, left_out, seen=records_of(settings.init, encoder))
         encoder.seen = images.seen
         streams, val_streams = make_streams(images, device, settings)
@@ -165,22 +151,16 @@ def set_up(
             if duplicates:
                 run_folder.write_json(duplicates, report_file)
     if duplicates:
-        near_duplicates.print_report(duplicates, action, report_file)
+        print(near_duplicates.describe(duplicates, limit=3))
+    if duplicates and duplicates["found"]:
+        outcome = "left out" if left_out else "used all the same; --near-duplicates remove leaves them out"
+        print(f"they are {outcome}; {report_file} names all")
     return run, images, streams, val_streams
 
 
-def finetune_command(settings: Any, preset: Any, args: Any) -> str:
-    """How to finetune the encoder of a run, to be pasted into a shell: the flags that finetune.py's preset of the same
-    name, whose set and crop are this script's, does not have already. The split comes with the encoder.
-    """
-    flags = (
-        ("--preset", args.preset, "demo"),
-        ("--encoder", args.out / run_folder.ENCODER, Path("runs/joint/encoder.pt")),
-        ("--data", settings.labeled or "SPEC", preset.labeled),
-        ("--crop", settings.crop, preset.crop),
-        ("--long-side", settings.long_side, preset.long_side),
-    )
-    words = ["python", os.path.relpath(Path(__file__).parents[2] / "finetune.py"), "--mode", "lp-ft"]
-    for name, value, default in flags:
-        words += [name, str(value)] if value != default else []
-    return shlex.join(words)
+def finetune_command(settings: Any, args: Any) -> str:
+    """How to finetune the encoder of a run, to be pasted into a shell. The split comes with the encoder."""
+    script = os.path.relpath(Path(__file__).parents[2] / "finetune.py")
+    words = ["python", script, "--mode", "lp-ft", "--preset", args.preset, "--encoder", args.out / run_folder.ENCODER]
+    words += ["--data", settings.labeled or "SPEC", "--crop", settings.crop, "--long-side", settings.long_side]
+    return shlex.join(map(str, words))

@@ -6,8 +6,9 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +18,6 @@ from torch import Tensor
 from ssl_iqa.data.images import in_any_case, in_utf8, read_image, reduced
 from ssl_iqa.data.views import to_bytes, to_float
 from ssl_iqa.distortions import KADIS, distort_as
-
-LEVELS = 5  # of each distortion type (Section 3.1)
 
 
 @dataclass(frozen=True)
@@ -54,82 +53,54 @@ class LabeledSet:
         return to_bytes(distort_as(to_float(image), KADIS[self.classes[index]], generator))
 
 
-Rows = list[tuple[str, dict[str, str]]]  # where a row stands, such as "line 3", and its cells by column
-
-
-class Table(NamedTuple):
+@dataclass(frozen=True)
+class Table:
     path: Path
-    rows: Rows
+    rows: list[tuple[str, dict[str, str]]]  # where a row stands, such as "line 3", and its cells by column
+    may_have_decimal_commas: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise ValueError(f"{self.path}: must have a row for each image, got none")
 
     def column(self, name: str) -> list[str]:
         return [row[name] for _, row in self.rows]
 
 
-def find_file(folder: Path, name: str, set_name: str) -> Path:
-    path = in_any_case(folder, name)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; the published {set_name} has it")
-    return path
-
-
-def find_folder(folder: Path, name: str, set_name: str) -> Path:
-    path = in_any_case(folder, name)
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path}: no such folder; the images of the published {set_name} are in it")
-    return path
+def find(folder: Path, *names: str) -> Path:
+    """The first of a set's files or folders that is there, as named or in another case. Raises FileNotFoundError."""
+    for name in names:
+        path = reduce(in_any_case, name.split("/"), folder)
+        if path.exists():
+            return path
+    kind, others = "file" if "." in names[0] else "folder", "".join(f", nor {name}" for name in names[1:])
+    raise FileNotFoundError(f"{folder / names[0]}: no such {kind}{others}")
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> Table:
     """A CSV file; blank lines are left out. Each of `columns` is there, and each row has all cells.
 
-    Cells are separated by commas, semicolons or tabs, whichever give the header these columns. Where it is not commas,
-    a column of numbers may have decimal commas, as spreadsheets write them in much of Europe.
+    Cells are separated by commas, semicolons or tabs, whichever the header has most of. Where it is not commas, numbers
+    may have decimal commas, as spreadsheets write them in much of Europe.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file; a CSV file with columns {', '.join(columns)} is required")
-    rows = []
     try:
         text = in_utf8(path.read_bytes()).decode("utf-8")
-        separator = _separator(text, columns)
+        separator = max(",;\t", key=text.partition("\n")[0].count)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-        header = [cell.strip() for cell in next(reader, [])]
-        if any(header.count(column) != 1 for column in columns):
-            got = separator.join(header) or "nothing"
-            raise ValueError(f"{path}, line 1: the header must have {', '.join(columns)}, each once, got {got}")
-        for cells in filter(None, reader):
-            if len(cells) != len(header):
-                raise ValueError(f"{path}, line {reader.line_num}: must have {len(header)} cells, got {len(cells)}")
-            rows.append((f"line {reader.line_num}", dict(zip(header, map(str.strip, cells), strict=True))))
+        rows = [(f"line {reader.line_num}", [*map(str.strip, cells)]) for cells in reader if cells]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: must be a CSV file in UTF-8 ({error})") from error
-    return not_empty(path, rows if separator == "," else _with_decimal_points(rows))
+    header = rows.pop(0)[1] if rows else []
+    if any(header.count(column) != 1 for column in columns):
+        got = separator.join(header) or "nothing"
+        raise ValueError(f"{path}, line 1: the header must have {', '.join(columns)}, each once, got {got}")
+    for place, cells in rows:
+        if len(cells) != len(header):
+            raise ValueError(f"{path}, {place}: must have {len(header)} cells, got {len(cells)}")
+    return Table(path, [(place, dict(zip(header, cells, strict=True))) for place, cells in rows], separator != ",")
 
 
-def not_empty(path: Path, rows: Rows) -> Table:
-    if not rows:
-        raise ValueError(f"{path}: must have a row for each image, got none")
-    return Table(path, rows)
-
-
-def _separator(text: str, columns: Sequence[str]) -> str:
-    """The one of , ; and tab by which a table's header has most of `columns`; the comma, where they are equal."""
-
-    def columns_named(separator: str) -> int:
-        header = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
-        return len({cell.strip() for cell in header} & set(columns))
-
-    return max(",;\t", key=columns_named)
-
-
-def _with_decimal_points(rows: Rows) -> Rows:
-    """Decimal commas become points in the columns that hold nothing but whole numbers and numbers with such a comma."""
-    number = re.compile(r"([+-]?\d+(,\d+)?)?")
-    names = rows[0][1] if rows else ()
-    decimal = [name for name in names if all(number.fullmatch(row[name]) for _, row in rows)]
-    return [(place, row | {name: row[name].replace(",", ".") for name in decimal}) for place, row in rows]
-
-
-def read_sheet(path: Path, sheet: str | None, columns: Sequence[str]) -> Table:
+def read_xlsx(path: Path, sheet: str | None, columns: Sequence[str]) -> Table:
     """An .xlsx file's sheet, the first one without a name, below the row that has all of `columns`.
 
     Only these columns are read; rows where they are all empty are left out.
@@ -143,21 +114,20 @@ def read_sheet(path: Path, sheet: str | None, columns: Sequence[str]) -> Table:
         content = list((book[sheet] if sheet else book.worksheets[0]).iter_rows(values_only=True))
         book.close()
     except Exception as error:  # on other files openpyxl raises errors of zip files, XML and its own
-        sheets = f" with a sheet {sheet}" if sheet else ""
-        raise ValueError(f"{path}: must be an .xlsx file{sheets} ({error!r})") from error
-    header = next((i for i, cells in enumerate(content) if set(columns) <= set(cells)), None)
-    if header is None:
+        raise ValueError(f"{path}: must be an .xlsx file with the published sheets ({error!r})") from error
+    top = next((i for i, cells in enumerate(content) if set(columns) <= set(cells)), None)
+    if top is None:
         raise ValueError(f"{path}: must have a row with the columns' names, which are {', '.join(columns)}")
-    places = {column: content[header].index(column) for column in columns}
     rows = []
-    for number, cells in enumerate(content[header + 1 :], header + 2):  # as a spreadsheet counts, from 1
-        row = {column: "" if cells[place] is None else str(cells[place]).strip() for column, place in places.items()}
+    for number, cells in enumerate(content[top + 1 :], top + 2):  # as a spreadsheet counts, from 1
+        by_name = dict(zip(content[top], cells, strict=True))
+        row = {column: "" if by_name[column] is None else str(by_name[column]).strip() for column in columns}
         if any(row.values()):
             rows.append((f"row {number}", row))
-    return not_empty(path, rows)
+    return Table(path, rows)
 
 
-def read_mat(path: Path, variable: str) -> list:
+def read_mat(path: Path, variable: str) -> list[str]:
     """A vector of a MATLAB file, numbers or strings."""
     try:
         content = loadmat(path, variable_names=[variable], squeeze_me=True)
@@ -165,39 +135,41 @@ def read_mat(path: Path, variable: str) -> list:
         raise ValueError(f"{path}: must be a MATLAB file ({error!r})") from error
     if variable not in content:
         raise ValueError(f"{path}: must have a variable {variable}")
-    return np.atleast_1d(content[variable]).ravel().tolist()
+    return [str(value) for value in np.atleast_1d(content[variable]).ravel().tolist()]
 
 
-def paths_in_any_case(folders: Sequence[Path], names: Sequence[str]) -> list[Path]:
-    """The paths of images in folders, as named or in another case; of one that is missing, as named in the first."""
-    paths = [folders[0] / name for name in names]
-    if all(path.is_file() for path in paths):
-        return paths
-    by_name = {path.name.lower(): path for folder in folders if folder.is_dir() for path in folder.iterdir()}
-    return [path if path.is_file() else by_name.get(path.name.lower(), path) for path in paths]
+def paths_in(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Paths of images in a folder: as named, or in another case or a folder below it; of a missing one as named."""
+    paths = [folder / name for name in names]
+    if not all(path.is_file() for path in paths):
+        by_name = {path.name.lower(): path for path in folder.rglob("*")}
+        paths = [path if path.is_file() else by_name.get(path.name.lower(), path) for path in paths]
+    return paths
 
 
-def types_and_levels(table: Table, column: str, pattern: str, types: Sequence[str]) -> dict[str, list]:
-    """A LabeledSet's `distortions` and `levels` by the names of its images, of which `pattern` has `type` and `level`.
+def types_and_levels(table: Table, column: str, suffix: str, types: Sequence[str]) -> dict[str, list]:
+    """A LabeledSet's `distortions` and `levels` by the names of its images, such as I01_25_05.png.
 
     A type is a number, counted in `types` from 1.
     """
     distortions, levels = [], []
     for place, row in table.rows:
-        match = re.fullmatch(pattern, row[column])
-        if not match or not 1 <= int(match["type"]) <= len(types):
-            form = f"REFERENCE_TYPE_LEVEL with a type of 01 to {len(types)} and a level of 1 to {LEVELS}"
+        match = re.fullmatch(rf"I\d+_(\d\d)_0?([1-5])\.{suffix}", row[column], re.IGNORECASE)
+        if not match or not 1 <= int(match[1]) <= len(types):
+            form = f"I<reference>_<type>_<level>.{suffix}, the type 01 to {len(types)}, the level 1 to 5"
             raise ValueError(f"{table.path}, {place}: the image must be {form}, got {row[column]!r}")
-        distortions.append(types[int(match["type"]) - 1])
-        levels.append(int(match["level"]))
+        distortions.append(types[int(match[1]) - 1])
+        levels.append(int(match[2]))
     return {"distortions": distortions, "levels": levels}
 
 
 def numbers(table: Table, column: str) -> list[float]:
-    values = []
-    for place, row in table.rows:
+    cells, values = table.column(column), []
+    if table.may_have_decimal_commas and not any("." in cell for cell in cells):
+        cells = [cell.replace(",", ".") for cell in cells]
+    for (place, row), cell in zip(table.rows, cells, strict=True):
         try:
-            value = float(row[column])
+            value = float(cell)
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
@@ -228,9 +200,7 @@ def labeled_set(
     """The set of a table, an image a row; `others` are further fields of LabeledSet."""
     missing = [i for i, path in enumerate(paths) if not path.is_file()]
     if missing:
-        raise FileNotFoundError(
-            f"{table.path}, {table.rows[missing[0]][0]}: no such file: {paths[missing[0]]};"
-            f" {len(missing)} of the {len(paths)} images listed are missing"
-        )
+        place, counts = table.rows[missing[0]][0], f"{len(missing)} of the {len(paths)} images listed are missing"
+        raise FileNotFoundError(f"{table.path}, {place}: no such file: {paths[missing[0]]}; {counts}")
     scores = mapped_scores(table, column, score_range)
     return LabeledSet(spec, [*map(str, paths)], scores, score_range, references, **others)

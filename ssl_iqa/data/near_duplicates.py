@@ -10,11 +10,7 @@ The hash is pHash (Zauner 2010): 64 bits, the signs of a small gray image's lowe
 
 import argparse
 import csv
-import io
 import shlex
-import sys
-from collections import Counter
-from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,11 +20,12 @@ from PIL import Image
 from torch import Tensor
 
 from ssl_iqa.data import sets
-from ssl_iqa.data.datasets import name_skipped
-from ssl_iqa.data.images import UnreadableImage, decode_image, is_shards, list_images, passed_over, read_image
-from ssl_iqa.data.shards import list_shards, members
+from ssl_iqa.data.datasets import UnlabeledViews, name_skipped
+from ssl_iqa.data.images import UnreadableImage, is_shards, list_images
+from ssl_iqa.data.shards import Members, ShardViews, list_shards
 from ssl_iqa.engine import console, distributed, run_folder
 from ssl_iqa.engine.device import cpu_cores
+from ssl_iqa.engine.settings import whole
 from ssl_iqa.engine.workers import make_loader
 
 # Measured on 317 photographs: of their copies, as JPEG of quality 30 to 90, at 1/2 or 4/3 of the size, mirrored, or cut
@@ -40,13 +37,12 @@ SIDE, LOW = 32, 8
 COSINES = np.cos(np.pi / SIDE * np.outer(np.arange(LOW), np.arange(SIDE) + 0.5))  # [8, 32], DCT-II, not normalized
 AT_ONCE = 2**22  # distances in memory
 
-Hash = tuple[str, np.ndarray | None]  # an image's path, and bool [2, 64], or None where it cannot be read
-
 
 class Pair(NamedTuple):
     unlabeled: str  # paths
     labeled: str
     distance: int  # bits that differ, of 64, in the photograph or in its mirror image
+    reference: str  # of the labeled image
 
 
 def phash(image: Tensor) -> np.ndarray:
@@ -65,41 +61,28 @@ def phash(image: Tensor) -> np.ndarray:
     return both > np.median(both, axis=1, keepdims=True)
 
 
-def hash_image(path: str, read: Callable[[], Tensor]) -> Hash:
+def hash_image(images: UnlabeledViews, index: int) -> tuple[int, np.ndarray | None]:
+    """An image's index and hashes; None for one that cannot be read."""
     try:
-        return path, phash(read())
+        return index, phash(images.decode(index))
     except (UnreadableImage, OSError):
-        return path, None
+        return index, None
 
 
-def hash_file(path: str) -> list[Hash]:
-    """The hash of the image in a file, or of all in a tar, whose paths are "shard.tar/member"."""
-    if not is_shards(path):
-        return [hash_image(path, partial(read_image, path))]
-    hashes = []
-    with open(path, "rb") as file:
-        for member in members(path):
-            file.seek(member.offset_data)
-            name, encoded = f"{path}/{member.name}", io.BytesIO(file.read(member.size))
-            hashes.append(hash_image(name, partial(decode_image, encoded, name)))
-    return hashes
+def hash_images(images: UnlabeledViews, workers: int, title: str) -> tuple[list[int], np.ndarray, list[str]]:
+    """The indices of the images that can be read, their hashes [n, 2, 64] (see `phash`), and the paths of the others.
 
-
-def hash_files(paths: Sequence[str], workers: int, title: str) -> tuple[list[str], np.ndarray, list[str]]:
-    """The images that can be read, their hashes [n, 2, 64] (see `phash`), and the images that cannot.
-
-    `paths` are files of one image or tars of many. Each of several processes hashes its part and gets all hashes.
+    Each of several processes hashes its part and gets all hashes.
     """
-    own = paths[distributed.rank() :: distributed.size()]
-    loader = make_loader(own, workers, hash_file, batch_size=None)  # what a worker collates is a single path
-    own_hashes = [item for items in console.bar(loader, title) for item in items]
-    hashes = dict(item for items in distributed.every(own_hashes) for item in items)
-    readable = [path for path, bits in hashes.items() if bits is not None]
-    bits = np.array([hashes[path] for path in readable], dtype=bool).reshape(-1, 2, LOW**2)
-    return readable, bits, [path for path, bits in hashes.items() if bits is None]
+    own = range(len(images.paths))[distributed.rank() :: distributed.size()]
+    loader = make_loader(own, workers, partial(hash_image, images), batch_size=None)  # it collates a single index
+    hashes = dict(item for items in distributed.every([*console.bar(loader, title)]) for item in items)
+    readable = [index for index, bits in hashes.items() if bits is not None]
+    bits = np.array([hashes[index] for index in readable], dtype=bool).reshape(-1, 2, LOW**2)
+    return readable, bits, [images.paths[index] for index, bits in hashes.items() if bits is None]
 
 
-def within(unlabeled: np.ndarray, labeled: np.ndarray, threshold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def within(unlabeled: np.ndarray, labeled: np.ndarray, threshold: int) -> tuple[np.ndarray, ...]:
     """The pairs of hashes of which at most `threshold` bits differ: their rows, columns and distances [pairs].
 
     unlabeled [n, 2, 64] has mirror images, of which the nearer counts, labeled [m, 64] not. The product of bits written
@@ -114,33 +97,34 @@ def within(unlabeled: np.ndarray, labeled: np.ndarray, threshold: int) -> tuple[
         rows, columns = np.nonzero(products >= 64 - 2 * threshold)
         distances = (64 - products[rows, columns].astype(np.int64)) // 2
         pairs.append(np.stack([rows + start, columns, distances]))
-    rows, columns, distances = np.concatenate(pairs, axis=1)
-    return rows, columns, distances
+    return tuple(np.concatenate(pairs, axis=1))
 
 
 def near_duplicates(
-    unlabeled: Sequence[str], references: dict[str, str], threshold: int = THRESHOLD, workers: int = 0
+    unlabeled: UnlabeledViews, references: dict[str, str], threshold: int = THRESHOLD, workers: int = 0
 ) -> tuple[dict[str, Any], list[Pair]]:
     """A report, plain values for JSON, and all pairs of images whose hashes differ in at most `threshold` bits.
 
-    `unlabeled` are files of images or tars, `references` those of labeled images by path. Pairs come nearest first. The
-    report's `found` has, of each photograph, the nearest labeled image, its reference, and how many `further` ones
-    there are. Several processes must all call it.
+    `references` are those of labeled images by path. Pairs come nearest first. The report's `found` has, of each
+    photograph, the nearest labeled image, its reference, and how many `further` ones there are. Several processes must
+    all call it.
     """
-    names, bits, unreadable = hash_files(unlabeled, workers, "hashing unlabeled photographs")
-    labeled, labeled_bits, more = hash_files([*references], workers, "hashing labeled images")
-    places = zip(*within(bits, labeled_bits[:, 0], threshold), strict=True)
-    pairs = [Pair(names[row], labeled[column], int(distance)) for row, column, distance in places]
+    labeled = UnlabeledViews([*references], 0)
+    indices, bits, unreadable = hash_images(unlabeled, workers, "hashing unlabeled photographs")
+    labeled_indices, labeled_bits, more = hash_images(labeled, workers, "hashing labeled images")
+    rows, columns, distances = within(bits, labeled_bits[:, 0], threshold)
+    names = {row: unlabeled.paths[indices[row]] for row in {*rows}}  # once each: of a tar it is looked up there
+    pairs = []
+    for row, column, distance in zip(rows, columns, distances.tolist(), strict=True):
+        path = labeled.paths[labeled_indices[column]]
+        pairs.append(Pair(names[row], path, distance, references[path]))
     pairs.sort(key=lambda pair: (pair.distance, pair.unlabeled, pair.labeled))
     nearest: dict[str, dict[str, Any]] = {}
     for pair in pairs:
-        if pair.unlabeled in nearest:
-            nearest[pair.unlabeled]["further"] += 1
-        else:
-            nearest[pair.unlabeled] = pair._asdict() | {"reference": references[pair.labeled], "further": 0}
+        nearest.setdefault(pair.unlabeled, pair._asdict() | {"further": -1})["further"] += 1
     report = {
         "threshold": threshold,
-        "unlabeled": len(names) + len(unreadable),
+        "unlabeled": len(unlabeled.paths),
         "labeled": len(references),
         "unreadable": sorted({*unreadable, *more}),
         "found": [*nearest.values()],
@@ -160,75 +144,56 @@ def describe(report: dict[str, Any], limit: int | None = None) -> str:
     return text + (f"; {len(report['unreadable'])} files could not be read" if report["unreadable"] else "")
 
 
-def search_for_training(
-    action: str, unlabeled: str, labeled: str, workers: int, recorded: Path | None
-) -> dict[str, Any] | None:
-    """The report for `--near-duplicates report` or `remove`; None for `ignore`, and where nothing is to be compared.
+def search_for_training(settings: Any, recorded: Path | None) -> dict[str, Any] | None:
+    """The report for train_joint.py's `settings`; None for `ignore`, and where nothing is to be compared.
 
     Only a folder is searched: the demo is split by source photograph, and tars hold too much to be read before
     training. A run that goes on reuses its `recorded` report, unless its folder has moved. Raises ValueError for
     `remove` without a folder and, on all processes, what listing the images raises on one of them.
     """
+    unlabeled, action = settings.unlabeled, settings.near_duplicates
     if action == "remove" and (unlabeled == "demo" or is_shards(unlabeled)):
         raise ValueError(f"--unlabeled must be a folder for --near-duplicates remove, got {unlabeled}")
-    if action == "ignore" or not labeled or unlabeled == "demo":
+    if action == "ignore" or not settings.labeled or unlabeled == "demo":
         return None
     if is_shards(unlabeled):
-        command = shlex.join(["ssl-iqa", "near-duplicates", "--unlabeled", unlabeled, "--labeled", labeled])
+        command = shlex.join(["ssl-iqa", "near-duplicates", "--unlabeled", unlabeled, "--labeled", settings.labeled])
         print(f"near-duplicates: tars are not searched; once: {command}")
         return None
     with distributed.together():
         has_report = recorded is not None and distributed.is_main() and recorded.exists()
         report = run_folder.read_json(recorded) if has_report else None
-        paths, scored = list_images(unlabeled), sets.load_labeled(labeled)
+        paths, labeled = list_images(unlabeled), sets.load_labeled(settings.labeled)
         if report and not {pair["unlabeled"] for pair in report["found"]} <= set(paths):
             report = None
     report = distributed.every(report)[0]
     if report is None:
-        report, _ = near_duplicates(paths, dict(zip(scored.paths, scored.references, strict=True)), workers=workers)
+        references = dict(zip(labeled.paths, labeled.references, strict=True))
+        report, _ = near_duplicates(UnlabeledViews(paths, 0), references, workers=settings.workers)
     return report
-
-
-def print_report(report: dict[str, Any], action: str, path: Path) -> None:
-    """What train_joint.py prints of a report; `path` is where all of it is."""
-    print(describe(report, limit=3))
-    if report["found"]:
-        outcome = "left out" if action == "remove" else "used all the same; --near-duplicates remove leaves them out"
-        print(f"they are {outcome}; {path} names all")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unlabeled", required=True, metavar="DIR", help="KADIS-700k's folder, any folder, or tars")
-    parser.add_argument(
-        "--labeled", required=True, action="append", metavar="SPEC", help="a labeled set; may be given several times"
-    )
-    parser.add_argument("--threshold", type=int, default=THRESHOLD, help=f"bits that may differ, of 64 ({THRESHOLD})")
+    parser.add_argument("--labeled", required=True, action="append", metavar="SPEC", help="a labeled set; repeatable")
+    parser.add_argument("--threshold", type=whole(0, 64), default=THRESHOLD, help="bits that may differ, of 64 (10)")
     parser.add_argument("--workers", type=int, default=cpu_cores(), help="processes that hash (one a core)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write every pair there")
 
 
 @console.clear_errors()
 def run(args: argparse.Namespace) -> None:
-    if not 0 <= args.threshold <= 64:
-        raise ValueError(f"--threshold must be 0 to 64, got {args.threshold}")
-    if args.workers < 0:
-        raise ValueError(f"--workers must be 0 or more, got {args.workers}")
     references: dict[str, str] = {}
     for spec in args.labeled:
         labeled = sets.load_labeled(spec)
         references |= zip(labeled.paths, labeled.references, strict=True)
-    passed: Counter[str] = Counter()
     if is_shards(args.unlabeled):
-        paths = [shard.path for shard in list_shards(args.unlabeled, args.workers)]
+        unlabeled = ShardViews(Members(list_shards(args.unlabeled, args.workers)), 0)
     else:
-        paths = list_images(args.unlabeled, passed)
-    if passed:
-        print(passed_over(passed), file=sys.stderr)
-    report, pairs = near_duplicates(paths, references, args.threshold, args.workers)
+        unlabeled = UnlabeledViews(list_images(args.unlabeled), 0)
+    report, pairs = near_duplicates(unlabeled, references, args.threshold, args.workers)
     name_skipped(report["unreadable"], set())
     print(describe(report))
     if args.csv:
-        rows = io.StringIO(newline="")
-        csv.writer(rows).writerow((*Pair._fields, "reference"))
-        csv.writer(rows).writerows((*pair, references[pair.labeled]) for pair in pairs)
-        run_folder.write_atomic(args.csv, lambda file: file.write(rows.getvalue().encode()))
+        with open(args.csv, "w", newline="") as file:
+            csv.writer(file).writerows([Pair._fields, *pairs])

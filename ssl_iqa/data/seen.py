@@ -9,7 +9,7 @@ are drawn.
 import hashlib
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ssl_iqa.data.labeled import LabeledSet
-from ssl_iqa.data.splits import digest, part_indices, part_sizes, shuffled, split_references
+from ssl_iqa.data.splits import digest, part_indices, part_sizes, shuffled
 from ssl_iqa.engine import console, distributed, run_folder
 from ssl_iqa.engine.device import cpu_cores
 from ssl_iqa.model import Encoder
@@ -53,11 +53,8 @@ def _content(path: str) -> str:
 
 @lru_cache(maxsize=100_000)  # a set is looked at once for each encoder and split
 def _digest(path: str, size: int, time: int) -> str:
-    sha256 = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(2**20):
-            sha256.update(block)
-    return sha256.hexdigest()[:16]
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def fingerprint(labeled: LabeledSet) -> str:
@@ -86,7 +83,7 @@ def known_parts(labeled: LabeledSet, records: Sequence[Record]) -> dict[str, str
     of_images, unknown = contents(labeled), len(PARTS)
     kind = labeled.name.partition(":")[0]
     by_content = _places(records, "images")
-    by_name = _places((record for record in records if record["data"].partition(":")[0] == kind), "references")
+    by_name = _places([record for record in records if record["data"].partition(":")[0] == kind], "references")
     places: dict[str, int] = {}
     for reference, content in zip(labeled.references, of_images, strict=True):
         place = min(by_content.get(content, unknown), by_name.get(reference, unknown))
@@ -99,14 +96,10 @@ def known_parts(labeled: LabeledSet, records: Sequence[Record]) -> dict[str, str
     return dict(sorted(known.items()))
 
 
-def _places(records: Iterable[Record], key: str) -> dict[str, int]:
+def _places(records: Sequence[Record], key: str) -> dict[str, int]:
     """Of each name or content the place of its first part in PARTS."""
-    places: dict[str, int] = {}
-    for record in records:
-        for place, part in enumerate(PARTS):
-            for item in record[key].get(part, ()):
-                places[item] = min(place, places.get(item, place))
-    return places
+    last_to_first = [*enumerate(PARTS)][::-1]  # the first part is written over the others
+    return {item: place for place, part in last_to_first for record in records for item in record[key].get(part, ())}
 
 
 def _groups(references: Sequence[str], of_images: Sequence[str]) -> list[list[str]]:
@@ -129,22 +122,19 @@ def divide(labeled: LabeledSet, known: Mapping[str, str], seed: int) -> Split:
     `known` comes from `known_parts`; where it is empty, this is `split_references` by `seed`. New references are drawn
     so that the parts come as near to their shares as can be. References that share an image stay together.
 
-    Raises ValueError for too few references, and where every reference is known and a part has none.
+    Raises ValueError where a part has none.
     """
     groups = {group[0]: group for group in _groups(labeled.references, contents(labeled))}
     new = [name for name in groups if name not in known]
-    if len(new) == len(groups):
-        parts = split_references(new, seed)
-    else:
-        parts = {part: [name for name in groups if known.get(name) == part] for part in PARTS}
-        for part, names in _draw(new, {part: len(names) for part, names in parts.items()}, seed).items():
-            parts[part] += names
-        empty = [part for part in PARTS if not parts[part]]
-        if empty:
-            raise ValueError(
-                f"{labeled.name}: {len(groups) - len(new)} of its {len(groups)} reference images keep the part in which"
-                f" the encoder has seen them, and leave none for {' and '.join(empty)}; images new to it are required"
-            )
+    parts = {part: [name for name in groups if known.get(name) == part] for part in PARTS}
+    for part, names in _draw(new, {part: len(names) for part, names in parts.items()}, seed).items():
+        parts[part] += names
+    empty = [part for part in PARTS if not parts[part]]
+    if empty:
+        raise ValueError(
+            f"{labeled.name}: each part must have a reference image, got none for {' and '.join(empty)}: of"
+            f" {len(groups)} distinct ones {len(groups) - len(new)} keep the part in which the encoder has seen them"
+        )
     return {part: sorted(name for first in names for name in groups[first]) for part, names in parts.items()}
 
 
@@ -186,11 +176,8 @@ def records_of(file: str, encoder: Encoder) -> list[Record]:
     path = Path(file).parent / run_folder.SPLITS
     if not path.is_file():
         if distributed.is_main():
-            print(
-                f"warning: {file} does not say what it was trained on, nor is there {path}: of a set that it was"
-                " trained on, images that it has seen may be tested",
-                file=sys.stderr,
-            )
+            message = "does not say what it was trained on, nor is there"
+            print(f"warning: {file} {message} {path}: images that it has seen may be tested", file=sys.stderr)
         return []
     parts = dict(run_folder.read_json(path).get("labeled", {}))
     spec = parts.pop("spec", "")

@@ -7,7 +7,6 @@ whatever the order, and all else is as with files.
 import glob
 import io
 import os
-import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,7 +17,6 @@ from torch import Tensor
 
 from ssl_iqa.data.datasets import UnlabeledViews
 from ssl_iqa.data.images import IMAGE_SUFFIXES, decode_image, refuse_special_file
-from ssl_iqa.data.splits import split_unlabeled
 from ssl_iqa.engine import console
 from ssl_iqa.engine.workers import leave_signals_to_the_loop
 
@@ -33,8 +31,8 @@ class Shard(NamedTuple):
 def list_shards(spec: str, workers: int = 0) -> list[Shard]:
     """The shards that a spec names, sorted by path, their headers read by `workers` processes.
 
-    Raises FileNotFoundError for a file that is missing, ValueError for one that is no whole tar or has no images,
-    for an address in place of a file, and where braceexpand is not installed.
+    Raises FileNotFoundError for a file that is missing, ValueError for one that is no whole tar or has no images, and
+    where braceexpand is not installed.
     """
     try:
         from braceexpand import braceexpand
@@ -42,8 +40,6 @@ def list_shards(spec: str, workers: int = 0) -> list[Shard]:
         raise ValueError(f"{spec}: shards need the braceexpand library: pip install 'ssl_iqa[shards]'") from error
     paths: set[str] = set()
     for pattern in filter(None, braceexpand(f"{{{spec},}}")):  # in braces, so that a list with commas expands, too
-        if re.match(r"pipe:|[\w.+-]+://", pattern):
-            raise ValueError(f"shards must be files, since an image is read from its place in one, got {pattern}")
         pattern = os.path.expanduser(pattern)
         matches = [pattern] if os.path.exists(pattern) else glob.glob(pattern)
         if not matches:
@@ -80,12 +76,6 @@ def members(path: str) -> Iterator[tarfile.TarInfo]:
                 raise tarfile.ReadError("it has no end")
     except tarfile.TarError as error:
         raise ValueError(f"{path}: must be a whole tar ({error})") from error
-
-
-def split_shards(shards: Sequence[Shard], seed: int) -> tuple[list[Shard], list[Shard]]:
-    """Divides whole shards by `seed` into train and val as `splits.split_unlabeled` does images, 80 % and 20 %."""
-    train, val = split_unlabeled([shard.path for shard in shards], seed)
-    return [shard for shard in shards if shard.path in train], [shard for shard in shards if shard.path in val]
 
 
 class Members(Sequence[str]):

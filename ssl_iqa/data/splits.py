@@ -40,7 +40,8 @@ def split_unlabeled(paths: Sequence[str], seed: int) -> tuple[list[str], list[st
     Raises ValueError for fewer than two.
     """
     if len(paths) < 2:
-        raise ValueError(f"--unlabeled must have 2 or more images or tars, to split them, got only {paths[0]}")
+        got = " ".join(paths) or "none"
+        raise ValueError(f"--unlabeled must have 2 or more images or tars, without those removed, got only {got}")
     order = shuffled(paths, seed)
     n_val = max(1, round(0.2 * len(paths)))
     return sorted(order[n_val:]), sorted(order[:n_val])

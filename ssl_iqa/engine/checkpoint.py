@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,10 @@ from ssl_iqa.engine.workers import worker_end
 from ssl_iqa.model import Networks
 from ssl_iqa.schedule import Progress
 
-# Where and how fast a run computes, what it reports and, `keep` of earlier versions, kept. Of `distortions` the classes
-# are compared, of `near_duplicates` whether they are removed, and of both streams the images (`check_splits`).
+# Where and how fast a run computes, and, `keep` of earlier versions, what it kept. Of `distortions` the classes are
+# compared, of both streams the images (`check_splits`).
 MAY_DIFFER = {"unlabeled", "labeled", "workers", "device", "distort_on", "distortions", "amp", "compile"}
-MAY_DIFFER |= {"save_every", "keep", "near_duplicates"}
+MAY_DIFFER |= {"save_every", "keep"}
 
 
 @dataclass
@@ -55,15 +54,9 @@ def save_run(run: Run, record: dict[str, Any] | None = None, is_best: bool = Fal
 
     The first process writes, and the others wait for it. Raises run_folder.NotWritten, on all of them.
     """
-    error = ""
-    if distributed.is_main():
-        try:
+    with distributed.together():
+        if distributed.is_main():
             _write(run, record, is_best)
-        except run_folder.NotWritten as caught:
-            error = str(caught)
-    error = distributed.every(error)[0]
-    if error:
-        raise run_folder.NotWritten(error)
     run.saved = str(run.progress)
 
 
@@ -99,8 +92,7 @@ def clear_end(run: Run) -> Iterator[None]:
             yield
         except Stopped:
             save_run(run)
-            last = run.out / run_folder.LAST
-            print(f"ended after {run.progress}, which {last} holds; --resume goes on from there")
+            print(f"ended after {run.progress}, which {run.out / run_folder.LAST} holds; --resume goes on from there")
             sys.exit(STOPPED)
     except (FloatingPointError, run_folder.NotWritten, RuntimeError) as error:
         is_known = isinstance(error, FloatingPointError | run_folder.NotWritten)
@@ -120,13 +112,15 @@ def read_run(out: Path, settings: dict[str, Any], distortions: list[list]) -> di
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; --resume needs the folder of a run that has been saved")
     state = run_folder.load(path)
-    keys = {"settings", "distortions", "progress", "encoder", "projector", "regressor", "optimizer"}
-    if not isinstance(state, dict) or not keys <= state.keys():
-        raise ValueError(f"{path}: not a checkpoint of train_joint.py, which holds {', '.join(sorted(keys))}")
+    if not isinstance(state, dict) or not {"settings", "distortions", "optimizer"} <= state.keys():
+        raise ValueError(f"{path}: not a checkpoint of train_joint.py")
     saved = state["settings"]
     saved["long_side"] = run_folder.saved_long_side(saved)
-    # where no rate of a step depends on it, a run may become longer
-    may_differ = MAY_DIFFER | {"epochs"} if settings["schedule"] == "plateau" else MAY_DIFFER
+    may_differ = {*MAY_DIFFER}
+    if settings["schedule"] == "plateau":  # where no rate of a step depends on it, a run may become longer
+        may_differ.add("epochs")
+    if "remove" not in (saved.setdefault("near_duplicates", "ignore"), settings["near_duplicates"]):
+        may_differ.add("near_duplicates")
     differing = [
         f"{flag(name)} was {was!r}, is {settings.get(name)!r}"
         for name, was in saved.items()
@@ -134,13 +128,8 @@ def read_run(out: Path, settings: dict[str, Any], distortions: list[list]) -> di
     ]
     if any(name.startswith("--epochs ") for name in differing):
         differing.append("with --schedule linear the learning rates of all steps depend on --epochs")
-    was, now = saved.get("near_duplicates", "ignore"), settings["near_duplicates"]
-    if "remove" in (was, now) and was != now:
-        differing.append(f"--near-duplicates was {was}, is {now}")
-    for was, now in zip_longest(state["distortions"], distortions):
-        if was != now:
-            differing.append(f"--distortions had the class {was}, has {now}")
-            break
+    if state["distortions"] != distortions:
+        differing.append("--distortions had other classes")
     if differing:
         raise ValueError(f"{path}: a run of other settings: {'; '.join(differing)}")
     return state
@@ -149,20 +138,19 @@ def read_run(out: Path, settings: dict[str, Any], distortions: list[list]) -> di
 def check_splits(out: Path, splits: dict[str, Any]) -> None:
     """Raises ValueError where the images of a run, or their split, are no longer those of its splits.json."""
     path = out / run_folder.SPLITS
-    was, now = run_folder.read_json(path), dict(splits)
-    digests, digests_now = was.pop("sha256", {}), now.pop("sha256", {})
     differing = []
-    for stream in was | now:
-        for part in (was.get(stream, {}) | now.get(stream, {})).keys() - {"spec"}:  # where the images lie
-            before, after = (splits.get(stream, {}).get(part) for splits in (was, now))
-            if before != after:
-                counts = [len(value) if isinstance(value, list) else value for value in (before, after)]
-                others = " others" if counts[0] == counts[1] else ""
-                differing.append(f"{stream} {part} was {counts[0]}, is {counts[1]}{others}")
-    if not differing:  # as many of the same names: are they the same images?
-        words = {"unlabeled": "unlabeled names", "labeled": "labeled names or scores"}
-        others = [words.get(name, name) for name in digests if digests[name] != digests_now.get(name)]
-        differing = [f"the {name} are others" for name in others]
+    words = {"unlabeled": "unlabeled names", "labeled": "labeled names or scores"}  # of a digest
+    for stream, parts in run_folder.read_json(path).items():  # those of an earlier version may be fewer
+        for part, before in parts.items():
+            after = splits.get(stream, {}).get(part)
+            if part == "spec" or before == after:  # the spec: where the images lie
+                continue
+            if stream == "sha256":
+                differing.append(f"the {words.get(part, part)} are others")
+                continue
+            counts = [len(value) if isinstance(value, list) else value for value in (before, after)]
+            others = " others" if counts[0] == counts[1] else ""
+            differing.append(f"{stream} {part} was {counts[0]}, is {counts[1]}{others}")
     if differing:
         raise ValueError(f"{path}: the images have changed since: {'; '.join(differing)}")
 

@@ -176,6 +176,6 @@ def together() -> Iterator[None]:
         yield
     except (ValueError, OSError) as caught:
         error = caught
-    messages = [message for message in every(error and str(error)) if message]
-    if messages:
-        raise error or ValueError(messages[0])
+    errors = [caught for caught in every(error) if caught]
+    if errors:
+        raise error or errors[0]

@@ -176,7 +176,7 @@ def test_where_all_images_were_trained_on_nothing_is_tested(
             images_tested(table, joint[0] / "run" / "encoder.pt", tmp_path / "out", **changes)
         error = capsys.readouterr().err.splitlines()
         assert caught.value.code == 2 and len(error) == 1 and not (tmp_path / "out").exists()
-        assert ("were trained on" if changes else "leave none for val and test") in error[0]
+        assert ("were trained on" if changes else "none for val and test") in error[0]
 
 
 def test_several_splits_of_one_joint_run_are_refused(

@@ -294,5 +294,5 @@ def test_an_error_of_one_process_is_raised_by_all(tmp_path: Path) -> None:
     for done in run_processes(2, raise_errors, tmp_path):
         assert done.returncode == 0, done.stderr
     full = "NotWritten: last.pt: could not be written"
-    assert (tmp_path / "0").read_text() == f"ValueError: a.csv: no such file; {full}"
-    assert (tmp_path / "1").read_text() == f"FileNotFoundError: a.csv: no such file; {full}"
+    for process in "01":
+        assert (tmp_path / process).read_text() == f"FileNotFoundError: a.csv: no such file; {full}"
