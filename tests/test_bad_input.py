@@ -12,9 +12,9 @@ import torch
 import finetune
 import train_joint
 from ssl_iqa import __main__
-from ssl_iqa.data.splits import split_references
 from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.weights import encoder_state, load_encoder
+from tests.splits import split_references
 
 Arguments = Callable[..., list[str]]
 MAINS = {"train_joint": train_joint.main, "finetune": finetune.main, "probe": partial(__main__.run, "probe")}

@@ -29,13 +29,14 @@ from ssl_iqa.data.datasets import LabeledCrops
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.samplers import Draw
 from ssl_iqa.data.seen import fingerprint, known_parts, records_of, with_record
-from ssl_iqa.data.splits import part_indices, split_references
+from ssl_iqa.data.splits import part_indices
 from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.weights import encoder_from_state, encoder_state, load_encoder
 from ssl_iqa.evaluation import calibration, cells, features, metrics, predictions, resampling
 from ssl_iqa.evaluation.protocol import split_of
 from ssl_iqa.model import Encoder, Regressor
 from tests.conftest import save_reduced
+from tests.splits import split_references
 
 ARCH = "dct-mlp"
 Arguments = Callable[..., list[str]]

@@ -23,7 +23,6 @@ from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.joint_run import Images, find_images, make_streams
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.seen import known_parts
-from ssl_iqa.data.splits import split_references
 from ssl_iqa.data.streams import Streams
 from ssl_iqa.data.views import to_float
 from ssl_iqa.distortions import load_distortions
@@ -37,6 +36,7 @@ from ssl_iqa.evaluation import probe
 from ssl_iqa.model import Networks
 from ssl_iqa.schedule import Progress, lr_factor
 from tests.conftest import load, log, same, save_reduced, timeless
+from tests.splits import split_references
 from train_joint import joint_step, make_optimizer
 
 ARCH = "dct-mlp"

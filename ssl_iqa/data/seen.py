@@ -119,8 +119,8 @@ def _groups(references: Sequence[str], of_images: Sequence[str]) -> list[list[st
 def divide(labeled: LabeledSet, known: Mapping[str, str], seed: int) -> Split:
     """A split into 60, 20 and 20 % by reference (Section 4.1) in which known references keep their part.
 
-    `known` comes from `known_parts`; where it is empty, this is `split_references` by `seed`. New references are drawn
-    so that the parts come as near to their shares as can be. References that share an image stay together.
+    `known` comes from `known_parts`. New references are shuffled by `seed` and divided so that the parts come as near
+    to their shares (`part_sizes`) as can be. References that share an image stay together. Each part is sorted.
 
     Raises ValueError where a part has none.
     """

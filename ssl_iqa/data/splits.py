@@ -6,26 +6,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 
-def split_references(references: Sequence[str], seed: int) -> dict[str, list[str]]:
-    """Divides a set's reference images into train, val and test (Section 4.1: 60 %, 20 % and 20 %).
-
-    `references` is a LabeledSet's, one an image; its distinct names are shuffled by `seed` and divided as `part_sizes`
-    says (49/16/16 of KADID-10k's 81). Each part is sorted. Raises ValueError for fewer than three.
-    """
-    names = sorted(set(references))
-    if len(names) < 3:
-        raise ValueError(f"distinct reference images must be 3 or more, to train, validate and test, got {len(names)}")
-    order = shuffled(names, seed)
-    train, val, _ = part_sizes(len(names))
-    return {
-        "train": sorted(order[:train]),
-        "val": sorted(order[train : train + val]),
-        "test": sorted(order[train + val :]),
-    }
-
-
 def part_sizes(n: int) -> tuple[int, int, int]:
-    """How many of n reference images go to train, val and test: val and test are rounded, train gets the rest."""
+    """How many of n reference images go to train, val and test (Section 4.1: 60 %, 20 % and 20 %).
+
+    Val and test are rounded, train gets the rest: 49, 16 and 16 of KADID-10k's 81.
+    """
     fifth = round(n * 0.2)
     return n - 2 * fifth, fifth, fifth
 
@@ -53,6 +38,6 @@ def digest(items: Iterable[object]) -> str:
 
 
 def part_indices(references: Sequence[str], names: Sequence[str]) -> list[int]:
-    """The indices of the images whose reference image is among `names` (a part of `split_references`)."""
+    """The indices of the images whose reference image is among `names` (a part of `seen.divide`)."""
     part = set(names)
     return [i for i, reference in enumerate(references) if reference in part]

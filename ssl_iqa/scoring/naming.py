@@ -17,8 +17,7 @@ from torch import Tensor
 from ssl_iqa.data import sets, views
 from ssl_iqa.data.datasets import UnlabeledViews
 from ssl_iqa.data.demo import demo_sources
-from ssl_iqa.data.seen import known_parts
-from ssl_iqa.data.splits import split_references
+from ssl_iqa.data.seen import divide, known_parts
 from ssl_iqa.distortions.chosen import load_distortions
 from ssl_iqa.engine import console, model_file
 from ssl_iqa.engine.device import use_device
@@ -57,7 +56,7 @@ def learn_to_name(model: quality.QualityModel) -> explain.Classifier:
     """
     sources, tested = demo_sources(), held_out(model)
     if not tested:
-        names = split_references(sorted(sources.values()), 0)["test"]
+        names = divide(sets.load_labeled("demo"), {}, seed=0)["test"]
         tested = [path for path, source in sources.items() if source in names]
     z, classes = _features(model, [path for path in sources if path not in tested], PER_CLASS, seed=0)
     classifier = {**fit_softmax(z, classes), "classes": all_classes()}

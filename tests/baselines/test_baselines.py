@@ -18,7 +18,8 @@ from ssl_iqa.baselines.regressor import set_features, svr_predictions
 from ssl_iqa.data import sets
 from ssl_iqa.data.images import read_image
 from ssl_iqa.data.labeled import LabeledSet
-from ssl_iqa.data.splits import part_indices, split_references
+from ssl_iqa.data.splits import part_indices
+from tests.splits import split_references
 
 PARTS = {"train": [*range(0, 60)], "val": [*range(60, 80)], "test": [99, *range(80, 99)]}
 

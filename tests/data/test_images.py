@@ -24,8 +24,10 @@ from ssl_iqa.data.images import (
     read_image,
     reduced,
 )
+from ssl_iqa.data.labeled import LabeledSet
+from ssl_iqa.data.seen import divide
 from ssl_iqa.data.sets import load_labeled
-from ssl_iqa.data.splits import part_indices, split_references
+from ssl_iqa.data.splits import part_indices
 from tests.conftest import error_of, write
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -445,15 +447,19 @@ def names_of(n):
     return [f"I{i:02d}.png" for i in range(1, n + 1)]
 
 
+def split(names, seed):
+    return divide(LabeledSet("csv:own", names, [5.0] * len(names), (1, 10), names), {}, seed)
+
+
 @pytest.mark.parametrize(
     ("n", "expected"), [(81, [49, 16, 16]), (40, [24, 8, 8]), (10073, [6043, 2015, 2015]), (3, [1, 1, 1])]
 )
 def test_split_has_the_sizes_of_the_paper(n, expected):
-    assert [len(part) for part in split_references(names_of(n), seed=0).values()] == expected
+    assert [len(part) for part in split(names_of(n), seed=0).values()] == expected
 
 
 def test_split_is_disjoint_complete_and_sorted():
-    parts = split_references(names_of(81) * 125, seed=3)
+    parts = split(names_of(81) * 125, seed=3)
     assert list(parts) == ["train", "val", "test"]
     assert sorted(parts["train"] + parts["val"] + parts["test"]) == names_of(81)
     assert all(part == sorted(part) for part in parts.values())
@@ -461,21 +467,21 @@ def test_split_is_disjoint_complete_and_sorted():
 
 def test_split_follows_the_seed_and_not_the_order_of_images():
     names = names_of(81)
-    assert split_references(names, seed=1) == split_references(names[::-1] * 2, seed=1)
-    assert split_references(names, seed=1) != split_references(names, seed=2)
-    drawn = {name for seed in range(30) for name in split_references(names, seed)["test"]}
+    assert split(names, seed=1) == split(names[::-1] * 2, seed=1)
+    assert split(names, seed=1) != split(names, seed=2)
+    drawn = {name for seed in range(30) for name in split(names, seed)["test"]}
     assert len(drawn) > 75  # each of 81 is left out of 30 tests with probability 0.0014
 
 
-def test_too_few_references_say_how_many_are_there_and_needed():
-    message = error_of(ValueError, split_references, ["a", "b", "a"], 0)
-    assert message.startswith("distinct reference images must be 3 or more") and message.endswith("got 2")
+def test_too_few_references_say_how_many_are_there():
+    message = error_of(ValueError, split, ["a", "b", "a"], 0)
+    assert message.startswith("csv:own: each part must have a reference image") and "of 2 distinct ones" in message
 
 
 def test_part_indices_are_those_of_the_named_references():
     assert part_indices(["a", "b", "a", "c"], ["a", "c"]) == [0, 2, 3]
     demo = load_labeled("demo")
-    parts = split_references(demo.references, seed=0)
+    parts = split(demo.references, seed=0)
     indices = [part_indices(demo.references, parts[name]) for name in parts]
     assert sorted(sum(indices, [])) == list(range(8375))
     photographs = [{Path(demo.paths[i]).name.split("_")[0] for i in part} for part in indices]

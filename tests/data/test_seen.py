@@ -16,11 +16,11 @@ import train_joint
 from ssl_iqa.data import images, seen, sets
 from ssl_iqa.data.images import decode_image
 from ssl_iqa.data.labeled import LabeledSet
-from ssl_iqa.data.splits import split_references
 from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.evaluation import cells, probe
 from ssl_iqa.evaluation.learning_curve import curve_parts
 from tests.conftest import flags, load, photograph, smallest_finetune, smallest_joint
+from tests.splits import split_references
 
 IMAGES = 30
 

@@ -14,11 +14,11 @@ from ssl_iqa.__main__ import main
 from ssl_iqa.data.datasets import UnlabeledViews
 from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.images import read_image
-from ssl_iqa.data.splits import split_references
 from ssl_iqa.distortions import distort, distortion_class, load_distortions
 from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.weights import encoder_state, load_encoder
 from ssl_iqa.evaluation import probe
+from tests.splits import split_references
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import torch
 from ssl_iqa.data import sets
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.seen import known_parts, records_of, with_record
-from ssl_iqa.data.splits import split_references
 from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.weights import encoder_state, load_encoder
 from ssl_iqa.evaluation import protocol
+from tests.splits import split_references
 
 NAMED = ("imagenet", "random", "brisque")
 

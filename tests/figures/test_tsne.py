@@ -15,12 +15,12 @@ from scipy.spatial.distance import cdist
 
 from ssl_iqa.__main__ import main
 from ssl_iqa.data.demo import demo_sources
-from ssl_iqa.data.splits import split_references
 from ssl_iqa.distortions import NAMES
 from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.weights import encoder_state, load_encoder
 from ssl_iqa.evaluation import probe
 from ssl_iqa.figures import tsne
+from tests.splits import split_references
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
