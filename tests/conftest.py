@@ -65,9 +65,9 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def damaged(photographs: Path, tmp_path: Path) -> list[str]:
-    """Six paths: a text, a truncated picture, none there, one of 10 x 10, and two good ones."""
+    """Six paths: a text, a truncated image, none there, one of 10 x 10, and two good ones."""
     good = (photographs / "0.png").read_bytes()
-    (tmp_path / "0.png").write_text("no picture")
+    (tmp_path / "0.png").write_text("no image")
     (tmp_path / "1.png").write_bytes(good[: len(good) // 2])
     Image.new("RGB", (10, 10)).save(tmp_path / "3.png")
     for i in (4, 5):
@@ -200,8 +200,8 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def picture(path: Path) -> None:
-    """A picture of 4 x 3 pixels."""
+def image(path: Path) -> None:
+    """A image of 4 x 3 pixels."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (4, 3)).save(path)
 

@@ -18,7 +18,7 @@ SETTINGS = {
     "crop": 32,
     "crops": "five",
 }
-RESIDUALS = torch.arange(1, 20) / 10  # 19 pictures: the 18th smallest is the margin of 90 %
+RESIDUALS = torch.arange(1, 20) / 10  # 19 images: the 18th smallest is the margin of 90 %
 RESULTS = {
     "srocc": 0.81,
     "srocc_interval": [0.7, 0.9],
@@ -64,11 +64,11 @@ def reduced(image: np.ndarray, reduce: int) -> np.ndarray:
     return levels.reshape(height, reduce, width, reduce, 3).mean(axis=(1, 3)).round() / 255
 
 
-def by_hand(model: quality.QualityModel, picture: Path | np.ndarray, reduce: int = 1) -> float:
+def by_hand(model: quality.QualityModel, image: Path | np.ndarray, reduce: int = 1) -> float:
     """The mean of h(f(x)) over the four corners and the center, one crop after the other."""
-    if isinstance(picture, Path):
-        picture = np.asarray(Image.open(picture).convert("RGB"), dtype=np.float64) / 255
-    pixels = reduced(picture, reduce) if reduce > 1 else picture
+    if isinstance(image, Path):
+        image = np.asarray(Image.open(image).convert("RGB"), dtype=np.float64) / 255
+    pixels = reduced(image, reduce) if reduce > 1 else image
     height, width = pixels.shape[:2]
     x = torch.from_numpy(pixels).permute(2, 0, 1).float()[None]
     places = [(0, 0), (0, width - 32), (height - 32, 0), (height - 32, width - 32)]

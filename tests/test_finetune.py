@@ -232,7 +232,7 @@ def test_a_prediction_that_is_not_finite_ends_the_run(
 # --- what is read, and when ---
 
 
-def test_training_reads_training_pictures_and_the_test_part_is_encoded_once_at_the_end(
+def test_training_reads_training_images_and_the_test_part_is_encoded_once_at_the_end(
     finetune_arguments: Arguments, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: set[int] = set()
@@ -256,11 +256,11 @@ def test_training_reads_training_pictures_and_the_test_part_is_encoded_once_at_t
     assert split == split_references(labeled.references, 0)
     train, val, test = (part_indices(labeled.references, split[part]) for part in ("train", "val", "test"))
     assert drawn == set(train) and (len(train), len(val), len(test)) == (24, 8, 8)
-    # the frozen encoder passes every picture once; in FT the validation part each epoch, and at last the test part
+    # the frozen encoder passes every image once; in FT the validation part each epoch, and at last the test part
     assert encoded == [list(range(40)), val, val, test]
 
 
-def test_every_training_picture_comes_in_every_round(
+def test_every_training_image_comes_in_every_round(
     finetune_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts: dict[int, int] = {}
@@ -271,12 +271,12 @@ def test_every_training_picture_comes_in_every_round(
         return real(self, draw)
 
     monkeypatch.setattr(LabeledCrops, "__getitem__", getitem)
-    finetune.main(finetune_arguments(out=tmp_path, mode="ft", epochs=3, batch_size=8))  # 24 pictures: three steps
+    finetune.main(finetune_arguments(out=tmp_path, mode="ft", epochs=3, batch_size=8))  # 24 images: three steps
     assert counts == dict.fromkeys(range(24), 3)
 
 
-def test_linear_probing_draws_pictures_and_their_crops(scored: Path) -> None:
-    """z[i, c] is (i, c): every training picture comes once a round, in any of its crops, beside its own score."""
+def test_linear_probing_draws_images_and_their_crops(scored: Path) -> None:
+    """z[i, c] is (i, c): every training image comes once a round, in any of its crops, beside its own score."""
     labeled, train = sets.load_labeled(f"csv:{scored}"), [3, 8, 20, 31]
     z = torch.stack(torch.meshgrid(torch.arange(40.0), torch.arange(5.0), indexing="ij"), dim=2)  # [40, 5, 2]
     features = finetune.Features(z, torch.ones(40, dtype=torch.bool))
@@ -290,22 +290,22 @@ def test_linear_probing_draws_pictures_and_their_crops(scored: Path) -> None:
     assert len(counts) == 5 and counts.min() >= 6  # of 80
 
 
-def test_a_picture_is_scored_by_the_mean_over_its_crops() -> None:
+def test_a_image_is_scored_by_the_mean_over_its_crops() -> None:
     regressor = Regressor(6)
     z = torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(0))
     expected = [sum(regressor(z[i, k][None]).item() for k in range(5)) / 5 for i in range(3)]
     assert finetune.predict(regressor, z).tolist() == pytest.approx(expected, rel=1e-5)
 
 
-def test_pictures_of_several_sizes_are_encoded_each_as_it_is() -> None:
+def test_images_of_several_sizes_are_encoded_each_as_it_is() -> None:
     encoder = load_encoder("random", ARCH)
     generator = torch.Generator().manual_seed(0)
     sizes = [(40, 50), (40, 50), (60, 40), (40, 50)]
-    pictures = [torch.randint(256, (3, *size), generator=generator, dtype=torch.uint8) for size in sizes]
-    batch = [(7, pictures[0]), (3, pictures[1]), (9, None), (5, pictures[2]), (1, pictures[3])]
+    images = [torch.randint(256, (3, *size), generator=generator, dtype=torch.uint8) for size in sizes]
+    batch = [(7, images[0]), (3, images[1]), (9, None), (5, images[2]), (1, images[3])]
     indices, z = features.encode(encoder, [batch], lambda image: views.test_crops(image, "full", 32), "off")
     with torch.no_grad():
-        expected = torch.stack([encoder.eval()(picture[None] / 255) for picture in pictures])
+        expected = torch.stack([encoder.eval()(image[None] / 255) for image in images])
     assert indices == [7, 3, 5, 1]
     torch.testing.assert_close(z, expected, rtol=1e-4, atol=1e-5)
 
@@ -341,8 +341,8 @@ def test_without_one_of_the_same_set_the_split_is_the_seeds(
     assert split_with(str(encoder_file), labeled, 5) == split_references(labeled.references, 5)
 
 
-def test_the_same_pictures_under_another_name_keep_the_split(encoder_file: Path, scored: Path) -> None:
-    """A path written in another way would otherwise bring pictures of the joint run's training to the test part."""
+def test_the_same_images_under_another_name_keep_the_split(encoder_file: Path, scored: Path) -> None:
+    """A path written in another way would otherwise bring images of the joint run's training to the test part."""
     labeled = sets.load_labeled(f"csv:{scored}")
     split = split_references(labeled.references, 9)
     run_folder.write_json(
@@ -412,7 +412,7 @@ def test_the_numbers_are_those_of_scipy_on_the_saved_networks_predictions(
 
 
 @pytest.mark.parametrize("mode", ["lp", "ft", "lp-ft"])
-def test_the_model_scores_pictures_as_it_was_tested_with_intervals_from_the_validation_part(
+def test_the_model_scores_images_as_it_was_tested_with_intervals_from_the_validation_part(
     finetune_arguments: Arguments, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     margin = calibration.margin
@@ -433,7 +433,7 @@ def test_the_model_scores_pictures_as_it_was_tested_with_intervals_from_the_vali
     assert f"SROCC       {tested:.3f} (no interval" in model.card() and "tested on   8 images of 2" in model.card()
 
 
-def test_too_few_validation_pictures_for_an_interval_say_nothing(
+def test_too_few_validation_images_for_an_interval_say_nothing(
     finetune_arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finetune.main(finetune_arguments(out=tmp_path))
@@ -449,7 +449,7 @@ def test_a_set_without_types_has_no_srocc_by_type(finetune_arguments: Arguments,
     assert results_of(tmp_path)["srocc_by_type"] is None
 
 
-def test_pictures_without_a_type_are_in_no_types_srocc(
+def test_images_without_a_type_are_in_no_types_srocc(
     finetune_arguments: Arguments, scored: Path, tmp_path: Path
 ) -> None:
     some = scored.with_name("some.csv")  # the types of the first five references are not known
@@ -791,28 +791,28 @@ def test_features_of_a_frozen_encoder_are_computed_once(
     monkeypatch.setattr(features, "encode", encode)
     table = {"encoder": None, "encoders": f"own={encoder_file}", "arch": None, "mode": "lp", "splits": 3, "epochs": 1}
     finetune.main(finetune_arguments(out=tmp_path / "run", **table))
-    assert counts == [40]  # all pictures, for three splits
+    assert counts == [40]  # all images, for three splits
     (kept,) = (tmp_path / "run" / "features").iterdir()
     before = kept.read_bytes()
-    # another picture under the same name is another picture
-    picture = Path(sets.load_labeled(f"csv:{scored}").paths[0])
-    copy_of = picture.read_bytes()
+    # another image under the same name is another image
+    image = Path(sets.load_labeled(f"csv:{scored}").paths[0])
+    copy_of = image.read_bytes()
     try:
-        picture.write_bytes((scored.parent / "9_blur_1.png").read_bytes())
+        image.write_bytes((scored.parent / "9_blur_1.png").read_bytes())
         shutil.rmtree(tmp_path / "run" / "cells")
         with pytest.raises(SystemExit):
             finetune.main(finetune_arguments(out=tmp_path / "run", resume=True, **table))
         (tmp_path / "run" / "config.json").unlink()  # which says what the images were
         finetune.main(finetune_arguments(out=tmp_path / "run", resume=True, **table))
     finally:
-        picture.write_bytes(copy_of)
+        image.write_bytes(copy_of)
     assert counts == [40, 40] and kept.read_bytes() == before
     assert len(list((tmp_path / "run" / "features").iterdir())) == 2
 
 
 @pytest.mark.usefixtures("few_resamples")
 def test_another_set_is_tested_by_rank(finetune_arguments: Arguments, scored: Path, tmp_path: Path) -> None:
-    """All of it, but for what joint training has seen: of the same pictures the test part."""
+    """All of it, but for what joint training has seen: of the same images the test part."""
     other = scored.with_name("other.csv")
     other.write_text(scored.read_text().replace("reference", "other"))
     other.write_text("\n".join(["image,score,reference,distortion"] + other.read_text().splitlines()[1:]))
@@ -833,8 +833,8 @@ def test_another_set_is_tested_by_rank(finetune_arguments: Arguments, scored: Pa
     labeled = sets.load_labeled(tests)
     test = part_indices(labeled.references, split_references(labeled.references, 2)["test"])
     with torch.no_grad():
-        pictures = torch.stack([views.test_crops(views.to_float(labeled.read(i)), "center", 32)[0] for i in test])
-        predicted = regressor(encoder(pictures))
+        images = torch.stack([views.test_crops(views.to_float(labeled.read(i)), "center", 32)[0] for i in test])
+        predicted = regressor(encoder(images))
     true = [labeled.scores[i] for i in test]
     assert found["srocc"] == pytest.approx(spearmanr(predicted, true).statistic, abs=1e-6)
 

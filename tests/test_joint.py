@@ -48,7 +48,7 @@ Batch = tuple[Tensor, Tensor]
 
 @pytest.fixture(autouse=True)
 def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The probe at a run's end distorts 1500 pictures; tests/test_finetune.py has a run with it."""
+    """The probe at a run's end distorts 1500 images; tests/test_finetune.py has a run with it."""
     shares = {"linear": 0.5, "neighbor": 0.5}
     monkeypatch.setattr(probe, "probe_types", lambda encoders, *others: dict.fromkeys(encoders, shares))
 
@@ -72,7 +72,7 @@ def nets() -> Networks:
 
 
 def batches(dtype: torch.dtype = torch.float32) -> tuple[Batch, Batch]:
-    """Six views of three pictures in two classes, and four scored pictures."""
+    """Six views of three images in two classes, and four scored images."""
     generator = torch.Generator().manual_seed(1)
     x_d, x = (torch.rand(n, 3, 32, 32, generator=generator, dtype=dtype) for n in (6, 4))
     y = torch.tensor([1.0, 9.0, 4.5, 3.0], dtype=dtype)
@@ -340,9 +340,9 @@ def images_of(settings: train_joint.Settings) -> Images:
 
 def streams_of(arguments: list[str]) -> tuple[train_joint.Settings, Streams, Streams, LabeledSet]:
     settings, _ = train_joint.parse_arguments(arguments)
-    pictures = images_of(settings)
-    both = make_streams(pictures, torch.device("cpu"), settings)
-    return settings, *both, pictures.labeled
+    images = images_of(settings)
+    both = make_streams(images, torch.device("cpu"), settings)
+    return settings, *both, images.labeled
 
 
 def test_validation_is_the_same_every_time_and_changes_nothing(joint_arguments: Arguments, nets: Networks) -> None:
@@ -386,14 +386,14 @@ def test_processes_with_unequal_shares_validate_as_one(
     joint_arguments: Arguments, nets: Networks, monkeypatch: pytest.MonkeyPatch, labeled_batch_size: int
 ) -> None:
     settings, _ = train_joint.parse_arguments(joint_arguments(labeled_batch_size=labeled_batch_size))
-    pictures = images_of(settings)
+    images = images_of(settings)
     monkeypatch.setattr("ssl_iqa.data.joint_run.part_indices", lambda *_: range(13))
 
     def streams(process: int, processes: int) -> Streams:
         with monkeypatch.context() as patch:
             patch.setattr(distributed, "rank", lambda: process)
             patch.setattr(distributed, "size", lambda: processes)
-            return make_streams(pictures, torch.device("cpu"), settings)[1]
+            return make_streams(images, torch.device("cpu"), settings)[1]
 
     expected = train_joint.validate(nets, streams(0, 1), settings, Stop())
     asked, told = [], []  # by each process: for the end; and what it tells the others
@@ -419,7 +419,7 @@ def test_one_labeled_image_to_validate_with_has_no_srocc(
     assert math.isnan(result["val_SROCC"]) and result["val_L_r"] > 0
 
 
-def test_validation_pictures_are_no_training_pictures(joint_arguments: Arguments) -> None:
+def test_validation_images_are_no_training_images(joint_arguments: Arguments) -> None:
     settings, streams, val_streams, labeled = streams_of(joint_arguments())
     train, val = (set(part.unlabeled.dataset.paths) for part in (streams, val_streams))
     assert (len(train), len(val)) == (8, 2) and not train & val
@@ -490,7 +490,7 @@ def test_the_same_seed_gives_the_same_weights_with_any_workers(joint_arguments: 
 def test_alpha_1_needs_no_labels_and_leaves_the_regressor(
     joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(LabeledSet, "read", lambda *_: pytest.fail("a labeled picture was read"))
+    monkeypatch.setattr(LabeledSet, "read", lambda *_: pytest.fail("a labeled image was read"))
     started: list[dict] = []
     real = train_joint.make_optimizer
 
@@ -511,7 +511,7 @@ def test_alpha_1_needs_no_labels_and_leaves_the_regressor(
     assert "labeled" in json.loads((tmp_path / "with" / "splits.json").read_text())  # finetune.py's test part
 
 
-def test_no_picture_of_a_test_reference_is_ever_read(
+def test_no_image_of_a_test_reference_is_ever_read(
     joint_arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: set[int] = set()
@@ -538,12 +538,12 @@ def test_no_photograph_of_a_test_source_is_in_the_demos_unlabeled_stream() -> No
 
 def test_the_demos_photographs_are_seen_without_their_labels_too(scored: Path) -> None:
     for labeled in ("", f"csv:{scored}"):
-        pictures = images_of(replace(SETTINGS, unlabeled="demo", labeled=labeled, alpha=1.0))
-        record = pictures.seen[0]
-        known = known_parts(sets.load_labeled("demo"), pictures.seen)
+        images = images_of(replace(SETTINGS, unlabeled="demo", labeled=labeled, alpha=1.0))
+        record = images.seen[0]
+        known = known_parts(sets.load_labeled("demo"), images.seen)
         sources = demo_sources()
-        assert record["data"] == "demo" and {known[sources[path]] for path in pictures.train.paths} == {"train"}
-        assert len(pictures.seen) == 1 + bool(labeled)
+        assert record["data"] == "demo" and {known[sources[path]] for path in images.train.paths} == {"train"}
+        assert len(images.seen) == 1 + bool(labeled)
 
 
 def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(
@@ -572,7 +572,7 @@ def test_unreadable_files_are_named_once_and_counted(
     folder.mkdir()
     for path in photographs.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
-    (folder / "note.jpg").write_text("no picture")
+    (folder / "note.jpg").write_text("no image")
     (folder / "half.png").write_bytes((photographs / "3.png").read_bytes()[:2000])
     train_joint.main(joint_arguments(out=tmp_path / "run", unlabeled=folder, epochs=6))
     shown = capsys.readouterr()
@@ -632,17 +632,17 @@ def test_a_run_is_resumed_with_its_own_settings_only(
 def test_a_run_is_resumed_with_its_own_classes_only(
     joint_arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few, out = tmp_path / "few.json", tmp_path / "run"
-    few.write_text('{"jpeg": {"levels": [50, 10], "weight": 2}, "darken": {"levels": [0.5]}}')
+    few, out = tmp_path / "few.toml", tmp_path / "run"
+    few.write_text("jpeg = {levels = [50, 10], weight = 2}\ndarken = {levels = [0.5]}\n")
     train_joint.main(joint_arguments(out=out, epochs=1, distortions=few, images_per_class=0))
     assert "2 distortion types, 3 classes" in capsys.readouterr().out
     stored = [["jpeg", 1, 50, 2.0, "ssl_iqa"], ["jpeg", 2, 10, 2.0, "ssl_iqa"], ["darken", 1, 0.5, 1.0, "ssl_iqa"]]
     assert load(out / "last.pt")["distortions"] == load(out / "encoder.pt")["distortions"] == stored
-    changed = tmp_path / "changed.json"
+    changed = tmp_path / "changed.toml"
     changed.write_text(few.read_text().replace("10", "20"))
     error = error_of(joint_arguments(out=out, epochs=1, distortions=changed, images_per_class=0, resume=True), capsys)
     assert "--distortions had other classes" in error
-    renamed = few.rename(tmp_path / "renamed.json")  # the same classes
+    renamed = few.rename(tmp_path / "renamed.toml")  # the same classes
     train_joint.main(joint_arguments(out=out, epochs=1, distortions=renamed, images_per_class=0, resume=True))
 
 
@@ -694,7 +694,7 @@ def test_the_demos_own_folder_is_replaced_and_says_so(
     train_joint.main(joint_arguments(**demo, seed=1))
     assert "runs/joint: the run that was here is replaced" in capsys.readouterr().out
     assert json.loads(Path("runs/joint/config.json").read_text())["seed"] == 1
-    assert "runs/joint" in error_of(joint_arguments(alpha=1, labeled=None), capsys)  # own pictures' run: not unasked
+    assert "runs/joint" in error_of(joint_arguments(alpha=1, labeled=None), capsys)  # own images' run: not unasked
 
 
 # --- in chunks, in half precision, compiled ---

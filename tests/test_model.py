@@ -410,8 +410,8 @@ def test_the_demo_encoders_statistics_are_those_of_scipys_dct() -> None:
     for image, statistics in zip(images.numpy(), found, strict=True):
         half = image[:, :, :40].reshape(3, 16, 2, 20, 2).mean(axis=(2, 4))
         expected = [*(jfif @ image.reshape(3, -1)).mean(axis=1), *(jfif @ image.reshape(3, -1)).std(axis=1)]
-        for picture in (image, half):
-            ycbcr = np.tensordot(jfif, picture, 1)
+        for size in (image, half):
+            ycbcr = np.tensordot(jfif, size, 1)
             places = [(i, j) for i in range(0, ycbcr.shape[1] - 7, 8) for j in range(0, ycbcr.shape[2] - 7, 8)]
             patches = np.stack([ycbcr[:, i : i + 8, j : j + 8] for i, j in places])  # [places, 3, 8, 8]
             strength = np.abs(dctn(patches, axes=(2, 3), norm="ortho")).reshape(len(places), 3, 64)[:, :, 1:]
@@ -436,7 +436,7 @@ def test_the_demo_encoder_is_a_residual_network_of_its_statistics() -> None:
     assert all(name.startswith(("network.norm", "network.layer")) for name in learned)
 
 
-def test_the_demo_encoder_takes_pictures_as_they_are() -> None:
+def test_the_demo_encoder_takes_images_as_they_are() -> None:
     encoder = load_encoder("random", "dct-mlp", seed=0).eval()
     with torch.no_grad():
         torch.testing.assert_close(encoder(IMAGES), encoder.network(IMAGES))

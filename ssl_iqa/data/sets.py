@@ -90,7 +90,7 @@ def _koniq_split(path: Path, references: list[str]) -> dict[str, list[str]]:
 
 
 def _load_csv(spec: str, path: Path) -> LabeledSet:
-    table = read_csv(find(path.parent, path.name), ("image", "score"))
+    table = read_csv(path, ("image", "score"))
     scores = numbers(table, "score")
     if min(scores) == max(scores):
         raise ValueError(f"{path}: scores must differ, got {scores[0]:g} in each row")

@@ -131,7 +131,8 @@ def clear_errors() -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         if distributed.on_this_machine()[0] == 0:
-            print(f"error: {error}", file=sys.stderr)
+            is_systems = isinstance(error, OSError) and error.filename  # as [Errno 2] No such file or directory: ..
+            print(f"error: {f'{error.filename}: {error.strerror.lower()}' if is_systems else error}", file=sys.stderr)
         sys.exit(2)
     except RuntimeError as error:
         if not worker_end(error):

@@ -25,7 +25,7 @@ PARTS = {"train": [*range(0, 60)], "val": [*range(60, 80)], "test": [99, *range(
 
 
 def set_of(features: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """100 pictures' features and scores that depend on them."""
+    """100 images' features and scores that depend on them."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(100, features))
     return x, 5 + np.tanh(x[:, 0]) + 0.3 * rng.normal(size=100)
@@ -44,7 +44,7 @@ def one_pair(monkeypatch: pytest.MonkeyPatch, penalty: float = 4, gamma: float =
     monkeypatch.setattr(regressor, "GAMMAS", (gamma,))
 
 
-def test_training_pictures_alone_scale_the_features_and_fit_the_regressor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_images_alone_scale_the_features_and_fit_the_regressor(monkeypatch: pytest.MonkeyPatch) -> None:
     one_pair(monkeypatch)
     features, scores = set_of()
     features[60:] *= 3  # validation and test reach further
@@ -53,7 +53,7 @@ def test_training_pictures_alone_scale_the_features_and_fit_the_regressor(monkey
     assert len(np.unique(predicted)) == 20
 
 
-def test_no_test_score_and_no_other_test_picture_changes_a_prediction() -> None:
+def test_no_test_score_and_no_other_test_image_changes_a_prediction() -> None:
     features, scores = set_of()
     before = svr_predictions(features, scores, PARTS)
     scores[PARTS["test"]] = np.random.default_rng(1).uniform(1, 10, 20)
@@ -93,13 +93,13 @@ def test_the_first_of_equally_good_pairs_is_taken(monkeypatch: pytest.MonkeyPatc
 
 def test_a_pair_that_predicts_one_score_for_all_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(regressor, "PENALTIES", (4,))
-    monkeypatch.setattr(regressor, "GAMMAS", (1e9, 0.25))  # so narrow a kernel reaches no other picture
+    monkeypatch.setattr(regressor, "GAMMAS", (1e9, 0.25))  # so narrow a kernel reaches no other image
     features, scores = set_of()
     scores[60:80] *= -1  # so that the other pair's SROCC is below 0
     np.testing.assert_allclose(svr_predictions(features, scores, PARTS), fitted(features, scores, 4, 0.25), rtol=1e-9)
 
 
-def test_pictures_without_features_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_without_features_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     one_pair(monkeypatch)
     features, scores = set_of()
     without = {"train": [*range(1, 60)], "val": [*range(61, 80)], "test": PARTS["test"]}
@@ -171,7 +171,7 @@ def test_class_means_of_the_demo_are_its_scores() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_features_of_a_set_are_its_pictures_in_order(damaged: list[str], tmp_path: Path, workers: int) -> None:
+def test_features_of_a_set_are_its_images_in_order(damaged: list[str], tmp_path: Path, workers: int) -> None:
     narrow = str(tmp_path / "6.png")
     Image.new("RGB", (15, 40)).save(narrow)
     paths = [damaged[5], *damaged[:3], damaged[3], damaged[4], narrow]
@@ -186,7 +186,7 @@ def test_features_of_a_set_are_its_pictures_in_order(damaged: list[str], tmp_pat
         np.testing.assert_allclose(row, brisque_features(read_image(path) / 255), rtol=1e-12)
 
 
-def test_features_of_the_demo_are_of_its_distorted_pictures() -> None:
+def test_features_of_the_demo_are_of_its_distorted_images() -> None:
     demo = sets.load_labeled("demo")
     few = {
         name: getattr(demo, name)[:3] for name in ("paths", "scores", "references", "distortions", "levels", "classes")

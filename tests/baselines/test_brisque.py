@@ -27,18 +27,18 @@ def levels(*shape: int) -> Tensor:
 
 
 def test_coefficients_are_those_of_a_loop_over_the_formulas() -> None:
-    """Eqs. 1 to 3 as they stand: a window around each pixel, the picture 0 outside."""
+    """Eqs. 1 to 3 as they stand: a window around each pixel, the image 0 outside."""
     w = np.array([[math.exp(-(k * k + m * m) / (2 * (7 / 6) ** 2)) for m in range(-3, 4)] for k in range(-3, 4)])
     w /= w.sum()
-    pictures = levels(2, 9, 8)
-    for picture, found in zip(pictures, mscn(pictures), strict=True):
-        outside = np.pad(picture.numpy(), 3)
+    images = levels(2, 9, 8)
+    for image, found in zip(images, mscn(images), strict=True):
+        outside = np.pad(image.numpy(), 3)
         for i in range(9):
             for j in range(8):
                 window = outside[i : i + 7, j : j + 7]
                 mu = (w * window).sum()
                 sigma = math.sqrt((w * (window - mu) ** 2).sum())
-                assert found[i, j].item() == pytest.approx((picture[i, j].item() - mu) / (sigma + 1), abs=1e-11)
+                assert found[i, j].item() == pytest.approx((image[i, j].item() - mu) / (sigma + 1), abs=1e-11)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 22), (19, 21)])
@@ -52,7 +52,7 @@ def test_half_size_is_bicubic_with_a_widened_kernel_and_a_mirrored_border(size: 
     def weights(side: int) -> np.ndarray:
         matrix = np.zeros((math.ceil(side / 2), side))
         for o in range(len(matrix)):
-            center = 2 * o + 0.5  # where the middle of pixel o lies in the larger picture
+            center = 2 * o + 0.5  # where the middle of pixel o lies in the larger image
             for place in range(-8, side + 8):
                 mirrored = -1 - place if place < 0 else min(place, 2 * side - 1 - place)
                 matrix[o, mirrored] += cubic((place - center) / 2) / 2
@@ -131,7 +131,7 @@ def test_features_are_in_the_order_of_table_i() -> None:
         torch.testing.assert_close(found[18 * scale : 18 * scale + 18], expected, rtol=1e-12, atol=1e-12)
 
 
-def test_several_pictures_are_done_one_by_one() -> None:
+def test_several_images_are_done_one_by_one() -> None:
     images = torch.rand(3, 3, 33, 18, generator=torch.Generator().manual_seed(0))
     together = brisque_features(images)
     assert together.shape == (3, 36) and together.dtype == torch.float64
@@ -147,12 +147,12 @@ def degenerate() -> dict[str, Tensor]:
     dot[:, 5, 5] = 1
     checkers[:, ::2, ::2] = checkers[:, 1::2, 1::2] = 1
     edge[:, :, 8:] = 1
-    pictures = {"black": black, "gray": black + 0.5, "white": black + 1, "stripes": stripes, "dot": dot}
-    return pictures | {"checkers": checkers, "edge": edge}
+    images = {"black": black, "gray": black + 0.5, "white": black + 1, "stripes": stripes, "dot": dot}
+    return images | {"checkers": checkers, "edge": edge}
 
 
 @pytest.mark.parametrize("name", degenerate())
-def test_degenerate_pictures_have_finite_features(name: str) -> None:
+def test_degenerate_images_have_finite_features(name: str) -> None:
     features = brisque_features(degenerate()[name]).view(2, 18)
     assert features.isfinite().all()
     shapes, variances = features[:, [0, 2, 6, 10, 14]], features[:, [1, 4, 5, 8, 9, 12, 13, 16, 17]]
@@ -176,6 +176,6 @@ def test_other_tensors_are_refused(shape: tuple[int, ...]) -> None:
         brisque_features(torch.rand(shape))
 
 
-def test_the_smallest_picture_holds_a_window_at_half_size() -> None:
+def test_the_smallest_image_holds_a_window_at_half_size() -> None:
     assert half_size(levels(1, SMALLEST, SMALLEST)).shape == (1, 8, 8)
     assert brisque_features(torch.rand(3, SMALLEST, SMALLEST)).isfinite().all()

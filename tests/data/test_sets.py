@@ -21,7 +21,7 @@ from ssl_iqa.data.sets import load_labeled
 from ssl_iqa.data.splits import part_indices
 from ssl_iqa.distortions import DISTORTIONS
 from tests import layouts
-from tests.conftest import error_of, picture, write
+from tests.conftest import error_of, image, write
 
 # --- load_labeled: the spec ---
 
@@ -54,7 +54,7 @@ KADID = (
 def kadid(folder, text=KADID):
     write(folder / "dmos.csv", text)
     for name in ("I01_01_01", "I01_25_05", "I81_10_03"):
-        picture(folder / "images" / f"{name}.png")
+        image(folder / "images" / f"{name}.png")
     return f"kadid10k:{folder}"
 
 
@@ -84,7 +84,7 @@ def test_kadid_folder_that_is_missing_is_named(tmp_path):
 
 
 def test_kadid_without_its_scores_names_dmos_csv(tmp_path):
-    picture(tmp_path / "images" / "I01_01_01.png")
+    image(tmp_path / "images" / "I01_01_01.png")
     assert str(tmp_path / "dmos.csv") in error_of(FileNotFoundError, load_labeled, f"kadid10k:{tmp_path}")
 
 
@@ -136,8 +136,8 @@ KONIQ = "image_name,c1,c2,c3,c4,c5,c_total,MOS,SD,MOS_zscore\n1.jpg,0,0,0,1,0,9,
 def koniq(folder, text=KONIQ, table="koniq10k_scores_and_distributions.csv", sizes=("512x384",)):
     write(folder / table, text)
     for size in sizes:
-        picture(folder / size / "1.jpg")
-        picture(folder / size / "2.jpg")
+        image(folder / size / "1.jpg")
+        image(folder / size / "2.jpg")
     return f"koniq10k:{folder}"
 
 
@@ -464,7 +464,7 @@ def test_spaq_that_is_wrong_is_named(tmp_path):
 
 def own(folder, text):
     for name in ("a.png", "b.png", "sub/c.png"):
-        picture(folder / name)
+        image(folder / name)
     return f"csv:{write(folder / 'scores.csv', text)}"
 
 
@@ -485,13 +485,13 @@ def test_own_file_may_name_references_and_distortions_in_any_order(tmp_path):
 
 
 def test_own_file_with_bom_crlf_blanks_and_quotes_is_read(tmp_path):
-    picture(tmp_path / "x, y.png")
+    image(tmp_path / "x, y.png")
     spec = own(tmp_path, '\ufeffimage, score\r\n\r\n"x, y.png", 1\r\na.png,2\r\n\r\n')
     assert load_labeled(spec).paths == [str(tmp_path / "x, y.png"), str(tmp_path / "a.png")]
 
 
 def test_own_file_may_hold_absolute_paths(tmp_path):
-    picture(tmp_path / "elsewhere" / "d.png")
+    image(tmp_path / "elsewhere" / "d.png")
     labeled = load_labeled(own(tmp_path, f"image,score\na.png,1\n{tmp_path / 'elsewhere' / 'd.png'},2\n"))
     assert labeled.paths[1] == str(tmp_path / "elsewhere" / "d.png")
 
@@ -538,7 +538,7 @@ def test_own_file_not_in_utf8_is_named(tmp_path):
 @pytest.mark.parametrize("separator", [";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])  # Excel's "Unicode text" is the last, with tabs
 def test_own_file_as_a_spreadsheet_writes_it_in_europe(tmp_path, separator, encoding):
-    picture(tmp_path / "a, b.png")
+    image(tmp_path / "a, b.png")
     rows = ["image,score,reference,level", '"a, b.png",1,r 1,3', "b.png,2.5,,4", "sub/c.png,4,r 1,", ""]
     text = "\r\n".join(rows).replace("a, b.png", "a! b.png").replace(",", separator).replace(".5", ",5")
     own(tmp_path, "")

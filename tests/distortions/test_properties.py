@@ -47,7 +47,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-# Pictures
+# Images
 
 CONTENTS = {
     "random colors": lambda h, w, draw: torch.rand(3, h, w, generator=draw, dtype=torch.float64),

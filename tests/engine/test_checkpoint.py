@@ -231,7 +231,7 @@ def test_a_run_that_kept_numbered_checkpoints_resumes_and_is_replaced(
 # --- what may change ---
 
 
-def test_a_run_is_not_resumed_with_other_pictures(
+def test_a_run_is_not_resumed_with_other_images(
     joint_arguments: Arguments, photographs: Path, scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(photographs, tmp_path / "photographs")

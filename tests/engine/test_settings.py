@@ -19,7 +19,7 @@ from ssl_iqa.engine.settings import flag, presets, script_parser, setting, setti
 
 @dataclass(frozen=True)
 class Settings:
-    batch_size: int = setting(1000, "data", "pictures a step", low=2, demo=8)
+    batch_size: int = setting(1000, "data", "images a step", low=2, demo=8)
     alpha: float = setting(0.9, "loss", "weight, 100 % at 1", low=0, high=1)
     lr: float = setting(0.01, "loss", "learning rate", above=0)
     mode: str = setting("a", "data", "which", choices=("a", "b"))
@@ -148,7 +148,7 @@ def test_help_groups_the_flags_and_shows_each_presets_value() -> None:
     assert "--out OUT" in text and "the run's folder (runs/joint)" in text
     _, text = text.split("\ndata:")  # after the usage
     assert text.index("--batch-size") < text.index("--mode") < text.index("loss:")
-    assert "pictures a step (demo 8, paper 1000, other 1000)" in text
+    assert "images a step (demo 8, paper 1000, other 1000)" in text
     assert "weight, 100 % at 1 (demo 0.9, paper 0.9, other 0.9)" in text and "--mode a|b" in text
 
 
@@ -209,13 +209,13 @@ def test_both_scripts_run_without_arguments_on_the_demo() -> None:
 
 
 @pytest.mark.parametrize("line", ["--unlabeled DIR", "--unlabeled DIR --preset paper", "--unlabeled DIR --alpha 0.99"])
-def test_own_pictures_want_own_scores(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_own_images_want_own_scores(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         train_joint.parse_arguments(line.split())
     assert caught.value.code == 2 and "--labeled" in capsys.readouterr().err
 
 
-def test_own_pictures_go_without_scores_at_alpha_1() -> None:
+def test_own_images_go_without_scores_at_alpha_1() -> None:
     settings, _ = train_joint.parse_arguments(["--unlabeled", "DIR", "--alpha", "1"])
     assert (settings.unlabeled, settings.labeled) == ("DIR", "")
     assert train_joint.parse_arguments(["--alpha", "1"])[0].unlabeled == "demo"

@@ -1,4 +1,4 @@
-"""The learning curve: which pictures a share of the labels is, what is measured with it, and what is said of it."""
+"""The learning curve: which images a share of the labels is, what is measured with it, and what is said of it."""
 
 import json
 from pathlib import Path
@@ -92,12 +92,12 @@ def test_a_share_is_of_references_and_part_of_the_larger_one(run: Run) -> None:
         found = [references for _, references in curve[4 * split : 4 * split + 4]]
         assert [len({*references}) for references in found] == [1, 2, 3, 6]  # of 6: 0.75, 1.5, 3, 6
         assert {*found[0]} < {*found[1]} < {*found[2]} < {*found[3]}
-        assert all(len(references) == 4 * len({*references}) for references in found)  # all pictures of each
+        assert all(len(references) == 4 * len({*references}) for references in found)  # all images of each
     assert len({frozenset(references) for _, references in curve[3::4]}) > 5  # the splits differ
 
 
 def test_each_share_takes_as_many_steps_as_all_labels(run: Run) -> None:
-    assert {steps for steps, _ in run[1]} == {6}  # 24 pictures, 4 a step
+    assert {steps for steps, _ in run[1]} == {6}  # 24 images, 4 a step
 
 
 def test_the_curve_is_in_the_results(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""The probe of distortion types: its pictures, its two classifiers, its features."""
+"""The probe of distortion types: its images, its two classifiers, its features."""
 
 import json
 from pathlib import Path
@@ -30,12 +30,12 @@ def test_each_class_comes_as_often_and_is_what_it_is_called(paths: list[str]) ->
     crops, types = probe.distorted_crops(UnlabeledViews(paths, size=32), per_class=2, seed=4)
     assert crops.shape == (250, 3, 32, 32) and crops.dtype == torch.uint8
     assert torch.equal(types, torch.arange(25).repeat_interleave(10))  # two of each level, one after the other
-    pictures = [read_image(path).float() / 255 for path in paths]
+    images = [read_image(path).float() / 255 for path in paths]
     for name, level in (("mean_shift", 5), ("color_saturation_1", 3), ("pixelate", 4)):  # without chance in them
         found = 2 * distortion_class(name, level)
-        distorted = [(distort(picture, name, level) * 255).round().to(torch.uint8) for picture in pictures]
-        turned = [picture.flip(dims) for picture in distorted for dims in ((), (1,), (2,), (1, 2))]
-        windows = [picture.unfold(1, 32, 1).unfold(2, 32, 1).permute(1, 2, 0, 3, 4) for picture in turned]
+        distorted = [(distort(image, name, level) * 255).round().to(torch.uint8) for image in images]
+        turned = [image.flip(dims) for image in distorted for dims in ((), (1,), (2,), (1, 2))]
+        windows = [image.unfold(1, 32, 1).unfold(2, 32, 1).permute(1, 2, 0, 3, 4) for image in turned]
         assert any((window == crops[found]).all(dim=(2, 3, 4)).any() for window in windows), name
 
 
@@ -91,14 +91,14 @@ def by_rows(z_train: np.ndarray, targets: np.ndarray, z_test: np.ndarray, penalt
 
 
 @pytest.mark.parametrize("dim", [5, 39, 40, 90])
-def test_ridge_is_the_same_with_more_features_than_pictures(dim: int) -> None:
+def test_ridge_is_the_same_with_more_features_than_images(dim: int) -> None:
     rng = np.random.default_rng(dim)
     z_train, targets, z_test = rng.normal(size=(40, dim)) + 2, rng.normal(size=(40, 3)), rng.normal(size=(9, dim))
     found = probe.ridge(*(torch.from_numpy(x) for x in (z_train, targets, z_test)), penalty=7)
     np.testing.assert_allclose(found, by_rows(z_train, targets, z_test, 7), rtol=1e-8, atol=1e-10)
 
 
-def test_pictures_of_a_group_are_in_one_fold() -> None:
+def test_images_of_a_group_are_in_one_fold() -> None:
     groups = torch.randint(12, (300,), generator=torch.Generator().manual_seed(0)) * 7
     folds = probe.make_folds(groups)
     by_group = {int(group): {*folds[groups == group].tolist()} for group in groups.unique()}
@@ -112,13 +112,13 @@ def test_pictures_of_a_group_are_in_one_fold() -> None:
 
 
 def test_draws_say_of_which_photograph_they_are(tmp_path: Path, paths: list[str]) -> None:
-    (tmp_path / "0.png").write_text("no picture")
+    (tmp_path / "0.png").write_text("no image")
     own = [str(tmp_path / "0.png"), *paths]
     crops, classes, found = probe.draw_crops(UnlabeledViews(own, size=32), per_class=2, seed=4)
     assert torch.equal(classes, torch.arange(125).repeat_interleave(2)) and {*found.tolist()} == {1, 2, 3}
-    picture = {i: read_image(own[i]).float() / 255 for i in (1, 2, 3)}
+    image = {i: read_image(own[i]).float() / 255 for i in (1, 2, 3)}
     for place in np.flatnonzero(classes == distortion_class("mean_shift", 5)):  # without chance in it
-        distorted = (distort(picture[found[place].item()], "mean_shift", 5) * 255).round().to(torch.uint8)
+        distorted = (distort(image[found[place].item()], "mean_shift", 5) * 255).round().to(torch.uint8)
         windows = [
             distorted.flip(dims).unfold(1, 32, 1).unfold(2, 32, 1).permute(1, 2, 0, 3, 4)
             for dims in ((), (1,), (2,), (1, 2))
@@ -143,7 +143,7 @@ def test_levels_are_named_given_the_type() -> None:
 
 
 def test_probes_never_learn_from_the_photograph_that_they_are_tested_on() -> None:
-    """Features that only say which photograph it is, of whose pictures all have one type, one level and one score."""
+    """Features that only say which photograph it is, of whose images all have one type, one level and one score."""
     generator = torch.Generator().manual_seed(0)
     photographs = torch.arange(40).repeat_interleave(10)
     z = torch.randn(40, 60, generator=generator, dtype=torch.float64)[photographs]
@@ -180,7 +180,7 @@ def test_folds_without_a_rank_are_left_out() -> None:
     rng = np.random.default_rng(0)
     z = torch.from_numpy(rng.normal(size=(41, 2)))
     scores, folds = z[:, 0].clone(), torch.arange(41) % 4
-    folds[-1], scores[folds == 1] = 4, 0.0  # a fold of one picture, one of equal scores
+    folds[-1], scores[folds == 1] = 4, 0.0  # a fold of one image, one of equal scores
     assert probe.score_direction(z, scores, folds) > 0.95
     assert np.isnan(probe.score_direction(z, 0 * scores, folds))
 

@@ -23,14 +23,14 @@ def draws(splits: list[Predictions], statistic: Callable[..., float], resamples:
         return resampled(splits, statistic)
 
 
-def sample(noise: float, references: int, pictures: int, seed: int) -> Predictions:
+def sample(noise: float, references: int, images: int, seed: int) -> Predictions:
     rng = np.random.default_rng(seed)
-    true = rng.uniform(1, 10, references * pictures)
-    names = [f"r{i // pictures}" for i in range(len(true))]
+    true = rng.uniform(1, 10, references * images)
+    names = [f"r{i // images}" for i in range(len(true))]
     return Predictions(true + noise * rng.standard_normal(len(true)), true, names)
 
 
-def test_references_are_drawn_and_not_pictures(any_number: None) -> None:
+def test_references_are_drawn_and_not_images(any_number: None) -> None:
     """Two references, one ordered and one reversed: of four equally probable draws one has the first only, one the
     second only, and two have both."""
     one = Predictions(np.array([1.0, 2, 3, 9, 8, 7]), np.array([1.0, 2, 3, 7, 8, 9]), ["a"] * 3 + ["b"] * 3)
@@ -40,7 +40,7 @@ def test_references_are_drawn_and_not_pictures(any_number: None) -> None:
     assert (counts / 2000).tolist() == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
 
 
-def test_a_picture_of_a_reference_drawn_twice_comes_twice(any_number: None) -> None:
+def test_a_image_of_a_reference_drawn_twice_comes_twice(any_number: None) -> None:
     one = Predictions(np.array([1.0, 4, 2, 8]), np.array([1.0, 2, 3, 4]), ["a", "a", "b", "b"])
     seen: set[int] = set()
 
@@ -53,8 +53,8 @@ def test_a_picture_of_a_reference_drawn_twice_comes_twice(any_number: None) -> N
     assert seen == {4}
 
 
-def test_one_reference_a_picture_is_scipys_percentile_bootstrap() -> None:
-    one = sample(noise=2.0, references=60, pictures=1, seed=1)
+def test_one_reference_a_image_is_scipys_percentile_bootstrap() -> None:
+    one = sample(noise=2.0, references=60, images=1, seed=1)
     reference = bootstrap(
         (one.predicted, one.scores), plcc, paired=True, vectorized=False, n_resamples=2000, method="percentile", rng=0
     ).confidence_interval
@@ -63,7 +63,7 @@ def test_one_reference_a_picture_is_scipys_percentile_bootstrap() -> None:
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    """Of 60 samples of 40 pictures with a correlation of 0.6; 95 % of percentile intervals of that size cover
+    """Of 60 samples of 40 images with a correlation of 0.6; 95 % of percentile intervals of that size cover
     somewhat less."""
     rng, covered = np.random.default_rng(0), 0
     for _ in range(60):
@@ -75,8 +75,8 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
 
 
 def test_splits_share_the_draws_of_their_references() -> None:
-    """The same test part twice is the test part once: the draws are of references, not of splits' pictures."""
-    one = sample(noise=3.0, references=8, pictures=4, seed=2)
+    """The same test part twice is the test part once: the draws are of references, not of splits' images."""
+    one = sample(noise=3.0, references=8, images=4, seed=2)
     np.testing.assert_allclose(draws([one, one], srocc, 100), draws([one], srocc, 100))
 
 
@@ -90,7 +90,7 @@ def test_a_split_that_a_draw_leaves_nothing_of_is_no_number(any_number: None) ->
 @pytest.mark.parametrize(("references", "has_interval"), [(2, False), (7, False), (8, True)])
 def test_few_references_have_no_interval(references: int, has_interval: bool) -> None:
     """However many images they have: two references in the right order would say 1.000 to 1.000."""
-    one = sample(noise=2.0, references=references, pictures=20, seed=3)
+    one = sample(noise=2.0, references=references, images=20, seed=3)
     values = draws([one], srocc, 50)
     assert np.isfinite(interval(values)).all() == has_interval and np.isfinite(p_value(values)) == has_interval
 
@@ -107,7 +107,7 @@ def test_p_is_twice_the_share_beyond_zero() -> None:
 
 
 def test_p_of_many_resamples_is_the_normal_tests() -> None:
-    """The difference of two noisy predictions of the same pictures, against its own mean and standard error."""
+    """The difference of two noisy predictions of the same images, against its own mean and standard error."""
     rng = np.random.default_rng(5)
     true, names = rng.uniform(1, 10, 400), [str(i) for i in range(400)]
     first, second = (Predictions(true + noise * rng.standard_normal(400), true, names) for noise in (3.0, 3.35))

@@ -6,7 +6,7 @@ piq's own function ends in a score, by a regressor that it downloads; its featur
   1e-12 or less, are counted as samples on one side of 0 or the other; here they are 0, of neither side. An image with a
   little noise has no flat parts, and black ones leave no rounding;
 - where two gray levels are equally near, the even one is taken, or the one that rounding errors favor, not the upper;
-- the picture at half size is made in float32, and half an odd side is rounded down; here, as in MATLAB, it is up.
+- the image at half size is made in float32, and half an odd side is rounded down; here, as in MATLAB, it is up.
 """
 
 from pathlib import Path

@@ -14,7 +14,7 @@ from ssl_iqa.__main__ import main
 from ssl_iqa.engine.weights import encoder_state
 from ssl_iqa.model import Encoder, Regressor
 from tests.models import by_hand, save_model
-from tests.scoring.test_export import SIZES, pictures
+from tests.scoring.test_export import SIZES, images
 
 Exported = tuple[ssl_iqa.QualityModel, onnxruntime.InferenceSession, Path]
 
@@ -45,11 +45,11 @@ def five(exported: Callable[..., Exported]) -> Exported:
 def test_scores_of_any_size_are_pytorchs(five: Exported) -> None:
     model, session, _ = five
     for size in SIZES:
-        x = pictures(*size)
+        x = images(*size)
         (found,) = session.run(["scores"], {"pictures": x.numpy()})
         assert found.shape == (len(x),) and found.dtype == np.float32
         assert found.tolist() == pytest.approx(model.score([*x]), abs=1e-4)
-    x = pictures(3, 79, 101)
+    x = images(3, 79, 101)
     (found,) = session.run(["scores"], {"pictures": x.numpy()})
     wanted = [by_hand(model, one.permute(1, 2, 0).double().numpy()) for one in x]
     assert found.tolist() == pytest.approx(wanted, abs=1e-4) and np.ptp(found) > 1e-3
@@ -72,6 +72,6 @@ def test_a_resnet_on_whole_images(exported: Callable[..., Exported]) -> None:
     networks = {"encoder": encoder_state(Encoder("resnet18")), "regressor": Regressor(512).state_dict()}
     model, session, _ = exported(networks, crops="full")
     for count, height, width in SIZES:
-        x = pictures(count, max(height, 33), max(width, 33))
+        x = images(count, max(height, 33), max(width, 33))
         (found,) = session.run(["scores"], {"pictures": x.numpy()})
         assert found.tolist() == pytest.approx(model.score([*x]), abs=1e-4)

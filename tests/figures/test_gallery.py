@@ -20,7 +20,7 @@ CELL, LARGE = (112, 84), (360, 270)
 def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """133 x 103, odd and larger than a gallery's cell: noise over smooth colors, so that no two places are alike.
 
-    It has neither black nor white, so that what is distorted by nothing is yet stretched, and not the pristine picture.
+    It has neither black nor white, so that what is distorted by nothing is yet stretched, and not the pristine image.
     """
     rng = np.random.default_rng(0)
     colors = Image.fromarray(rng.integers(30, 226, (5, 7, 3), dtype=np.uint8)).resize(
@@ -119,8 +119,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_other_ones(
 
 def test_a_page_of_one_type_shows_the_photograph_and_its_levels(photo: Path, tmp_path: Path) -> None:
     large = tmp_path / "large.png"
-    with Image.open(photo) as picture:
-        picture.resize((500, 300)).save(large)
+    with Image.open(photo) as image:
+        image.resize((500, 300)).save(large)
     page = run(large, tmp_path / "jpeg.png", "--type", "jpeg")
     cells = [center(to_float(read_image(large)), LARGE)]
     cells += [expected(large, "jpeg", level, LARGE) for level in range(1, 6)]
@@ -194,10 +194,10 @@ def test_other_formats(photo: Path, tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "wanted"),
     [
-        ({"photo": "none.png"}, ("none.png", "No such file")),
+        ({"photo": "none.png"}, ("none.png", "no such file")),
         ({"photo": "note.png"}, ("note.png", "not an image")),
         ({"photo": "small.png"}, ("small.png", "16 pixels a side", "got 40 x 15")),
-        ({"photo": "."}, ("Is a directory",)),
+        ({"photo": "."}, ("is a directory",)),
         ({"type": "gausian_blur"}, ("--type must be one of gaussian_blur, ", "got 'gausian_blur'")),
         ({"distortions": "own.toml"}, ("own.toml", "no such file")),
         ({"out": "none/page.png"}, ("--out", "no such folder", "none")),
@@ -214,7 +214,7 @@ def test_other_formats(photo: Path, tmp_path: Path, suffix: str) -> None:
 def test_bad_input_is_one_line_and_leaves_nothing(
     photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict, wanted: tuple[str, ...]
 ) -> None:
-    (tmp_path / "note.png").write_text("no picture")
+    (tmp_path / "note.png").write_text("no image")
     (tmp_path / "folder.png").mkdir()
     Image.new("RGB", (40, 15), "red").save(tmp_path / "small.png")
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}

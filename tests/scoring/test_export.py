@@ -17,7 +17,7 @@ from tests.models import by_hand, save_model
 SIZES = [(1, 64, 64), (3, 65, 79), (2, 128, 33), (1, 20, 100), (3, 1, 1), (1, 1, 300), (2, 40, 2)]
 
 
-def pictures(count: int, height: int, width: int) -> torch.Tensor:
+def images(count: int, height: int, width: int) -> torch.Tensor:
     """Noise that gets stronger to the lower right, so that no two crops are alike: [B, 3, H, W]."""
     noise = torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(height * width))
     return 0.5 + (noise - 0.5) * torch.linspace(0.1, 1, height)[:, None] * torch.linspace(0.1, 1, width)
@@ -48,7 +48,7 @@ def test_the_graph_gives_the_models_scores(tmp_path: Path, mode: str) -> None:
     least = {"five": 1, "center": 1, "full": 33}[mode]
     assert export.least_side(model) == least
     for count, height, width in SIZES:
-        x = pictures(count, max(height, least), max(width, least))
+        x = images(count, max(height, least), max(width, least))
         with torch.no_grad():
             found = export.Scores(model)(x)
         assert found.shape == (count,)
@@ -59,14 +59,14 @@ def test_the_graph_gives_the_models_scores(tmp_path: Path, mode: str) -> None:
 def test_the_graph_clips_scores_to_the_ends_of_the_scale(tmp_path: Path, bias: float, end: float) -> None:
     model = ssl_iqa.load(save_model(tmp_path / "model.pt"))
     torch.nn.init.constant_(model.regressor[-1].bias, bias)
-    x = pictures(2, 40, 40)
+    x = images(2, 40, 40)
     with torch.no_grad():
         assert export.Scores(model)(x).tolist() == model.score([*x]) == [end, end]
 
 
 def test_the_graph_takes_the_mean_over_five_crops(tmp_path: Path) -> None:
     model = ssl_iqa.load(save_model(tmp_path / "model.pt"))
-    x = pictures(3, 79, 101)
+    x = images(3, 79, 101)
     with torch.no_grad():
         found = export.Scores(model)(x).tolist()
     assert found == pytest.approx([by_hand(model, one.permute(1, 2, 0).double().numpy()) for one in x], abs=1e-4)

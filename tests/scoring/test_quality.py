@@ -124,11 +124,11 @@ def test_images_of_several_sizes_keep_their_places(
 ) -> None:
     model = quality.load(save_model(tmp_path / "model.pt", crops="full"))
     image = Image.open(photographs / "0.png")
-    pictures = [image.resize(size) for size in ((40, 50), (64, 48), (40, 50), (50, 40), (64, 48), (64, 48)) * 4]
-    alone = [model.score(picture) for picture in pictures]
-    assert model.score(pictures) == pytest.approx(alone, abs=1e-4)
+    images = [image.resize(size) for size in ((40, 50), (64, 48), (40, 50), (50, 40), (64, 48), (64, 48)) * 4]
+    alone = [model.score(image) for image in images]
+    assert model.score(images) == pytest.approx(alone, abs=1e-4)
     monkeypatch.setattr(quality, "AT_ONCE_PIXELS", 1)  # each passes the encoder alone
-    assert model.score(pictures) == pytest.approx(alone, abs=1e-4)
+    assert model.score(images) == pytest.approx(alone, abs=1e-4)
 
 
 def test_features_are_those_of_the_images_own_crops(model: quality.QualityModel, photographs: Path) -> None:
