@@ -40,7 +40,6 @@ class DctMlp(nn.Module):
             if isinstance(module, nn.Linear):  # as torchvision starts a ResNet's convolutions
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    @torch.no_grad()
     def statistics(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] in [0, 1], H and W at least 16, to [B, 762].
 

@@ -65,6 +65,22 @@ def turned_back(places: Tensor, side: int) -> Tensor:
     return torch.minimum(there_and_back, 2 * last - there_and_back)
 
 
+def area_means(images: Tensor, long_side: int) -> Tensor:
+    """`images.reduced` without its rounding, and differentiable: floating point [.., H, W] -> [.., h, w]."""
+    if not long_side or max(images.shape[-2:]) <= long_side:
+        return images
+    rows, columns = (area_weights(side, side * long_side / max(images.shape[-2:])) for side in images.shape[-2:])
+    return rows.to(images) @ images @ columns.to(images).T
+
+
+def area_weights(side: int, new_side: float) -> Tensor:
+    """What each pixel of a side adds to each of a smaller side's, whose areas are equal: float64 [n, side]."""
+    n = max(1, round(new_side))
+    ends, pixels = torch.arange(n + 1, dtype=torch.float64) * side / n, torch.arange(side)
+    shared = torch.minimum(ends[1:, None], pixels + 1) - torch.maximum(ends[:-1, None], pixels)
+    return shared.clamp_min(0) * n / side
+
+
 def to_float(image: Tensor) -> Tensor:
     """Bytes [.., 3, H, W] as the encoder takes them: float32, RGB in [0, 1]. Floating point is that already."""
     return image if image.is_floating_point() else image.float() / 255

@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision.models import list_models
 
 from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.weights import ENCODER_FORMAT
+from ssl_iqa.model import Encoder
 
 FORMAT, VERSION = "ssl_iqa.model", 1
 SAFETENSORS = ".safetensors"
@@ -64,6 +66,18 @@ def to_safetensors(content: Mapping[str, Any]) -> bytes:
     plain |= {"arch": encoder["arch"], "seen": encoder.get("seen")}
     metadata = {"format": FORMAT, **{name: json.dumps(value) for name, value in plain.items()}}
     return _library().save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata)
+
+
+def write_backbone(encoder: Encoder, path: Path) -> None:
+    """The encoder by torchvision's names, as .safetensors, for `resnet50().load_state_dict(.., strict=False)`: f ends
+    before `fc`. Raises ValueError for an arch that is not torchvision's, and as `write` does.
+    """
+    if encoder.arch not in list_models():
+        raise ValueError(f"{path}: the encoder must be a ResNet, which torchvision has, got {encoder.arch}")
+    tensors = {name: tensor.contiguous() for name, tensor in encoder.network.state_dict().items()}
+    known = {"arch": encoder.arch, "pictures": "RGB in [0, 1], less ImageNet's mean, over its standard deviation"}
+    file = _library().save(tensors, known)
+    run_folder.write_atomic(path, lambda out: out.write(file))
 
 
 def from_safetensors(file: bytes, source: str | Path) -> dict[str, Any]:

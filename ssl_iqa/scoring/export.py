@@ -2,6 +2,7 @@
 
     ssl-iqa export runs/finetune/model.pt model.onnx            for ONNX runtimes
     ssl-iqa export runs/finetune/model.pt model.safetensors     for ssl_iqa.load and ssl-iqa
+    ssl-iqa export runs/joint/encoder.pt backbone.safetensors   the encoder alone, in torchvision's names
 
 An ONNX graph takes `pictures`, float32 [B, 3, H, W], RGB in [0, 1], B of one size that may be any, and gives `scores`,
 [B], 1 (worst) to 10 (best): the crops are within. Images larger than the model's `--long-side` must be reduced to it
@@ -12,7 +13,7 @@ where a score differs by more than 1e-4 from PyTorch's, nothing is written, and 
 import argparse
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -25,7 +26,9 @@ from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.images import read_image
 from ssl_iqa.engine import console, model_file, run_folder
 from ssl_iqa.engine.device import use_device
+from ssl_iqa.engine.weights import ENCODER_FORMAT, load_encoder
 from ssl_iqa.scoring import quality
+from ssl_iqa.scoring.module import Quality
 
 TOLERANCE = 1e-4  # of scores, on the scale of 1 to 10
 SUFFIXES = (".onnx", model_file.SAFETENSORS)
@@ -33,7 +36,8 @@ Run = Callable[[Tensor], Tensor]  # images [B, 3, H, W] -> scores [B]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, metavar="MODEL", help="model.pt of finetune.py, or a .safetensors of it")
+    text = "model.pt of finetune.py, a .safetensors of it, or encoder.pt"
+    parser.add_argument("model", type=Path, metavar="MODEL", help=text)
     parser.add_argument("out", type=Path, metavar="OUT", help=f"ends in {' or '.join(SUFFIXES)}; replaced if it exists")
 
 
@@ -43,12 +47,22 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError(f"OUT must end in {' or '.join(SUFFIXES)}, got {args.out}")
         run_folder.check_out(args.out, "OUT")
         use_device("cpu", workers=0)
-        model = quality.load(args.model)
         if args.out.suffix == ".onnx":
-            write_onnx(model, args.out)
+            write_onnx(quality.load(args.model), args.out)
+        elif is_encoder(args.model):
+            model_file.write_backbone(load_encoder(args.model), args.out)
         else:
+            quality.load(args.model)  # only a whole model becomes a file
             model_file.write(model_file.read(args.model), args.out)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
+
+
+def is_encoder(path: Path) -> bool:
+    """Whether a file is train_joint.py's encoder.pt."""
+    if not path.is_file() or path.suffix == model_file.SAFETENSORS:
+        return False
+    content = run_folder.load(path)
+    return isinstance(content, Mapping) and content.get("format") == ENCODER_FORMAT
 
 
 def write_onnx(model: quality.QualityModel, path: Path) -> None:
@@ -74,7 +88,7 @@ def to_onnx(model: quality.QualityModel) -> tuple[bytes, Run]:
     sides = {0: Dim("batch"), 2: Dim("height", min=least), 3: Dim("width", min=least)}
     example = torch.rand(2, 3, least + 39, least + 46)
     with torch.no_grad():
-        program = torch.export.export(Scores(model).eval(), (example,), dynamic_shapes={"pictures": sides})
+        program = torch.export.export(graph_of(model), (example,), dynamic_shapes=(sides,))
     exported = torch.onnx.export(program, dynamo=True, input_names=["pictures"], output_names=["scores"], verbose=False)
     graph = exported.model_proto
     known = {"card": model.card(), "long_side": str(model.long_side), "least_side": str(least)}
@@ -84,31 +98,10 @@ def to_onnx(model: quality.QualityModel) -> tuple[bytes, Run]:
     return file, lambda images: torch.from_numpy(session.run(["scores"], {"pictures": images.numpy()})[0])
 
 
-class Scores(nn.Module):
-    """`QualityModel.score` (Eq. 6, mean over the test crops) as a graph: images [B, 3, H, W] -> scores [B].
-
-    The sides are not known when it is traced, so that crops are taken by the places of their pixels, which are tensors.
-    """
-
-    def __init__(self, model: quality.QualityModel) -> None:
-        super().__init__()
-        self.encoder, self.regressor = model.encoder, model.regressor
-        self.mode, self.crop = model.settings["crops"], model.settings["crop"]
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        crops = [pictures]
-        if self.mode in views.PLACES:
-            height, width = pictures.shape[2:]
-            places = [(self.seen(height, down), self.seen(width, across)) for down, across in views.PLACES[self.mode]]
-            crops = [pictures.index_select(2, rows).index_select(3, columns) for rows, columns in places]
-        x = torch.cat(crops)  # [crops * B, 3, h, w]
-        y_hat = self.regressor(self.encoder(x)).view(len(crops), -1).mean(dim=0)
-        return y_hat.clamp(quality.LOW, quality.HIGH)
-
-    def seen(self, side: int, place: int) -> Tensor:
-        """The pixels along a side that a crop at a place of `views.PLACES` takes; beyond its end, reflected ones."""
-        room = torch.sym_max(side, self.crop) - self.crop
-        return views.turned_back(torch.arange(self.crop) + room * place // 2, side)
+def graph_of(model: quality.QualityModel) -> nn.Module:
+    """`model.module`, its scores clipped, for images that are no larger than its long side."""
+    module = Quality(model.encoder, model.regressor, model.settings["crops"], model.settings["crop"], long_side=0)
+    return nn.Sequential(module, nn.Hardtanh(quality.LOW, quality.HIGH)).eval()
 
 
 def least_side(model: quality.QualityModel) -> int:

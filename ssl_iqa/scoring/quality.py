@@ -21,6 +21,7 @@ from ssl_iqa.engine.weights import copy_weights, encoder_from_state
 from ssl_iqa.evaluation import calibration
 from ssl_iqa.evaluation.resampling import TOO_FEW
 from ssl_iqa.model import Encoder, Regressor
+from ssl_iqa.scoring.module import Quality
 
 A_FEW = 8  # images that are scored together, and as many that are read meanwhile
 LOW, HIGH = 1.0, 10.0  # the ends of the scale of scores
@@ -61,6 +62,13 @@ class QualityModel:
     def long_side(self) -> int:
         """Images are reduced to it first, as those that the model was trained on; 0: they stay as they are."""
         return run_folder.saved_long_side(self.settings)
+
+    @property
+    def module(self) -> Quality:
+        """The networks as a differentiable torch.nn.Module, [B, 3, H, W] in [0, 1] -> [B], not clipped."""
+        return Quality(
+            self.encoder, self.regressor, self.settings["crops"], self.settings["crop"], self.long_side
+        ).eval()
 
     def to(self, device: torch.device | str) -> "QualityModel":
         self.encoder.to(device)

@@ -7,9 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torchvision.models import resnet18
+from torchvision.transforms.functional import normalize
 
 import ssl_iqa
 from ssl_iqa.__main__ import main
+from ssl_iqa.engine.weights import encoder_state, load_encoder
+from ssl_iqa.model import IMAGENET_MEAN, IMAGENET_STD
 from ssl_iqa.scoring import export
 from tests.conftest import same
 from tests.models import by_hand, save_model
@@ -50,7 +54,7 @@ def test_the_graph_gives_the_models_scores(tmp_path: Path, mode: str) -> None:
     for count, height, width in SIZES:
         x = images(count, max(height, least), max(width, least))
         with torch.no_grad():
-            found = export.Scores(model)(x)
+            found = export.graph_of(model)(x)
         assert found.shape == (count,)
         assert found.tolist() == pytest.approx(model.score([*x]), abs=1e-5)
 
@@ -61,14 +65,14 @@ def test_the_graph_clips_scores_to_the_ends_of_the_scale(tmp_path: Path, bias: f
     torch.nn.init.constant_(model.regressor[-1].bias, bias)
     x = images(2, 40, 40)
     with torch.no_grad():
-        assert export.Scores(model)(x).tolist() == model.score([*x]) == [end, end]
+        assert export.graph_of(model)(x).tolist() == model.score([*x]) == [end, end]
 
 
 def test_the_graph_takes_the_mean_over_five_crops(tmp_path: Path) -> None:
     model = ssl_iqa.load(save_model(tmp_path / "model.pt"))
     x = images(3, 79, 101)
     with torch.no_grad():
-        found = export.Scores(model)(x).tolist()
+        found = export.graph_of(model)(x).tolist()
     assert found == pytest.approx([by_hand(model, one.permute(1, 2, 0).double().numpy()) for one in x], abs=1e-4)
     assert np.ptp(found) > 1e-3
 
@@ -89,6 +93,26 @@ def test_safetensors_hold_the_model(tmp_path: Path, one_thread: None, capsys: py
     main(["export", str(out), str(tmp_path / "b.safetensors")])
     assert ssl_iqa.load(tmp_path / "b.safetensors").card() == a.card()
     assert not [*tmp_path.glob("*.part")]
+
+
+def test_an_encoder_goes_to_torchvision(tmp_path: Path, failed: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    from safetensors.torch import load_file
+
+    encoder = load_encoder("random", "resnet18", seed=5).eval()
+    torch.save(encoder_state(encoder), tmp_path / "encoder.pt")
+    main(["export", str(tmp_path / "encoder.pt"), str(tmp_path / "backbone.safetensors")])
+    network = resnet18().eval()
+    left = network.load_state_dict(load_file(tmp_path / "backbone.safetensors"), strict=False)
+    assert left.missing_keys == ["fc.weight", "fc.bias"] and left.unexpected_keys == []
+    network.fc = torch.nn.Identity()
+    x = pictures(2, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(network(normalize(x, IMAGENET_MEAN, IMAGENET_STD)), encoder(x))
+    torch.save(encoder_state(load_encoder("random", "dct-mlp")), tmp_path / "encoder.pt")
+    capsys.readouterr()
+    message, code = failed(tmp_path / "encoder.pt", tmp_path / "no.safetensors")
+    assert "the encoder must be a ResNet, which torchvision has, got dct-mlp" in message and code == 2
+    assert not (tmp_path / "no.safetensors").exists()
 
 
 # --- what goes wrong ---
