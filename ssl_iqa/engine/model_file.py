@@ -75,7 +75,7 @@ def write_backbone(encoder: Encoder, path: Path) -> None:
     if encoder.arch not in list_models():
         raise ValueError(f"{path}: the encoder must be a ResNet, which torchvision has, got {encoder.arch}")
     tensors = {name: tensor.contiguous() for name, tensor in encoder.network.state_dict().items()}
-    known = {"arch": encoder.arch, "pictures": "RGB in [0, 1], less ImageNet's mean, over its standard deviation"}
+    known = {"arch": encoder.arch, "images": "RGB in [0, 1], less ImageNet's mean, over its standard deviation"}
     file = _library().save(tensors, known)
     run_folder.write_atomic(path, lambda out: out.write(file))
 

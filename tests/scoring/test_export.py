@@ -105,7 +105,7 @@ def test_an_encoder_goes_to_torchvision(tmp_path: Path, failed: Callable, capsys
     left = network.load_state_dict(load_file(tmp_path / "backbone.safetensors"), strict=False)
     assert left.missing_keys == ["fc.weight", "fc.bias"] and left.unexpected_keys == []
     network.fc = torch.nn.Identity()
-    x = pictures(2, 64, 64)
+    x = images(2, 64, 64)
     with torch.no_grad():
         assert torch.equal(network(normalize(x, IMAGENET_MEAN, IMAGENET_STD)), encoder(x))
     torch.save(encoder_state(load_encoder("random", "dct-mlp")), tmp_path / "encoder.pt")

@@ -10,14 +10,14 @@ from ssl_iqa.data.images import read_image, reduced
 from ssl_iqa.data.views import area_means, to_float
 from ssl_iqa.distortions import distort
 from tests.models import save_model
-from tests.scoring.test_export import pictures
+from tests.scoring.test_export import images
 
 
 @pytest.mark.parametrize("crops", ["five", "center", "full"])
 @pytest.mark.parametrize("size", [(3, 64, 64), (2, 79, 101), (1, 40, 33)])
 def test_it_gives_the_models_scores(tmp_path: Path, crops: str, size: tuple[int, int, int]) -> None:
     model = ssl_iqa.load(save_model(tmp_path / "model.pt", crops=crops))
-    x = pictures(*size)
+    x = images(*size)
     with torch.no_grad():
         y_hat = model.module(x)
     assert y_hat.shape == (size[0],) and y_hat.tolist() == pytest.approx(model.score([*x]), abs=1e-5)
@@ -25,7 +25,7 @@ def test_it_gives_the_models_scores(tmp_path: Path, crops: str, size: tuple[int,
 
 @pytest.mark.parametrize(("height", "width", "long_side"), [(64, 48, 32), (79, 101, 40), (50, 33, 49), (30, 20, 64)])
 def test_larger_images_are_averaged_as_files_are(tmp_path: Path, height: int, width: int, long_side: int) -> None:
-    image = (pictures(1, height, width)[0] * 255).round().to(torch.uint8)
+    image = (images(1, height, width)[0] * 255).round().to(torch.uint8)
     means = area_means(image.double(), long_side)
     assert torch.equal(means.round().to(torch.uint8), reduced(image, long_side))
     model = ssl_iqa.load(save_model(tmp_path / "model.pt", long_side=long_side))
@@ -36,7 +36,7 @@ def test_larger_images_are_averaged_as_files_are(tmp_path: Path, height: int, wi
 
 def test_its_gradient_is_that_of_finite_differences(tmp_path: Path) -> None:
     module = ssl_iqa.load(save_model(tmp_path / "model.pt", long_side=40)).module.double()
-    x = pictures(2, 40, 52).double().requires_grad_()
+    x = images(2, 40, 52).double().requires_grad_()
     module(x).sum().backward()
     direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with torch.no_grad():
@@ -48,7 +48,7 @@ def test_its_gradient_is_that_of_finite_differences(tmp_path: Path) -> None:
 def test_not_clipped_it_has_a_gradient_beyond_the_ends(tmp_path: Path) -> None:
     model = ssl_iqa.load(save_model(tmp_path / "model.pt"))
     torch.nn.init.constant_(model.regressor[-1].bias, 50.0)
-    x = pictures(1, 40, 40).requires_grad_()
+    x = images(1, 40, 40).requires_grad_()
     y_hat = model.module(x)
     y_hat.sum().backward()
     assert y_hat.item() > 40 and model.score(x[0]) == 10 and x.grad.abs().max() > 0
