@@ -147,8 +147,10 @@ def naming_text(right: Mapping[str, Any]) -> str:
     return f"{shares}, on {right['photographs']} photographs held out"
 
 
-def load(path: str | os.PathLike[str]) -> QualityModel:
+def load(path: str | os.PathLike[str], long_side: int | None = None) -> QualityModel:
     """The `model.pt` of a finetune.py run, or a .safetensors that `ssl-iqa export` has made of one, on the CPU.
+
+    Images are reduced to `long_side` pixels in place of the model's own (0: they stay as they are).
 
     Raises FileNotFoundError without it, ValueError for a file that is damaged, of a newer version or something else.
     """
@@ -156,6 +158,7 @@ def load(path: str | os.PathLike[str]) -> QualityModel:
         content = model_file.read(Path(path))
         encoder = encoder_from_state(content["encoder"], str(path)).eval()
         settings, results, naming = content["settings"], content["results"], content["naming"]
+        settings = settings if long_side is None else settings | {"long_side": long_side}
         if encoder.seen is None and results:  # a file of an earlier version says it by names alone
             encoder.seen = [{"data": settings["data"], "references": results["split"], "images": {}}]
         regressor = Regressor(encoder.dim).eval()

@@ -25,6 +25,7 @@ from torch import Tensor
 from ssl_iqa.data.images import no_images, passed_over, walk_images
 from ssl_iqa.engine import console
 from ssl_iqa.engine.device import cpu_cores, use_device
+from ssl_iqa.engine.settings import whole
 from ssl_iqa.evaluation import calibration
 from ssl_iqa.scoring import quality
 
@@ -50,6 +51,8 @@ def add_model_and_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--coverage", type=float, default=calibration.COVERAGE, help=share)
     limit = f"larger images are refused ({MEGAPIXELS})"
     parser.add_argument("--max-megapixels", type=float, default=MEGAPIXELS, help=limit)
+    size = "pixels that images are reduced to, 0: as they are (the size that the model knows)"
+    parser.add_argument("--long-side", type=whole(0, 10**6), help=size)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(auto)")
 
 
@@ -103,7 +106,7 @@ def prepare(args: argparse.Namespace) -> quality.QualityModel:
             raise FileNotFoundError(f"{path}: no such file or folder")
     Image.MAX_IMAGE_PIXELS = int(args.max_megapixels * 1e6 / 2)  # PIL refuses twice that
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # and warns of less
-    return quality.load(args.model).to(use_device(args.device, workers=0))
+    return quality.load(args.model, args.long_side).to(use_device(args.device, workers=0))
 
 
 def images_in(paths: Iterable[str], failures: list[Exception]) -> list[str]:

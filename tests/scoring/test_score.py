@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import ssl_iqa
 from ssl_iqa.__main__ import main
 from ssl_iqa.data.images import read_image, walk_images
 from ssl_iqa.scoring import export, quality, score
@@ -114,7 +115,7 @@ def test_a_score_beyond_the_scale_is_shown_at_its_end_and_sorted_by_what_it_was(
         model = quality.load(changed)
         assert model.score([row["picture"] for row in rows]) == pytest.approx(expected, abs=2e-4)
         x = read_image(rows[0 if sign > 0 else -1]["picture"])[None] / 255
-        assert export.Scores(model)(x).item() == end  # the graph that other programs get
+        assert export.graph_of(model)(x).item() == end  # the graph that other programs get
 
 
 def test_a_model_of_an_older_version_has_scores_without_intervals(
@@ -263,6 +264,20 @@ def test_an_image_over_the_limit_is_refused_unless_it_is_raised(
     assert printed(model_file, "small.png", "--max-megapixels", "1.4")[2] == 1
     out, err, code = printed(model_file, "small.png", "--max-megapixels", "1.5")
     assert (err, code) == ("", 0)
+
+
+def test_another_long_side_takes_the_place_of_the_models(
+    photographs: Path, tmp_path: Path, one_thread: None, printed: Printed
+) -> None:
+    path, photograph = save_model(tmp_path / "model.pt", long_side=64), tmp_path / "large.png"
+    with Image.open(photographs / "0.png") as image:
+        image.resize((128, 96), Image.Resampling.BICUBIC).save(photograph)
+    model = ssl_iqa.load(path)
+    for words, factor in (([], 2), (["--long-side", "0"], 1), (["--long-side", "128"], 1), (["--long-side", "64"], 2)):
+        (line,) = printed(path, photograph, "--json", *words)[0].splitlines()
+        assert json.loads(line)["score"] == pytest.approx(by_hand(model, photograph, reduce=factor), abs=1e-3)
+    assert abs(by_hand(model, photograph, reduce=2) - by_hand(model, photograph)) > 1e-2
+    assert ssl_iqa.load(path, long_side=0).score(photograph) == pytest.approx(by_hand(model, photograph), abs=1e-3)
 
 
 def test_an_animated_image_is_its_first_frame(
