@@ -85,7 +85,7 @@ def print_device(paths: Sequence[str], args: argparse.Namespace, device: torch.d
     distorting = size / seconds(lambda: distorted_views(x_u, draws, dataset), args.repeats, device)
 
     nets = Networks(load_encoder("random", args.arch), 5.5).to(device, memory_format=torch.channels_last)
-    x_d = distorted_views(x_u[:ENCODED], draws[:ENCODED], dataset).flatten(0, 1)  # [N_U, 3, 224, 224]
+    x_d = to_float(distorted_views(x_u[:ENCODED], draws[:ENCODED], dataset).flatten(0, 1))  # [N_U, 3, 224, 224]
     targets = torch.tensor(classes[:ENCODED], device=device).repeat(2)
 
     def encode() -> None:

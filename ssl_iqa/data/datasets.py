@@ -46,10 +46,10 @@ def name_skipped(paths: Iterable[str], named: set[str]) -> None:
 
 @dataclass(eq=False)
 class UnlabeledViews(Dataset):
-    """The unlabeled stream: a `Draw` -> (two views [2, 3, size, size] of ONE distorted image, the draw, skipped).
+    """The unlabeled stream: a `Draw` -> (two views of ONE distorted image, the draw, skipped).
 
-    With `on_device` the image itself comes in place of its views, bytes [3, H, W] for `distorted_views`, unless its
-    class can be made on the CPU only. Of at most `KEEP` images each is decoded only once.
+    Views are bytes [2, 3, size, size]. With `on_device` the image itself comes in their place, bytes [3, H, W] for
+    `distorted_views`, unless its class can be made on the CPU only. Of at most `KEEP` images each is decoded only once.
     """
 
     KEEP = 300
@@ -66,13 +66,13 @@ class UnlabeledViews(Dataset):
         return self.make(image, draw), draw, skipped
 
     def make(self, image: Tensor, draw: Draw) -> Tensor:
-        """Two views [2, 3, size, size] of an image, bytes [3, H, W]; with `on_device` the bytes themselves."""
+        """Two views [2, 3, size, size] of an image [3, H, W]; with `on_device` the image itself; all bytes."""
         distortion = self.distortions[draw.distortion_class]  # d_t, d_s
         if self.on_device and not on_cpu_only(distortion):
             return image
         x_d = to_bytes(distort_as(to_float(image), distortion, torch.Generator().manual_seed(draw.seed)))
         crops = crop_generator(draw)
-        return to_float(torch.stack([random_view(x_d, self.size, crops) for _ in range(2)]))  # x^d_i, x^d_j
+        return torch.stack([random_view(x_d, self.size, crops) for _ in range(2)])  # x^d_i, x^d_j
 
     def read(self, index: int) -> Tensor:
         """The image at its long side, bytes [3, h, w]. Raises OSError or UnreadableImage."""
@@ -166,7 +166,7 @@ class UnlabeledBatch(NamedTuple):
 
     draws: list[Draw]
     with_views: list[int]  # the places in the batch of the n samples that came as views
-    views: Tensor  # [2, n, 3, s, s]
+    views: Tensor  # bytes [2, n, 3, s, s]
     sizes: list[tuple[torch.Size, list[int]]]  # of an image, and the places of all that have it
     images: Tensor  # their bytes, one after the other
     skipped: list[str]
@@ -174,7 +174,7 @@ class UnlabeledBatch(NamedTuple):
 
 def collate_views(samples: list[Sample]) -> UnlabeledBatch:
     parts, draws, skipped = zip(*samples, strict=True)
-    with_views = [i for i, part in enumerate(parts) if part.is_floating_point()]
+    with_views = [i for i, part in enumerate(parts) if part.ndim == 4]
     sizes: dict[torch.Size, list[int]] = {}
     for i in sorted({*range(len(parts))} - {*with_views}):
         sizes.setdefault(parts[i].shape, []).append(i)
@@ -185,10 +185,11 @@ def collate_views(samples: list[Sample]) -> UnlabeledBatch:
 
 
 def finish_views(batch: UnlabeledBatch, dataset: UnlabeledViews, device: torch.device) -> tuple[Tensor, Tensor]:
-    """A batch's views [2, B, 3, s, s] and their classes [B], on the device; images are distorted there."""
+    """A batch's views [2, B, 3, s, s] in [0, 1] and their classes [B], on the device; images are distorted there."""
     views = batch.views.to(device, non_blocking=True)
     if batch.sizes:
-        from_workers, views = views, torch.empty(2, len(batch.draws), 3, dataset.size, dataset.size, device=device)
+        shape = (2, len(batch.draws), 3, dataset.size, dataset.size)
+        from_workers, views = views, torch.empty(shape, dtype=torch.uint8, device=device)
         if batch.with_views:
             views[:, batch.with_views] = from_workers
         lengths = [prod(shape) * len(places) for shape, places in batch.sizes]
@@ -196,11 +197,11 @@ def finish_views(batch: UnlabeledBatch, dataset: UnlabeledViews, device: torch.d
         for (shape, places), part in zip(batch.sizes, parts, strict=True):
             draws = [batch.draws[i] for i in places]
             views[:, places] = distorted_views(part.view(len(places), *shape), draws, dataset)
-    return views, torch.tensor([draw.distortion_class for draw in batch.draws], device=device)
+    return to_float(views), torch.tensor([draw.distortion_class for draw in batch.draws], device=device)
 
 
 def distorted_views(images: Tensor, draws: Sequence[Draw], dataset: UnlabeledViews) -> Tensor:
-    """`UnlabeledViews.make` for images [n, 3, H, W], bytes, on their device: views [2, n, 3, size, size]."""
+    """`UnlabeledViews.make` for images [n, 3, H, W] on their device: views [2, n, 3, size, size], all bytes."""
     device = images.device
     classes = [draw.distortion_class for draw in draws]
     generators = [torch.Generator(device).manual_seed(draw.seed) for draw in draws]
@@ -213,7 +214,7 @@ def distorted_views(images: Tensor, draws: Sequence[Draw], dataset: UnlabeledVie
         places = [view_places(*x_d.shape[2:], dataset.size, generator) for generator in crops]
         rows, columns = (torch.stack(side).to(device) for side in zip(*places, strict=True))  # [n, s] each
         views.append(x_d[n, channel, rows[:, None, :, None], columns[:, None, None, :]])
-    return to_float(torch.stack(views))
+    return torch.stack(views)
 
 
 def collate_crops(samples: list[tuple[Tensor, float, list[str]]]) -> tuple[Tensor, Tensor, list[str]]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ssl_iqa.data.datasets import UnlabeledViews, first_readable
 from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.samplers import Draw
-from ssl_iqa.data.views import to_bytes, to_float
+from ssl_iqa.data.views import to_float
 from ssl_iqa.engine import console, run_folder
 from ssl_iqa.engine.device import use_device
 from ssl_iqa.engine.weights import load_encoder
@@ -44,7 +44,7 @@ def draw_crops(dataset: UnlabeledViews, per_class: int, seed: int) -> tuple[Tens
     draws = list(zip(indices.tolist(), seeds.tolist(), classes.tolist(), strict=True))
     for draw in console.bar(draws, "distorting photographs"):
         index, photograph, _ = first_readable(dataset.read, dataset.paths, draw[0])
-        crops.append(to_bytes(dataset.make(photograph, Draw(*draw))[0]))
+        crops.append(dataset.make(photograph, Draw(*draw))[0])
         photographs.append(index)
     return torch.stack(crops), torch.from_numpy(classes), torch.tensor(photographs)
 
