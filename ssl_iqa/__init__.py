@@ -4,7 +4,7 @@
     model.score("photo.jpg")        1 (worst) to 10 (best)
     print(model.card())             what that means
 
-More: README.md, "Scoring pictures".
+More: docs/scoring.md.
 """
 
 from typing import TYPE_CHECKING, Any

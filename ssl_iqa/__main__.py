@@ -16,6 +16,7 @@ COMMANDS = {
     "card": ("ssl_iqa.scoring.card", "what a model's scores mean, and how good it was on images it had not seen"),
     "export": ("ssl_iqa.scoring.export", "a model for other programs: .onnx, .safetensors"),
     "learn-names": ("ssl_iqa.scoring.naming", "teach a model to name distortions, for explain and report"),
+    "severity": ("ssl_iqa.scoring.severity", "whether a model's score falls as distortions grow"),
     "figure": ("ssl_iqa.figures.command", "the paper's figures, of your own runs"),
     "probe": ("ssl_iqa.evaluation.probe", "which distortions an encoder tells apart"),
     "tables": ("ssl_iqa.evaluation.tables", "Tables 1 and 2, of finished runs of finetune.py"),
