@@ -19,7 +19,7 @@ COMMANDS = {
     "severity": ("ssl_iqa.scoring.severity", "whether a model's score falls as distortions grow"),
     "figure": ("ssl_iqa.figures.command", "the paper's figures, of your own runs"),
     "probe": ("ssl_iqa.evaluation.probe", "which distortions an encoder tells apart"),
-    "tables": ("ssl_iqa.evaluation.tables", "Tables 1 and 2, of finished runs of finetune.py"),
+    "tables": ("ssl_iqa.evaluation.tables", "Tables 1 to 3, of finished runs of finetune.py"),
     "near-duplicates": ("ssl_iqa.data.near_duplicates", "images that two sets share"),
 }
 

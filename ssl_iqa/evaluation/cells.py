@@ -256,7 +256,7 @@ def save(cell: Cell, indices: list[int], predicted: np.ndarray, best: Best, deta
 
 
 def write_tables(cells: list[Cell]) -> None:
-    """Tables 1 and 2 of all cells, printed and beside them in the run's folder."""
+    """Tables 1 to 3 of all cells, printed and beside them in the run's folder."""
     out = cells[0].out
     # the first cells of a run that was resumed with its data elsewhere know the old place
     measured = [replace(read_measured(cell.folder), data=cell.settings.data[0]) for cell in cells]
@@ -265,5 +265,5 @@ def write_tables(cells: list[Cell]) -> None:
     markdown, csv, json = (out / name for name in run_folder.TABLES)
     run_folder.write_atomic(markdown, lambda file: file.write(text.encode()))
     run_folder.write_atomic(csv, lambda file: file.write(tables.comma_separated(measured).encode()))
-    run_folder.write_json({"rows": rows, "differences": pairs}, json)
+    run_folder.write_json({"rows": rows, "differences": pairs, "table_3": tables.compared(rows)}, json)
     print(f"\n{text}\nThese tables: {markdown}, {csv}, {json}; each cell: {out / run_folder.CELLS}")

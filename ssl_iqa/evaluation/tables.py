@@ -1,4 +1,4 @@
-"""Tables 1 and 2 of finished runs of finetune.py, with the paper's numbers beside them.
+"""Tables 1 to 3 of finished runs of finetune.py, with the paper's numbers beside them.
 
     ssl-iqa tables runs/tables-kadid runs/tables-koniq
     ssl-iqa tables runs/ssl-0 runs/ssl-1 runs/ssl-2 runs/random-0 runs/random-1 runs/random-2
@@ -26,7 +26,7 @@ from ssl_iqa.evaluation.resampling import LEAST_REFERENCES, Predictions, interva
 
 
 def paper_numbers() -> dict[tuple[str, ...], tuple[float, float]]:
-    """The paper's SROCC and PLCC by set, mode, encoder, type: Table 1 has no types, Table 2 neither modes nor PLCC."""
+    """The paper's SROCC and PLCC by set, mode, encoder, type: Table 2 alone has types, and neither modes nor PLCC."""
     with open(Path(__file__).with_name("paper.csv"), encoding="utf-8", newline="") as file:
         return {
             (row["set"], row["mode"], row["encoder"], row["type"]): (float(row["srocc"]), float(row["plcc"] or "nan"))
@@ -37,9 +37,13 @@ def paper_numbers() -> dict[tuple[str, ...], tuple[float, float]]:
 PAPER = paper_numbers()
 TYPES = ("gaussian_blur", "jpeg2000", "jpeg", "white_noise")  # of Table 2
 NO_MODE = "-"  # of what needs no encoder: BRISQUE, class means
+MODES = (NO_MODE, "lp", "ft", "lp-ft")
 COLUMNS = ("data", "mode", "encoder", "split", "images", "srocc", "srocc_low", "srocc_high", "plcc", "plcc_low")
 COLUMNS += ("plcc_high", "plcc_logistic", "plcc_logistic5", *TYPES, "paper_srocc", "paper_plcc", "minutes")
 Row = dict[str, Any]
+
+# of Table 3, in its order; the last three are in Table 1 as well
+COMPARED = [*dict.fromkeys(name for _, mode, name, _ in PAPER if mode == NO_MODE), "imagenet", "cl", "ssl"]
 
 
 def summarize(cells: Sequence[Measured]) -> list[Row]:
@@ -115,7 +119,7 @@ def kind(spec: str) -> str:
 
 
 def markdown(rows: Sequence[Row], pairs: Sequence[Row]) -> str:
-    """Tables 1 and 2, tests on other sets, and the encoders' differences, one below the other."""
+    """Tables 1 to 3, tests on other sets, and the encoders' differences, one below the other."""
     splits = max(row["splits"] for row in rows)
     content = "one split, in brackets the 95 % interval over references"
     if splits > 1:
@@ -126,6 +130,7 @@ def markdown(rows: Sequence[Row], pairs: Sequence[Row]) -> str:
         types = [name for name in TYPES if any(name in row["srocc_by_type"] for row in in_set)]
         if types:
             parts += [f"Table 2: SROCC by distortion type, {data}.", table_2(in_set, types)]
+    parts += ["Table 3: the compared methods, SROCC / PLCC, the paper's and here.", table_3(rows)]
     if any(row["tests"] for row in rows):
         parts += ["Trained on one set, tested on all of another: SROCC (only ranks are comparable).", other_sets(rows)]
     if pairs:
@@ -169,7 +174,7 @@ def table_1(rows: Sequence[Row]) -> str:
 
 def table_2(rows: Sequence[Row], types: Sequence[str]) -> str:
     """Of one set, by the last mode that was measured (LP-FT in a full run); the paper's numbers are KADID-10k's."""
-    mode = max((row["mode"] for row in rows), key=(NO_MODE, "lp", "ft", "lp-ft").index)
+    mode = max((row["mode"] for row in rows), key=MODES.index)
     body, has_paper = [], False
     for row in rows:
         if row["mode"] in (mode, NO_MODE):
@@ -180,6 +185,39 @@ def table_2(rows: Sequence[Row], types: Sequence[str]) -> str:
                 cells.append(shown(row["srocc_by_type"].get(name)) + (f" / {paper[0]:.2f}" if paper else ""))
             body.append(cells)
     return lines(["mode", "encoder", *(f"{name} / paper" if has_paper else name for name in types)], body)
+
+
+def compared(rows: Sequence[Row]) -> list[Row]:
+    """Table 3: each of COMPARED on the paper's two sets and on all others, by the last mode that was measured."""
+    sets = dict.fromkeys(["koniq10k", "kadid10k", *(kind(row["data"]) for row in rows)])
+    entries = []
+    for method in COMPARED:
+        for data in sets:
+            of_method = [row for row in rows if (row["encoder"], kind(row["data"])) == (method, data)]
+            here = max(of_method, key=lambda row: MODES.index(row["mode"]), default={})
+            entry = {"method": method, "data": data, **{name: here.get(name) for name in ("mode", "srocc", "plcc")}}
+            paper = PAPER.get((data, NO_MODE, method, "")) or PAPER.get((data, "lp-ft", method, ""), (None, None))
+            entries.append(entry | {"paper_srocc": paper[0], "paper_plcc": paper[1]})
+    return entries
+
+
+def table_3(rows: Sequence[Row]) -> str:
+    entries = compared(rows)
+    body: dict[str, list[str]] = {name: [name] for name in COMPARED}
+    header = ["method"]
+    for data in dict.fromkeys(entry["data"] for entry in entries):
+        of_set = [entry for entry in entries if entry["data"] == data]
+        has_paper = any(entry["paper_srocc"] for entry in of_set)
+        header += [f"{data}: paper", "here"] if has_paper else [f"{data}: here"]
+        for entry in of_set:
+            if has_paper:
+                numbers = [entry["paper_srocc"], entry["paper_plcc"]]
+                body[entry["method"]].append(" / ".join(f"{n:.2f}" if n and np.isfinite(n) else "-" for n in numbers))
+            is_measured = entry["srocc"] is not None
+            body[entry["method"]].append(
+                f"{entry['srocc']['mean']:.3f} / {entry['plcc']['mean']:.3f}" if is_measured else "not run"
+            )
+    return lines(header, [*body.values()])
 
 
 def other_sets(rows: Sequence[Row]) -> str:

@@ -114,6 +114,29 @@ def test_table_2_is_lp_fts_srocc_by_type_beside_the_papers() -> None:
     assert text.count("Table 2: SROCC by distortion type") == 1 and f"type, {KADID}" in text  # KonIQ has no types
 
 
+def test_table_3_has_the_sixteen_methods_measured_or_not() -> None:
+    cells = [*CELLS, measured("brisque", "-", 0, 3.0, KONIQ), measured("brisque", "-", 0, 3.0, "clive:DIR")]
+    rows = tables.summarize(cells)
+    header, _, *body = cells_of(tables.table_3(rows))
+    assert header == ["method", "koniq10k: paper", "here", "kadid10k: paper", "here", "clive: here"]
+    by_name = {cells[0]: cells[1:] for cells in body}
+    assert len(body) == len(by_name) == 16 and [*by_name][:2] == ["biqi", "bliinds-ii"] and [*by_name][-1] == "ssl"
+    assert by_name["hosa"] == ["0.79 / 0.80", "not run", "0.61 / 0.65", "not run", "not run"]
+    assert by_name["contrique-syn"] == ["0.85 / -", "not run", "- / -", "not run", "not run"]
+    brisque, ssl = row_of(rows, KONIQ, "-", "brisque"), row_of(rows, KADID, "lp-ft", "ssl")  # the last mode's
+    assert by_name["brisque"][:3] == ["0.70 / 0.71", here(brisque), "0.52 / 0.56"]
+    assert by_name["brisque"][3:] == ["not run", here(row_of(rows, "clive:DIR", "-", "brisque"))]
+    assert by_name["ssl"][2:] == ["0.91 / 0.90", here(ssl), "not run"]
+    assert by_name["cl"][:2] == ["0.86 / 0.86", "not run"]
+    entries = [entry for entry in tables.compared(rows) if entry["method"] == "ssl" and entry["data"] == "kadid10k"]
+    assert [entry["mode"] for entry in entries] == ["lp-ft"] and entries[0]["srocc"] == ssl["srocc"]
+    assert "Table 3: " in tables.markdown(rows, [])
+
+
+def here(row: tables.Row) -> str:
+    return f"{row['srocc']['mean']:.3f} / {row['plcc']['mean']:.3f}"
+
+
 def test_a_baseline_stands_in_every_table_and_is_compared_in_every_mode() -> None:
     cells = [*CELLS[:12], *(measured("brisque", tables.NO_MODE, seed, 4.0) for seed in range(3))]
     rows = tables.summarize(cells)
