@@ -30,7 +30,7 @@ setup(
         "heif": ["pillow-heif>=0.22"],
         "shards": ["braceexpand>=0.1.7"],
         "figures": ["matplotlib>=3.7", "scikit-learn>=1.2"],
-        "baselines": ["scikit-learn>=1.2"],
+        "baselines": ["scikit-learn>=1.2", "PyWavelets>=1.4"],
         "export": ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "safetensors>=0.4.3"],
         "test": [
             *(
@@ -42,7 +42,7 @@ setup(
                 "timm>=1.0",
             ),
             *("imagehash>=4.3", "imaug>=0.4.3", "openpyxl>=3.1", "pillow-heif>=0.22", "braceexpand>=0.1.7"),
-            *("matplotlib>=3.7", "piq>=0.8", "scikit-learn>=1.2", "selenium>=4.20", "ruff>=0.6"),
+            *("matplotlib>=3.7", "piq>=0.8", "PyWavelets>=1.4", "scikit-learn>=1.2", "selenium>=4.20", "ruff>=0.6"),
             *("onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "safetensors>=0.4.3"),
         ],
     },

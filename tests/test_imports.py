@@ -30,6 +30,7 @@ EXTRAS = {
     "openpyxl",
     "pillow_heif",
     "safetensors",
+    "pywt",
     "sklearn",
     "braceexpand",
 }  # imported where they are used, so that the rest goes without

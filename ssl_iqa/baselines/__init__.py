@@ -1,18 +1,28 @@
-"""Table 3's baselines without deep pretraining: BRISQUE with a support vector regressor, and class means."""
+"""Table 3's baselines without deep pretraining: hand-made features with a support vector regressor, and class means."""
 
 import importlib.util
+from collections.abc import Callable
 
 from ssl_iqa.data.labeled import LabeledSet
 
 Parts = dict[str, list[int]]
 """The indices of the images in a set's `train`, `val` and `test` part."""
 
-BRISQUE, CLASS_MEAN = NAMES = ("brisque", "class-mean")
+# The methods with features made by hand, each a module of its name, and the libraries of `[baselines]` that it needs.
+HANDMADE = {"brisque": ("sklearn",), "biqi": ("sklearn", "pywt")}
+CLASS_MEAN = "class-mean"
+NAMES = (*HANDMADE, CLASS_MEAN)
 
 
 def check(name: str, labeled: LabeledSet) -> None:
-    """Raises ValueError where a set lacks what a baseline of NAMES needs, before any work is done."""
+    """Raises ValueError where a set or the machine lacks what a baseline of NAMES needs, before any work is done."""
     if name == CLASS_MEAN and not (labeled.distortions and labeled.levels):
         raise ValueError(f"{labeled.name}: distortions and levels must be known, class means need both")
-    if name == BRISQUE and importlib.util.find_spec("sklearn") is None:
-        raise ValueError("brisque: scikit-learn is required: pip install 'ssl_iqa[baselines]'")
+    missing = [library for library in HANDMADE.get(name, ()) if importlib.util.find_spec(library) is None]
+    if missing:
+        raise ValueError(f"{name}: needs the library {missing[0]}: pip install 'ssl_iqa[baselines]'")
+
+
+def features_of(name: str) -> Callable:
+    """A `regressor.Method` by the name of its module."""
+    return importlib.import_module(f"ssl_iqa.baselines.{name}").usable_features

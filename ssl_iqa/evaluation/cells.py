@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from ssl_iqa import baselines
-from ssl_iqa.baselines.brisque import usable_features
 from ssl_iqa.baselines.class_mean import class_mean_predictions
 from ssl_iqa.baselines.regressor import set_features, svr_predictions
 from ssl_iqa.data.datasets import LabeledCrops, first_readable, make_all
@@ -206,13 +205,13 @@ def measure_elsewhere(
 
 
 def measure_baseline(cell: Cell) -> dict[str, Any]:
-    """Measures a cell that needs no encoder. BRISQUE's features, the same for each split, are kept for other cells."""
+    """Measures a cell that needs no encoder. Hand-made features, the same for each split, are kept for other cells."""
     began, labeled, parts = time.perf_counter(), cell.labeled, cell.parts
     if cell.name == baselines.CLASS_MEAN:
         predicted = class_mean_predictions(labeled, parts)
     else:
-        name = f"brisque-{tables.kind(labeled.name)}-{digest(labeled.paths)[:16]}.pt"
-        make = partial(set_features, labeled, usable_features, cell.settings.workers)
+        name = f"{cell.name}-{tables.kind(labeled.name)}-{digest(labeled.paths)[:16]}.pt"
+        make = partial(set_features, labeled, baselines.features_of(cell.name), cell.settings.workers)
         features = kept(cell.out / run_folder.FEATURES / name, make)["features"]
         predicted = svr_predictions(features.numpy(), labeled.scores, parts)
     usable = np.isfinite(predicted)
