@@ -9,7 +9,7 @@ Parts = dict[str, list[int]]
 """The indices of the images in a set's `train`, `val` and `test` part."""
 
 # The methods with features made by hand, each a module of its name, and the libraries of `[baselines]` that it needs.
-HANDMADE = {"brisque": ("sklearn",), "biqi": ("sklearn", "pywt")}
+HANDMADE = {"brisque": ("sklearn",), "biqi": ("sklearn", "pywt"), "bliinds-ii": ("sklearn",)}
 CLASS_MEAN = "class-mean"
 NAMES = (*HANDMADE, CLASS_MEAN)
 
@@ -25,4 +25,4 @@ def check(name: str, labeled: LabeledSet) -> None:
 
 def features_of(name: str) -> Callable:
     """A `regressor.Method` by the name of its module."""
-    return importlib.import_module(f"ssl_iqa.baselines.{name}").usable_features
+    return importlib.import_module(f"ssl_iqa.baselines.{name.replace('-', '_')}").usable_features
