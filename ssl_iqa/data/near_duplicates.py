@@ -10,6 +10,7 @@ The hash is pHash (Zauner 2010): 64 bits, the signs of a small gray image's lowe
 
 import argparse
 import csv
+import io
 import shlex
 from functools import partial
 from pathlib import Path
@@ -195,5 +196,6 @@ def run(args: argparse.Namespace) -> None:
     name_skipped(report["unreadable"], set())
     print(describe(report))
     if args.csv:
-        with open(args.csv, "w", newline="") as file:
-            csv.writer(file).writerows([Pair._fields, *pairs])
+        rows = io.StringIO(newline="")
+        csv.writer(rows).writerows([Pair._fields, *pairs])
+        run_folder.write_atomic(args.csv, lambda file: file.write(rows.getvalue().encode()))

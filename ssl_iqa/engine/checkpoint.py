@@ -138,9 +138,10 @@ def read_run(out: Path, settings: dict[str, Any], distortions: list[list]) -> di
 def check_splits(out: Path, splits: dict[str, Any]) -> None:
     """Raises ValueError where the images of a run, or their split, are no longer those of its splits.json."""
     path = out / run_folder.SPLITS
-    differing = []
+    was = run_folder.read_json(path)
+    differing = [f"there were no {stream} images" for stream in splits.keys() - was.keys() - {"sha256"}]
     words = {"unlabeled": "unlabeled names", "labeled": "labeled names or scores"}  # of a digest
-    for stream, parts in run_folder.read_json(path).items():  # those of an earlier version may be fewer
+    for stream, parts in was.items():  # digests of an earlier version may be fewer
         for part, before in parts.items():
             after = splits.get(stream, {}).get(part)
             if part == "spec" or before == after:  # the spec: where the images lie

@@ -421,6 +421,16 @@ def test_from_shards_a_run_goes_on_amid_an_epoch(
     goes_on(arguments, out, whole)
 
 
+def test_images_that_were_not_there_are_named(
+    joint_arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_joint.main(joint_arguments(out=tmp_path, epochs=1, alpha=1, labeled=None))
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        train_joint.main(joint_arguments(out=tmp_path, epochs=1, alpha=1, resume=True))
+    assert caught.value.code == 2 and "there were no labeled images" in capsys.readouterr().err
+
+
 def test_the_scale_of_fp16_is_kept(tmp_path: Path) -> None:
     def run_with(scale: float) -> checkpoint.Run:
         nets = Networks(load_encoder("random", "dct-mlp"), 5.5)
