@@ -3,6 +3,9 @@
 import importlib.util
 from collections.abc import Callable
 
+import torch
+from torch import Tensor
+
 from ssl_iqa.data.labeled import LabeledSet
 
 Parts = dict[str, list[int]]
@@ -10,6 +13,7 @@ Parts = dict[str, list[int]]
 
 # The methods with features made by hand, each a module of its name, and the libraries of `[baselines]` that it needs.
 HANDMADE = {"brisque": ("sklearn",), "biqi": ("sklearn", "pywt"), "bliinds-ii": ("sklearn",)}
+SMALLEST = 16  # pixels a side of an image that they take: at half size BRISQUE's window still fits into it
 CLASS_MEAN = "class-mean"
 NAMES = (*HANDMADE, CLASS_MEAN)
 
@@ -21,6 +25,13 @@ def check(name: str, labeled: LabeledSet) -> None:
     missing = [library for library in HANDMADE.get(name, ()) if importlib.util.find_spec(library) is None]
     if missing:
         raise ValueError(f"{name}: needs the library {missing[0]}: pip install 'ssl_iqa[baselines]'")
+
+
+def usable(features: Callable[[Tensor], Tensor], count: int, image: Tensor | None) -> Tensor:
+    """A method's features [count] of bytes [3, H, W]; NaN for None, which could not be read, and for too few pixels."""
+    if image is None or min(image.shape[1:]) < SMALLEST:
+        return torch.full((count,), torch.nan, dtype=torch.float64)
+    return features(image / 255)
 
 
 def features_of(name: str) -> Callable:

@@ -6,11 +6,13 @@ in the comparison that the paper quotes (DeepFL-IQA's), one regressor serves all
 """
 
 import warnings
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ssl_iqa.baselines.brisque import SMALLEST, fit_gaussian, to_gray
+from ssl_iqa.baselines import usable
+from ssl_iqa.baselines.brisque import fit_gaussian, to_gray
 
 SCALES = 3
 
@@ -32,8 +34,4 @@ def biqi_features(image: Tensor) -> Tensor:
     return torch.cat([torch.cat(fit_gaussian(band - band.mean())) for band in bands])
 
 
-def usable_features(image: Tensor | None) -> Tensor:
-    """`biqi_features` of bytes [3, H, W]; NaN for None, which could not be read, and where too few pixels are."""
-    if image is None or min(image.shape[1:]) < SMALLEST:
-        return torch.full((6 * SCALES,), torch.nan, dtype=torch.float64)
-    return biqi_features(image / 255)
+usable_features = partial(usable, biqi_features, 6 * SCALES)

@@ -5,13 +5,15 @@ Transactions on Image Processing, 2012. What it leaves open is as in its authors
 which coefficients are of a band and of an orientation, what keeps quotients finite.
 """
 
+from functools import partial
 from math import ceil
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_iqa.baselines.brisque import SMALLEST, rho, to_gray
+from ssl_iqa.baselines import usable
+from ssl_iqa.baselines.brisque import rho, to_gray
 
 SCALES, EPSILON = 3, 1e-8
 # Of a 5 x 5 block, row by row: three radial bands (some coefficients are of none), then three orientations.
@@ -81,8 +83,4 @@ def shape(c: Tensor) -> Tensor:
     return torch.where(index < len(SHAPES) - 1, SHAPES[index.clamp_min(0)], BEYOND)
 
 
-def usable_features(image: Tensor | None) -> Tensor:
-    """`bliinds_features` of bytes [3, H, W]; NaN for None, which could not be read, and where too few pixels are."""
-    if image is None or min(image.shape[1:]) < SMALLEST:
-        return torch.full((8 * SCALES,), torch.nan, dtype=torch.float64)
-    return bliinds_features(image / 255)
+usable_features = partial(usable, bliinds_features, 8 * SCALES)

@@ -7,11 +7,14 @@ imresize's, shapes are looked up. One thing is not: a gray level less than 1e-9 
 it, so that rounding in flat parts is of neither side (tests/external/test_brisque.py).
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SMALLEST = 16  # pixels a side: at half size the 7 x 7 window still fits into the image
+from ssl_iqa.baselines import SMALLEST, usable
+
 NEIGHBORS = ((0, 1), (1, 0), (1, 1), (-1, 1))  # H, V, D1, D2: how far down and to the right the image is shifted
 
 # w of Eqs. 2 and 3 is the outer product of this and itself: K = L = 3 pixels are 3 standard deviations, the sum is 1.
@@ -48,11 +51,7 @@ def brisque_features(image: Tensor) -> Tensor:
     return torch.cat((scene_statistics(gray), scene_statistics(half_size(gray))), dim=1).view(*image.shape[:-3], 36)
 
 
-def usable_features(image: Tensor | None) -> Tensor:
-    """`brisque_features` of bytes [3, H, W]; NaN for None, which could not be read, and where too few pixels are."""
-    if image is None or min(image.shape[1:]) < SMALLEST:
-        return torch.full((36,), torch.nan, dtype=torch.float64)
-    return brisque_features(image / 255)
+usable_features = partial(usable, brisque_features, 36)
 
 
 def to_gray(image: Tensor) -> Tensor:

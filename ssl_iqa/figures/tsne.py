@@ -27,7 +27,7 @@ from ssl_iqa.engine import console, run_folder
 from ssl_iqa.engine.device import use_device
 from ssl_iqa.engine.settings import whole
 from ssl_iqa.engine.weights import load_encoder
-from ssl_iqa.evaluation import probe, protocol
+from ssl_iqa.evaluation import probe, protocol, tables
 from ssl_iqa.figures import plots
 from ssl_iqa.figures.plots import COLORS, GRAY, MARKERS, WIDTH, new_figure
 from ssl_iqa.model import Encoder
@@ -216,10 +216,9 @@ def measure_scores(z: Tensor, points: np.ndarray, scores: Tensor, folds: Tensor)
 def table(rows: dict[str, dict[str, float]]) -> str:
     """A Markdown table, a row an encoder, and one of what chance gives."""
     columns = list(next(iter(rows.values())))
-    lines = ["| encoder | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for name, row in [*rows.items(), ("chance", {column: CHANCE.get(column, 0.0) for column in columns})]:
-        lines.append(f"| {name} | " + " | ".join(f"{row[column]:.3f}" for column in columns) + " |")
-    return "\n".join(lines)
+    named = rows | {"chance": {column: CHANCE.get(column, 0.0) for column in columns}}
+    body = [[name, *(f"{row[column]:.3f}" for column in columns)] for name, row in named.items()]
+    return tables.lines(["encoder", *columns], body)
 
 
 @contextmanager

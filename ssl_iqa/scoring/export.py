@@ -28,7 +28,6 @@ from ssl_iqa.engine import console, model_file, run_folder
 from ssl_iqa.engine.device import use_device
 from ssl_iqa.engine.weights import ENCODER_FORMAT, load_encoder
 from ssl_iqa.scoring import quality
-from ssl_iqa.scoring.module import Quality
 
 TOLERANCE = 1e-4  # of scores, on the scale of 1 to 10
 SUFFIXES = (".onnx", model_file.SAFETENSORS)
@@ -100,7 +99,8 @@ def to_onnx(model: quality.QualityModel) -> tuple[bytes, Run]:
 
 def graph_of(model: quality.QualityModel) -> nn.Module:
     """`model.module`, its scores clipped, for images that are no larger than its long side."""
-    module = Quality(model.encoder, model.regressor, model.settings["crops"], model.settings["crop"], long_side=0)
+    module = model.module
+    module.long_side = 0
     return nn.Sequential(module, nn.Hardtanh(quality.LOW, quality.HIGH)).eval()
 
 

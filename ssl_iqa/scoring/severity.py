@@ -20,6 +20,7 @@ from ssl_iqa.distortions import NAMES, NUM_LEVELS, distort
 from ssl_iqa.engine import console
 from ssl_iqa.engine.device import use_device
 from ssl_iqa.engine.settings import whole
+from ssl_iqa.evaluation import tables
 from ssl_iqa.scoring import quality
 
 NOT_GROWING = ("mean_shift", "contrast_change")
@@ -45,13 +46,12 @@ def run(args: argparse.Namespace) -> None:
 def scores_by_type(model: quality.QualityModel, image: Tensor) -> np.ndarray:
     """y_hat of a photograph, bytes [3, H, W], in each type, [25, 6]: pristine, then in levels 1 to 5."""
     pristine = quality.at_its_size(model, image)
-    scores = np.empty((len(NAMES), NUM_LEVELS + 1))
+    x_u, scores = to_float(pristine), np.empty((len(NAMES), NUM_LEVELS + 1))
+    scores[:, 0] = quality.look(model, [quality.crops_of(model, pristine)])[0].y_hat
     for kind, name in enumerate(NAMES):
-        versions = [pristine]
-        for level in range(1, NUM_LEVELS + 1):
-            draws = torch.Generator().manual_seed(level)
-            versions.append(to_bytes(distort(to_float(pristine), name, level, draws)))
-        scores[kind] = [seen.y_hat for seen in quality.look(model, [quality.crops_of(model, x) for x in versions])]
+        draws = [torch.Generator().manual_seed(level) for level in range(1, NUM_LEVELS + 1)]
+        x_d = [to_bytes(distort(x_u, name, level, draw)) for level, draw in enumerate(draws, start=1)]
+        scores[kind, 1:] = [seen.y_hat for seen in quality.look(model, [quality.crops_of(model, x) for x in x_d])]
     return scores
 
 
@@ -66,8 +66,10 @@ def table(scores: np.ndarray) -> str:
     """A Markdown table, a row a type, and the means."""
     falls, below = shares(scores)
     grows = np.array([name not in NOT_GROWING for name in NAMES])
-    lines = ["| type | steps that lower the score | below pristine |", "|---|---|---|"]
-    for name, step, version, is_growing in zip(NAMES, falls, below, grows, strict=True):
-        lines.append(f"| {name} | {f'{step:.0%}' if is_growing else '-'} | {version:.0%} |")
-    lines.append(f"| **all**, of {len(scores)} photographs | {falls[grows].mean():.1%} | {below[grows].mean():.1%} |")
-    return "\n".join(lines)
+    body = [
+        [name, f"{step:.0%}" if is_growing else "-", f"{version:.0%}"]
+        for name, step, version, is_growing in zip(NAMES, falls, below, grows, strict=True)
+    ]
+    means = f"{falls[grows].mean():.1%}", f"{below[grows].mean():.1%}"
+    body.append([f"**all**, of {len(scores)} photographs", *means])
+    return tables.lines(["type", "steps that lower the score", "below pristine"], body)
