@@ -6,6 +6,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -127,17 +128,31 @@ def reduced(image: torch.Tensor, long_side: int) -> torch.Tensor:
     if long_side == 0 or max(height, width) <= long_side:
         return image
     h, w = (max(1, round(side * long_side / max(height, width))) for side in (height, width))
-    sums = _area_sums(_area_sums(image.numpy(), w).swapaxes(1, 2), h).swapaxes(1, 2)  # [3, h, w]
+    sums = _column_sums(_row_sums(image.numpy(), h), w)  # [3, h, w]
     return torch.from_numpy((sums / (height / h * (width / w))).round().astype(np.uint8))
 
 
-def _area_sums(x: np.ndarray, n: int) -> np.ndarray:
-    """Sums over n equal parts of the last axis, whose edges may lie within a pixel: [.., side] -> [.., n]."""
-    side = x.shape[-1]
+def _edges(side: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The n + 1 edges of n equal parts of a side: whole pixels before each, and the fraction of one beyond them."""
     edges = np.arange(n + 1) * side / n
-    whole = edges.astype(int)  # pixels before an edge
-    within = (edges - whole) * x[..., whole.clip(max=side - 1)]
-    return np.add.reduceat(x, whole[:-1], axis=-1, dtype=np.float64) + np.diff(within)
+    whole = edges.astype(int)
+    return whole, edges - whole
+
+
+def _row_sums(x: np.ndarray, n: int) -> np.ndarray:
+    """Sums over n equal parts of the rows, whose edges may lie within one: bytes [3, H, W] -> [3, n, W]."""
+    whole, fraction = _edges(x.shape[1], n)
+    within = fraction[:, None] * x[:, whole.clip(max=x.shape[1] - 1)]
+    # adding whole rows is several times as fast as reduceat
+    sums = [x[:, start:end].sum(axis=1, dtype=np.uint32) for start, end in pairwise(whole)]
+    return np.stack(sums, axis=1) + np.diff(within, axis=1)
+
+
+def _column_sums(x: np.ndarray, n: int) -> np.ndarray:
+    """The same of columns: [3, h, W] -> [3, h, n]."""
+    whole, fraction = _edges(x.shape[2], n)
+    within = fraction * x[..., whole.clip(max=x.shape[2] - 1)]
+    return np.add.reduceat(x, whole[:-1], axis=2) + np.diff(within)
 
 
 def list_images(folder: str | os.PathLike[str], passed: Counter[str] | None = None) -> list[str]:
