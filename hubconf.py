@@ -1,4 +1,4 @@
-"""torch.hub: `torch.hub.load("OWNER/ssl_iqa", "quality_model", "model.pt").score("photo.jpg")`."""
+"""torch.hub: `torch.hub.load("OWNER/ssl_iqa", "quality_model").score("photo.jpg")`."""
 
 dependencies = ["torch", "torchvision", "numpy", "scipy", "PIL", "tqdm"]
 

@@ -14,7 +14,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["ssl_iqa", "ssl_iqa.*"]),
-    package_data={"": ["demo_photos/*", "figures.mplstyle", "page.html", "paper.csv"]},
+    package_data={"": ["demo_photos/*", "model.pt", "figures.mplstyle", "page.html", "paper.csv"]},
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",

@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
         device = use_device(args.device, workers=0)
     encoder = load_encoder("random", args.arch)
     settings, regressor = {"data": "", "crops": "five", "crop": 224}, Regressor(encoder.dim)
-    model = quality.QualityModel(encoder.eval(), regressor.eval(), (1, 10), settings, {}, torch.empty(0)).to(device)
+    model = quality.QualityModel(encoder.eval(), regressor.eval(), (1, 10), settings, {}, torch.empty(0), {}).to(device)
     with TemporaryDirectory() as folder:
         paths = (photographs(Path(folder), 12, demo_sources()) * args.images)[: args.images]
         crops = torch.cat([quality.crops_of(model, read_image(path)) for path in paths])

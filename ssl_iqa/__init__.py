@@ -1,6 +1,6 @@
 """Semi-supervised representation learning for blind image quality assessment, in pure PyTorch.
 
-    model = ssl_iqa.load("runs/finetune/model.pt")
+    model = ssl_iqa.load()          the model in the package; load("runs/finetune/model.pt"): another
     model.score("photo.jpg")        1 (worst) to 10 (best)
     print(model.card())             what that means
 

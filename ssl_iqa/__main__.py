@@ -10,7 +10,7 @@ from ssl_iqa import __version__
 # Each module has `add_arguments(parser)` and `run(args)`; its docstring is what --help shows. It is imported when it is
 # asked for, so that `ssl-iqa --help` does not wait for torch.
 COMMANDS = {
-    "score": ("ssl_iqa.scoring.score", "scores of images, 1 (worst) to 10 (best); `ssl-iqa MODEL PATH..` is the same"),
+    "score": ("ssl_iqa.scoring.score", "scores of images, 1 (worst) to 10 (best); `ssl-iqa PATH..` is the same"),
     "explain": ("ssl_iqa.scoring.explain", "what is wrong with images, and where"),
     "report": ("ssl_iqa.scoring.page", "a page of scored images, for any browser"),
     "card": ("ssl_iqa.scoring.card", "what a model's scores mean, and how good it was on images it had not seen"),
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"ssl_iqa {__version__}")
     elif name in COMMANDS:
         run(name, given[1:])
-    elif Path(name).exists():  # a model's file
+    elif Path(name).exists():
         run("score", given)
     else:
         print(f"error: {name}: no such command or file; see ssl-iqa --help", file=sys.stderr)
@@ -54,7 +54,7 @@ def run(name: str, arguments: list[str]) -> None:
         prog=f"ssl-iqa {name}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     module.add_arguments(parser)
-    module.run(parser.parse_args(arguments))
+    module.run(parser.parse_intermixed_args(arguments))  # options amid images, too
 
 
 if __name__ == "__main__":

@@ -47,6 +47,14 @@ def autocast(device: torch.device, amp: str) -> torch.autocast:
     return torch.autocast(device.type, AMP[amp], enabled=amp != "off")
 
 
+def has_bfloat16() -> bool:
+    """Whether this CPU computes in bfloat16; others only stand in for it, slower than in float32. False on older torch,
+    which cannot tell.
+    """
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+
+
 def cpu_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

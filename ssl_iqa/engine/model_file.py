@@ -18,12 +18,13 @@ from ssl_iqa.model import Encoder
 
 FORMAT, VERSION = "ssl_iqa.model", 1
 SAFETENSORS = ".safetensors"
+SUFFIXES = (".pt", SAFETENSORS)
 NOT_A_MODEL = f"must be the {run_folder.MODEL} of a finetune.py run, or a {SAFETENSORS} exported from one"
 
 
 def read(path: Path) -> dict[str, Any]:
     """The content of a file: encoder (an `encoder_state`), regressor (a state_dict), score_range, settings, results,
-    residuals and naming, see `quality.QualityModel`; what an older version did not write is empty.
+    residuals, notes and naming, see `quality.QualityModel`; what an older version did not write is empty.
 
     Raises FileNotFoundError without the file, ValueError for one that is damaged, of a newer version or something else.
     Whether all is there and the weights fit is left to `quality.load`.
@@ -36,7 +37,7 @@ def read(path: Path) -> dict[str, Any]:
     version = content.get("version", VERSION)  # the first files had none
     if version > VERSION:
         raise ValueError(f"{path}: made by a newer version of ssl_iqa (file version {version}): update ssl_iqa")
-    return {"results": {}, "residuals": torch.empty(0), "naming": None, **content}
+    return {"results": {}, "residuals": torch.empty(0), "notes": {}, "naming": None, **content}
 
 
 def write(content: Mapping[str, Any], path: Path) -> None:
@@ -60,7 +61,7 @@ def to_safetensors(content: Mapping[str, Any]) -> bytes:
     }
     tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
     tensors["residuals"] = content["residuals"]
-    plain = {name: content[name] for name in ("score_range", "settings", "results")}
+    plain = {name: content[name] for name in ("score_range", "settings", "results", "notes")}
     plain["naming"] = {name: value for name, value in naming.items() if name not in parts["naming"]} or None
     plain |= {"version": VERSION, "encoder_version": encoder["version"]}
     plain |= {"arch": encoder["arch"], "seen": encoder.get("seen")}

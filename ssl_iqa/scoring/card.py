@@ -3,11 +3,11 @@
 import argparse
 
 from ssl_iqa.engine import console
-from ssl_iqa.scoring import quality
+from ssl_iqa.scoring import quality, score
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="model.pt of finetune.py, or a .safetensors of it")
+    score.add_model(parser)
 
 
 def run(args: argparse.Namespace) -> None:

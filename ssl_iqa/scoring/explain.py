@@ -1,10 +1,12 @@
 """What is wrong with images, and where: the distortion that each seems to have, and a map of its local quality.
 
-    ssl-iqa learn-names runs/finetune/model.pt
-    ssl-iqa explain runs/finetune/model.pt photo.jpg FOLDER .. -o why
+    ssl-iqa explain photo.jpg FOLDER .. -o why
 
 prints the scores with the likeliest distortion and its level, and writes a map for each image into a new folder: red
-where the image is worst. The first command teaches a model the names, once.
+where the image is worst. The model in the package knows the distortions' names. Another is taught them, once:
+
+    ssl-iqa learn-names runs/finetune/model.pt
+    ssl-iqa explain runs/finetune/model.pt photo.jpg -o why
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """A finetuned model for other programs, and its weights for other times.
 
-    ssl-iqa export runs/finetune/model.pt model.onnx            for ONNX runtimes
+    ssl-iqa export model.onnx                                   the model in the package, for ONNX runtimes
+    ssl-iqa export runs/finetune/model.pt model.onnx            another
     ssl-iqa export runs/finetune/model.pt model.safetensors     for ssl_iqa.load and ssl-iqa
     ssl-iqa export runs/joint/encoder.pt backbone.safetensors   the encoder alone, in torchvision's names
 
@@ -35,8 +36,8 @@ Run = Callable[[Tensor], Tensor]  # images [B, 3, H, W] -> scores [B]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    text = "model.pt of finetune.py, a .safetensors of it, or encoder.pt"
-    parser.add_argument("model", type=Path, metavar="MODEL", help=text)
+    text = "model.pt of finetune.py, a .safetensors of it, or encoder.pt (the model in the package)"
+    parser.add_argument("model", nargs="?", type=Path, default=quality.PACKAGED, metavar="MODEL", help=text)
     parser.add_argument("out", type=Path, metavar="OUT", help=f"ends in {' or '.join(SUFFIXES)}; replaced if it exists")
 
 

@@ -1,6 +1,6 @@
 """A page of scored images to look at, in any browser and without a network.
 
-    ssl-iqa report runs/finetune/model.pt DIR/photographs -o report.html
+    ssl-iqa report DIR/photographs -o report.html
 
 Thumbnails with their scores and intervals, to be sorted and filtered, and a histogram; where the model names
 distortions (`ssl-iqa learn-names`), the likeliest one. Files that cannot be read are named on the page and here; the

@@ -17,13 +17,17 @@ from torch import Tensor
 from ssl_iqa.data import views
 from ssl_iqa.data.images import UnreadableImage, from_pil, read_image, reduced
 from ssl_iqa.engine import model_file, run_folder
+from ssl_iqa.engine.device import autocast, has_bfloat16
 from ssl_iqa.engine.weights import copy_weights, encoder_from_state
 from ssl_iqa.evaluation import calibration
 from ssl_iqa.evaluation.resampling import TOO_FEW
 from ssl_iqa.model import Encoder, Regressor
 from ssl_iqa.scoring.module import Quality
 
+AGAIN = "it belongs to the package: install ssl_iqa again, or in a clone `git checkout ssl_iqa/scoring/model.pt`"
 A_FEW = 8  # images that are scored together, and as many that are read meanwhile
+PACKAGED = Path(__file__).with_name(run_folder.MODEL)  # the model in the package: docs/model.md
+MOST_BF16_CHANGE = 0.05  # of a score, with which a CPU that has bfloat16 computes in it
 LOW, HIGH = 1.0, 10.0  # the ends of the scale of scores
 AT_ONCE_PIXELS = 40 * 224**2  # of the crops that pass the encoder together
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
@@ -56,12 +60,18 @@ class QualityModel:
     settings: dict[str, Any]  # finetune.py's
     results: dict[str, Any]  # what finetune.py measured; empty in an older file
     residuals: Tensor  # |predicted - true| of the validation part, [M]; none in an older file
+    notes: dict[str, str]  # what its maker adds to the card; none of a finetune.py run
     naming: dict[str, Any] | None = None  # for `explain.name_distortion`, once `ssl-iqa learn-names` has learned it
 
     @property
     def long_side(self) -> int:
         """Images are reduced to it first, as those that the model was trained on; 0: they stay as they are."""
         return run_folder.saved_long_side(self.settings)
+
+    @property
+    def bf16_change(self) -> float:
+        """The most that a score changed in bfloat16, of its maker's images; infinite where that was not measured."""
+        return self.results.get("bf16_change", math.inf)
 
     @property
     def module(self) -> Quality:
@@ -115,6 +125,7 @@ class QualityModel:
             lines |= _measured(self.results, self.margin())
         if self.naming:
             lines["distortions"] = naming_text(self.naming["right"])
+        lines |= self.notes
         card = "\n".join(f"{name:<11} {text}" for name, text in lines.items())
         return card.encode("utf-8", "backslashreplace").decode()  # it names files, which may be no UTF-8
 
@@ -147,26 +158,40 @@ def naming_text(right: Mapping[str, Any]) -> str:
     return f"{shares}, on {right['photographs']} photographs held out"
 
 
-def load(path: str | os.PathLike[str], long_side: int | None = None) -> QualityModel:
-    """The `model.pt` of a finetune.py run, or a .safetensors that `ssl-iqa export` has made of one, on the CPU.
+def load(path: str | os.PathLike[str] = PACKAGED, long_side: int | None = None) -> QualityModel:
+    """The model in the package, the `model.pt` of a finetune.py run, or a .safetensors that `ssl-iqa export` has made
+    of one, on the CPU.
 
     Images are reduced to `long_side` pixels in place of the model's own (0: they stay as they are).
 
     Raises FileNotFoundError without it, ValueError for a file that is damaged, of a newer version or something else.
     """
     try:
-        content = model_file.read(Path(path))
+        return _load(Path(path), long_side)
+    except (FileNotFoundError, ValueError) as error:
+        if Path(path) == PACKAGED:
+            raise type(error)(f"{error}; {AGAIN}") from error
+        raise
+
+
+def _load(path: Path, long_side: int | None) -> QualityModel:
+    try:
+        content = model_file.read(path)
         encoder = encoder_from_state(content["encoder"], str(path)).eval()
+        encoder.to(memory_format=torch.channels_last)  # a sixth faster on CPUs
         settings, results, naming = content["settings"], content["results"], content["naming"]
         settings = settings if long_side is None else settings | {"long_side": long_side}
         if encoder.seen is None and results:  # a file of an earlier version says it by names alone
             encoder.seen = [{"data": settings["data"], "references": results["split"], "images": {}}]
         regressor = Regressor(encoder.dim).eval()
         copy_weights(regressor, content["regressor"], f"{path}: the regressor of a {encoder.arch} encoder")
+        if naming:  # of a file in half precision, too
+            naming |= {name: naming[name].float() for name in ("weight", "bias")}
         if naming and naming["weight"].shape[1] != encoder.dim:
             raise ValueError(f"{path}: its naming is not for a {encoder.arch} encoder")
         score_range = tuple(content["score_range"])
-        model = QualityModel(encoder, regressor, score_range, settings, results, content["residuals"], naming)
+        residuals, notes = content["residuals"], dict(content["notes"])
+        model = QualityModel(encoder, regressor, score_range, settings, results, residuals, notes, naming)
         model.card()  # which reads all that the file says of the model
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {model_file.NOT_A_MODEL} ({type(error).__name__}: {error})") from error
@@ -216,12 +241,14 @@ def at_its_size(model: QualityModel, image: Tensor) -> Tensor:
 def look(model: QualityModel, images: Sequence[Tensor]) -> list[Seen]:
     """What the networks say of each image's crops, [crops, 3, h, w]; those of one size pass the encoder together."""
     device = next(model.regressor.parameters()).device
+    amp = "bf16" if device.type == "cpu" and model.bf16_change <= MOST_BF16_CHANGE and has_bfloat16() else "off"
     result: list[Seen] = []
     for _, group in groupby(images, key=lambda crops: crops.shape):
         group = list(group)
         x = torch.cat(group).to(device)  # [m * crops, 3, h, w]
         at_once = max(1, AT_ONCE_PIXELS // x[0, 0].numel())
-        z = torch.cat([model.encoder(part) for part in x.split(at_once)])  # [m * crops, d]
+        with autocast(device, amp):
+            z = torch.cat([model.encoder(part) for part in x.split(at_once)]).float()  # [m * crops, d]
         y_hat = model.regressor(z).view(len(group), -1).mean(dim=1)
         result += map(Seen, y_hat.tolist(), z.cpu().chunk(len(group)))
     return result

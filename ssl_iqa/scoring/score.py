@@ -1,8 +1,9 @@
 """Scores of images, 1 (worst) to 10 (best).
 
-    ssl-iqa score runs/finetune/model.pt photo.jpg FOLDER ..
-    ssl-iqa score runs/finetune/model.pt FOLDER --sort --csv > scores.csv
-    find . -name '*.jpg' -print0 | ssl-iqa score runs/finetune/model.pt -
+    ssl-iqa score photo.jpg FOLDER ..                       by the model in the package
+    ssl-iqa score runs/finetune/model.pt photo.jpg ..       by another
+    ssl-iqa score FOLDER --sort --csv > scores.csv
+    find . -name '*.jpg' -print0 | ssl-iqa score -
 
 Each score has the interval that holds the true score of 90 % of such images. Files that cannot be read are named at the
 end; the exit code is then 1.
@@ -23,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from ssl_iqa.data.images import no_images, passed_over, walk_images
-from ssl_iqa.engine import console
+from ssl_iqa.engine import console, model_file
 from ssl_iqa.engine.device import cpu_cores, use_device
 from ssl_iqa.engine.settings import whole
 from ssl_iqa.evaluation import calibration
@@ -42,10 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_formats(parser)
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """What `card` and `severity` have: a model, unasked the one in the package."""
+    text = "model.pt of finetune.py, or a .safetensors of it (the model in the package)"
+    parser.add_argument("model", nargs="?", default=quality.PACKAGED, metavar="MODEL", help=text)
+
+
 def add_model_and_images(parser: argparse.ArgumentParser) -> None:
     """What `explain` and `report` have as well."""
-    parser.add_argument("model", metavar="MODEL", help="model.pt of finetune.py, or a .safetensors of it")
-    text = "images, folders (all images below them), - for a list of paths on standard input"
+    text = "images, folders (all images below them), - for a list of paths on standard input; the first may be a model"
     parser.add_argument("paths", nargs="+", metavar="PATH", help=text)
     share = f"share of images whose true score is in their interval ({calibration.COVERAGE})"
     parser.add_argument("--coverage", type=float, default=calibration.COVERAGE, help=share)
@@ -93,10 +99,12 @@ def say_failures() -> Iterator[list[Exception]]:
 
 
 def prepare(args: argparse.Namespace) -> quality.QualityModel:
-    """The model, on the device. Images over --max-megapixels are refused from then on.
+    """The model, on the device; `args.model` is its file from then on, `args.paths` the images, and those over
+    --max-megapixels are refused.
 
     Raises ValueError or FileNotFoundError for what is wrong with the arguments.
     """
+    args.model, args.paths = model_and_images(args.paths)
     if not args.max_megapixels > 0:
         raise ValueError(f"--max-megapixels must be more than 0, got {args.max_megapixels:g}")
     if not 0 < args.coverage < 1:
@@ -107,6 +115,16 @@ def prepare(args: argparse.Namespace) -> quality.QualityModel:
     Image.MAX_IMAGE_PIXELS = int(args.max_megapixels * 1e6 / 2)  # PIL refuses twice that
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # and warns of less
     return quality.load(args.model, args.long_side).to(use_device(args.device, workers=0))
+
+
+def model_and_images(paths: list[str]) -> tuple[str, list[str]]:
+    """The model is the first path, where its name is one of a model's file, else the one in the package."""
+    model, *others = paths
+    if not model.endswith(model_file.SUFFIXES):
+        return str(quality.PACKAGED), paths
+    if not others:
+        raise ValueError(f"an image or a folder is required after the model {model}")
+    return model, others
 
 
 def images_in(paths: Iterable[str], failures: list[Exception]) -> list[str]:

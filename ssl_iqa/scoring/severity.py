@@ -1,5 +1,6 @@
 """Does a model's score fall as a distortion grows? Asked of pristine photographs, in each type and level.
 
+    ssl-iqa severity DIR/photographs                        the model in the package
     ssl-iqa severity runs/finetune/model.pt DIR/photographs
 
 Two shares a type: of the steps from level to level, from level 2 on, those that lower the score; and of the versions
@@ -21,14 +22,14 @@ from ssl_iqa.engine import console
 from ssl_iqa.engine.device import use_device
 from ssl_iqa.engine.settings import whole
 from ssl_iqa.evaluation import tables
-from ssl_iqa.scoring import quality
+from ssl_iqa.scoring import quality, score
 
 NOT_GROWING = ("mean_shift", "contrast_change")
 FIRST, CLEAR = 2, 3  # the levels from which steps count, and from which a version is clearly distorted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, metavar="MODEL", help="model.pt of finetune.py, or a .safetensors of it")
+    score.add_model(parser)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="pristine photographs, new to the model")
     parser.add_argument("--count", type=whole(1, 10**6), default=20, help="photographs at most, evenly chosen (20)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(auto)")

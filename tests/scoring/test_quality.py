@@ -15,8 +15,9 @@ import ssl_iqa
 from ssl_iqa.data import images, views
 from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.images import UnreadableImage, reduced
+from ssl_iqa.engine import device
 from ssl_iqa.scoring import quality
-from tests.models import RESIDUALS, SETTINGS, by_hand, save_model
+from tests.models import RESIDUALS, RESULTS, SETTINGS, by_hand, save_model
 from tests.processes import run_process
 
 ROOT = Path(__file__).parents[2]
@@ -267,3 +268,35 @@ def test_torch_hub_finds_it(tmp_path: Path, photographs: Path) -> None:
     done = run_process(score_by_hub, path, image)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) == pytest.approx(ssl_iqa.load(path).score(image), abs=1e-5)
+
+
+# --- bfloat16 ---
+
+
+@pytest.mark.parametrize(
+    ("change", "has_it", "is_used"), [(0.05, True, True), (0.051, True, False), (0.0, False, False)]
+)
+def test_a_cpu_that_has_bfloat16_computes_in_it_where_that_changes_little(
+    tmp_path: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch, change: float, has_it: bool, is_used: bool
+) -> None:
+    monkeypatch.setattr(quality, "has_bfloat16", lambda: has_it)
+    model = quality.load(save_model(tmp_path / "model.pt", {"results": RESULTS | {"bf16_change": change}}))
+    crops = [quality.crops_of(model, images.read_image(path)) for path in sorted(photographs.iterdir())]
+    found = [seen.y_hat for seen in quality.look(model, crops)]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=is_used):
+        z = [model.encoder(x).float() for x in crops]
+    with torch.no_grad():
+        wanted = [model.regressor(each).mean().item() for each in z]
+        plain = [model.regressor(model.encoder(x)).mean().item() for x in crops]
+    assert found == pytest.approx(wanted, abs=1e-5)
+    assert (np.abs(np.array(found) - plain).max() > 1e-4) == is_used
+
+
+def test_a_model_that_was_not_measured_computes_in_float32(model: quality.QualityModel) -> None:
+    assert model.bf16_change == np.inf
+
+
+def test_bfloat16_is_what_the_cpu_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for capabilities, has_it in (({"avx512_f": True, "amx_bf16": False}, False), ({"avx512_bf16": True}, True)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda named=capabilities: named, raising=False)
+        assert device.has_bfloat16() == has_it

@@ -298,7 +298,8 @@ def test_the_card_is_printed(model_file: str, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        (["MODEL"], "the following arguments are required: PATH"),
+        ([], "the following arguments are required: PATH"),
+        (["MODEL"], "an image or a folder is required after the model"),
         (["none.pt", "."], "none.pt: no such file"),
         (["text.pt", "."], "text.pt: damaged"),
         (["MODEL", "none.jpg"], "none.jpg: no such file or folder"),
