@@ -117,7 +117,7 @@ def check_subcommand(*arguments: str) -> None:
     name, rest = (arguments[0], arguments[1:]) if arguments[0] in COMMANDS else ("score", arguments)
     parser = argparse.ArgumentParser(prog=f"ssl-iqa {name}")
     import_module(COMMANDS[name][0]).add_arguments(parser)
-    parser.parse_args(rest)
+    parser.parse_intermixed_args(rest)
 
 
 def main() -> None:
