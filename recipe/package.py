@@ -57,8 +57,9 @@ def main() -> None:
         for part, names in held_out["results"]["split"].items()
     }
     results = measure_held_out(held_out, labeled, parts)
-    content["residuals"] = torch.from_numpy(errors(content, labeled, parts["val"])).float().sort().values
-    results["bf16_change"] = largest_bf16_change(content, labeled, parts["val"])
+    of_val = errors(predictions(content, labeled, parts["val"]), labeled, parts["val"])
+    content["residuals"] = torch.from_numpy(of_val).float().sort().values
+    results["bf16_change"] = largest_bf16_change(content, labeled, parts["val"][::4])
     content["naming"] = name_distortions(content)
     content |= {"results": results, "notes": NOTES}
     model_file.write(content, args.out)
@@ -108,18 +109,20 @@ def predictions(content: dict[str, Any], labeled: LabeledSet, indices: Sequence[
     return np.array(predicted)
 
 
-def errors(content: dict[str, Any], labeled: LabeledSet, indices: Sequence[int]) -> np.ndarray:
+def errors(predicted: np.ndarray, labeled: LabeledSet, indices: Sequence[int]) -> np.ndarray:
     """|y_hat - y| of images, [M], on the scale of 1 to 10 that stands for SCALE."""
     low, high = (1 + 9 * (end - SCALE[0]) / (SCALE[1] - SCALE[0]) for end in labeled.score_range)
     true = low + (np.array([labeled.scores[i] for i in indices]) - 1) / 9 * (high - low)
-    return np.abs(predictions(content, labeled, indices) - true)
+    return np.abs(predicted - true)
 
 
 def measure_held_out(content: dict[str, Any], labeled: LabeledSet, parts: dict[str, list[int]]) -> dict[str, Any]:
     """What the card says of images that were not trained with, by the model that has not seen them."""
-    measured = measure(predictions(content, labeled, parts["test"]), labeled, parts["test"])
-    margin = calibration.margin(errors(content, labeled, parts["val"]))
-    coverage = float(np.mean(errors(content, labeled, parts["test"]) <= margin))
+    predicted = {part: predictions(content, labeled, parts[part]) for part in ("val", "test")}
+    of_val, of_test = (errors(predicted[part], labeled, parts[part]) for part in ("val", "test"))
+    measured = measure(predicted["test"], labeled, parts["test"])
+    margin = calibration.margin(of_val)
+    coverage = float(np.mean(of_test <= margin))
     known = {name: measured[name] for name in ("srocc", "srocc_interval", "plcc", "plcc_interval", "images")}
     split = {part: sorted({labeled.references[i] for i in indices}) for part, indices in parts.items()}
     return known | {"margin": margin, "coverage": coverage, "split": split}
