@@ -206,7 +206,8 @@ def probing_srocc(encoder: Encoder, features: Callable[[], Features], train: lis
 def run_cell(cell: cells.Cell, curve: list[CurveSplit], device: torch.device) -> dict[str, Any]:
     """Measures a cell of Table 1. Returns what it writes into results.json."""
     if cell.name in baselines.NAMES:
-        return cells.measure_baseline(cell)
+        with console.clear_errors():
+            return cells.measure_baseline(cell)
     settings = cell.settings
     encoder = load_encoder(settings.encoder, settings.arch, settings.seed)
     encoder = distributed.synchronize(encoder.to(device, memory_format=torch.channels_last), device)

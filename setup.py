@@ -43,7 +43,7 @@ setup(
             ),
             *("imagehash>=4.3", "imaug>=0.4.3", "openpyxl>=3.1", "pillow-heif>=0.22", "braceexpand>=0.1.7"),
             *("matplotlib>=3.7", "piq>=0.8", "PyWavelets>=1.4", "scikit-learn>=1.2", "selenium>=4.20", "ruff>=0.6"),
-            *("onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "safetensors>=0.4.3"),
+            *("onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "safetensors>=0.4.3", "pyrtools>=1.1"),
         ],
     },
 )

@@ -181,6 +181,14 @@ def test_a_part_none_of_whose_images_can_be_read(
     assert names(error, own_set.parent, "usable") and not (tmp_path / "run").exists()
 
 
+def test_images_too_small_for_a_baseline(
+    finetune_arguments: Arguments, error_of: Callable, scored: Path, tmp_path: Path
+) -> None:
+    diivine = finetune_arguments(data=f"csv:{scored}", encoder=None, encoders="diivine", out=tmp_path / "run")
+    error = error_of("finetune", diivine)
+    assert names(error, "got 0 and 0", "too small")
+
+
 def test_a_part_of_one_image_has_no_srocc(
     finetune_arguments: Arguments, error_of: Callable, own_set: Path, tmp_path: Path
 ) -> None:

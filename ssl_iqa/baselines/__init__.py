@@ -12,7 +12,7 @@ Parts = dict[str, list[int]]
 """The indices of the images in a set's `train`, `val` and `test` part."""
 
 # The methods with features made by hand, each a module of its name, and the libraries of `[baselines]` that it needs.
-HANDMADE = {"brisque": ("sklearn",), "biqi": ("sklearn", "pywt"), "bliinds-ii": ("sklearn",)}
+HANDMADE = {"brisque": ("sklearn",), "biqi": ("sklearn", "pywt"), "bliinds-ii": ("sklearn",), "diivine": ("sklearn",)}
 SMALLEST = 16  # pixels a side of an image that they take: at half size BRISQUE's window still fits into it
 CLASS_MEAN = "class-mean"
 NAMES = (*HANDMADE, CLASS_MEAN)
@@ -27,9 +27,9 @@ def check(name: str, labeled: LabeledSet) -> None:
         raise ValueError(f"{name}: needs the library {missing[0]}: pip install 'ssl_iqa[baselines]'")
 
 
-def usable(features: Callable[[Tensor], Tensor], count: int, image: Tensor | None) -> Tensor:
+def usable(features: Callable[[Tensor], Tensor], count: int, image: Tensor | None, smallest: int = SMALLEST) -> Tensor:
     """A method's features [count] of bytes [3, H, W]; NaN for None, which could not be read, and for too few pixels."""
-    if image is None or min(image.shape[1:]) < SMALLEST:
+    if image is None or min(image.shape[1:]) < smallest:
         return torch.full((count,), torch.nan, dtype=torch.float64)
     return features(image / 255)
 

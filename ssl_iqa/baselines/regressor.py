@@ -52,6 +52,9 @@ def svr_predictions(features: np.ndarray, scores: Sequence[float], parts: Parts)
     scores = np.asarray(scores, dtype=np.float64)
     usable = ~np.isnan(features).any(axis=1)
     train, val, test = ([i for i in parts[part] if usable[i]] for part in ("train", "val", "test"))
+    if not train or len(val) < 2:
+        got = f"{len(train)} and {len(val)}: the others are unreadable or too small"
+        raise ValueError(f"training and validation part must have at least 1 and 2 images with features, got {got}")
     svrs = [SVR(C=penalty, gamma=gamma, cache_size=500) for penalty, gamma in product(PENALTIES, GAMMAS)]
     regressors = [make_pipeline(MinMaxScaler((-1, 1)), svr) for svr in svrs]
 
