@@ -75,8 +75,9 @@ def test_features_are_those_of_patch_after_patch(
 def test_of_an_image_some_10_000_patches(codebook: Codebook, monkeypatch: pytest.MonkeyPatch) -> None:
     counts, real = [], hosa.whitened
     monkeypatch.setattr(hosa, "whitened", lambda x, codebook: (counts.append(len(x)), real(x, codebook))[1])
-    hosa_features(codebook, torch.rand(3, 500, 500))
-    assert counts == [99**2]  # every fifth place
+    for width in (400, 399):
+        hosa_features(codebook, torch.rand(3, 400, width))
+    assert counts == [99 * 99, 132 * 131]  # every fourth place, and every third
 
 
 def test_a_codeword_without_patches_differs_in_nothing(codebook: Codebook, photographs: Path) -> None:
