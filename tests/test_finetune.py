@@ -24,6 +24,7 @@ from torch import Tensor, nn
 import finetune
 import ssl_iqa
 import train_joint
+from ssl_iqa.baselines import cornia, hosa, patches
 from ssl_iqa.data import sets, views
 from ssl_iqa.data.datasets import LabeledCrops
 from ssl_iqa.data.labeled import LabeledSet
@@ -698,6 +699,31 @@ def test_tables_have_every_encoder_mode_and_split(
     row = next(row for row in content["rows"] if (row["encoder"], row["mode"]) == ("ssl", "lp"))
     assert row["srocc"]["mean"] == pytest.approx(np.mean(lp)) and row["splits"] == 2
     assert len(content["differences"]) == 3 * 3
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_a_codebook_is_learned_once_and_its_method_has_its_row(
+    finetune_arguments: Arguments, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Any
+) -> None:
+    monkeypatch.setattr(patches, "IMAGES", 4)
+    monkeypatch.setattr(cornia, "CODEWORDS", 50)
+    real, learned = patches.learning_patches, []
+    monkeypatch.setattr(patches, "learning_patches", lambda: (learned.append(1), real())[1])
+    finetune.main(finetune_arguments(out=tmp_path / "run", encoder=None, encoders="hosa,cornia", splits=2))
+    assert len(learned) == 2
+    labeled, folder = sets.load_labeled(f"csv:{scored}"), tmp_path / "run" / "features"
+    for module, name, dim in ((hosa, "hosa", 3 * 49 * 100), (cornia, "cornia", 2 * 50)):
+        kept = load(next(folder.glob(f"{name}-csv-*.pt")))["features"]
+        assert kept.shape == (40, dim) and kept.dtype == torch.float32
+        assert torch.equal(kept[7], module.usable_features(load(folder / f"{name}.pt"), labeled.read(7)))
+
+    shown, _, _ = command("tables", tmp_path / "run")
+    table_3 = shown.partition("Table 3")[2].partition("\n\nDiff")[0]
+    for name in ("hosa", "cornia"):
+        results = [results_of(tmp_path / f"run/cells/csv/{name}/-/split-{seed}") for seed in (0, 1)]
+        srocc, plcc = (np.mean([each[number] for each in results]) for number in ("srocc", "plcc"))
+        row = next(line for line in table_3.splitlines() if line.startswith(f"| {name} |"))
+        assert row.endswith(f" not run | {srocc:.3f} / {plcc:.3f} |") and srocc > 0.5
 
 
 @pytest.mark.usefixtures("few_resamples")

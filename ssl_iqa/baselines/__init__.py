@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -12,7 +13,9 @@ Parts = dict[str, list[int]]
 """The indices of the images in a set's `train`, `val` and `test` part."""
 
 # The methods with features made by hand, each a module of its name, and the libraries of `[baselines]` that it needs.
-HANDMADE = {"brisque": ("sklearn",), "biqi": ("sklearn", "pywt"), "bliinds-ii": ("sklearn",), "diivine": ("sklearn",)}
+HANDMADE = {"brisque": ("sklearn",), "biqi": ("sklearn", "pywt"), "bliinds-ii": ("sklearn",)}
+HANDMADE |= {"cornia": ("sklearn",), "diivine": ("sklearn",), "hosa": ("sklearn",)}
+CODEBOOKS = ("cornia", "hosa")  # of these: they learn a codebook first, and their regressor is linear
 SMALLEST = 16  # pixels a side of an image that they take: at half size BRISQUE's window still fits into it
 CLASS_MEAN = "class-mean"
 NAMES = (*HANDMADE, CLASS_MEAN)
@@ -30,10 +33,13 @@ def check(name: str, labeled: LabeledSet) -> None:
 def usable(features: Callable[[Tensor], Tensor], count: int, image: Tensor | None, smallest: int = SMALLEST) -> Tensor:
     """A method's features [count] of bytes [3, H, W]; NaN for None, which could not be read, and for too few pixels."""
     if image is None or min(image.shape[1:]) < smallest:
-        return torch.full((count,), torch.nan, dtype=torch.float64)
+        return torch.full((count,), torch.nan)
     return features(image / 255)
 
 
-def features_of(name: str) -> Callable:
-    """A `regressor.Method` by the name of its module."""
-    return importlib.import_module(f"ssl_iqa.baselines.{name.replace('-', '_')}").usable_features
+def module_of(name: str) -> ModuleType:
+    """The module of a method of HANDMADE, whose `usable_features` is a `regressor.Method`.
+
+    Of CODEBOOKS it takes what the module's `learn` returns first.
+    """
+    return importlib.import_module(f"ssl_iqa.baselines.{name.replace('-', '_')}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ssl_iqa import baselines
 from ssl_iqa.baselines.class_mean import class_mean_predictions
@@ -204,16 +205,29 @@ def measure_elsewhere(
     return tests
 
 
+def handmade_features(cell: Cell) -> np.ndarray:
+    """[M, F]; the same for each split, as a codebook is for each set, so that both are kept for other cells."""
+    labeled, folder = cell.labeled, cell.out / run_folder.FEATURES
+    module = baselines.module_of(cell.name)
+
+    def make() -> dict[str, Tensor]:
+        method = module.usable_features
+        if cell.name in baselines.CODEBOOKS:
+            method = partial(method, kept(folder / f"{cell.name}.pt", module.learn))
+        return set_features(labeled, method, cell.settings.workers)
+
+    name = f"{cell.name}-{tables.kind(labeled.name)}-{digest(labeled.paths)[:16]}.pt"
+    return kept(folder / name, make)["features"].numpy()
+
+
 def measure_baseline(cell: Cell) -> dict[str, Any]:
-    """Measures a cell that needs no encoder. Hand-made features, the same for each split, are kept for other cells."""
+    """Measures a cell that needs no encoder."""
     began, labeled, parts = time.perf_counter(), cell.labeled, cell.parts
     if cell.name == baselines.CLASS_MEAN:
         predicted = class_mean_predictions(labeled, parts)
     else:
-        name = f"{cell.name}-{tables.kind(labeled.name)}-{digest(labeled.paths)[:16]}.pt"
-        make = partial(set_features, labeled, baselines.features_of(cell.name), cell.settings.workers)
-        features = kept(cell.out / run_folder.FEATURES / name, make)["features"]
-        predicted = svr_predictions(features.numpy(), labeled.scores, parts)
+        kernel = "linear" if cell.name in baselines.CODEBOOKS else "gaussian"
+        predicted = svr_predictions(handmade_features(cell), labeled.scores, parts, kernel)
     usable = np.isfinite(predicted)
     details = {"tests": {}, "minutes": (time.perf_counter() - began) / 60}
     return save(cell, np.array(parts["test"])[usable].tolist(), predicted[usable], Best(), details)

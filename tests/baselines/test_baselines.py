@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import spearmanr
 from sklearn.svm import SVR
 
 from ssl_iqa import baselines
@@ -19,6 +20,7 @@ from ssl_iqa.data import sets
 from ssl_iqa.data.images import read_image
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.splits import part_indices
+from tests.conftest import error_of
 from tests.splits import split_references
 
 PARTS = {"train": [*range(0, 60)], "val": [*range(60, 80)], "test": [99, *range(80, 99)]}
@@ -61,6 +63,25 @@ def test_no_test_score_and_no_other_test_image_changes_a_prediction() -> None:
     scores[PARTS["test"]] = np.nan
     features[PARTS["test"][1:]] *= -100
     assert svr_predictions(features, scores, PARTS)[0] == pytest.approx(before[0], rel=1e-12)
+
+
+def test_a_linear_regressor_has_the_mean_of_products_as_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For features by the thousands; here more than images, some of which have none."""
+    monkeypatch.setattr(regressor, "PENALTIES", (64, 4, 0.1))
+    features, scores = set_of(features=300)
+    features[[0, 60, 99]] = np.nan
+    predicted = svr_predictions(features.astype(np.float32), scores, PARTS, kernel="linear")
+    train, test = PARTS["train"][1:], PARTS["test"][1:]
+    low, high = features[train].min(0), features[train].max(0)
+    x = 2 * (features - low) / (high - low) - 1
+    by_penalty = {}
+    for penalty in (64, 4, 0.1):
+        svr = SVR(kernel="linear", C=penalty / 300, epsilon=0.1, tol=1e-5).fit(x[train], scores[train])
+        by_penalty[spearmanr(svr.predict(x[PARTS["val"][1:]]), scores[PARTS["val"][1:]])[0]] = svr.predict(x[test])
+    assert np.isnan(predicted[0])
+    np.testing.assert_allclose(predicted[1:], by_penalty[max(by_penalty)], atol=2e-3)
+    others = [other for val_srocc, other in by_penalty.items() if val_srocc < max(by_penalty)]
+    assert len(others) == 2 and all(np.abs(predicted[1:] - other).max() > 0.01 for other in others)
 
 
 @pytest.mark.parametrize(("wanted", "gamma"), [("waves", 100.0), ("slope", 0.01)])
@@ -126,12 +147,13 @@ def test_features_that_never_differ_are_no_obstacle() -> None:
     assert np.ptp(svr_predictions(features, scores, PARTS)) == 0
 
 
-def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    baselines.check("brisque", labeled_set())
+@pytest.mark.parametrize("name", ["brisque", "cornia", "hosa"])
+def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    baselines.check(name, labeled_set())
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "sklearn" else find_spec(name))
-    with pytest.raises(ValueError, match=r"pip install 'ssl_iqa\[baselines\]'"):
-        baselines.check("brisque", labeled_set())
+    message = error_of(ValueError, baselines.check, name, labeled_set())
+    assert message == f"{name}: needs the library sklearn: pip install 'ssl_iqa[baselines]'"
     baselines.check("class-mean", labeled_set())
 
 
