@@ -17,6 +17,9 @@ SMALLEST = 16  # pixels a side of an image that they take: at half size BRISQUE'
 CLASS_MEAN = "class-mean"
 NAMES = (*HANDMADE, CLASS_MEAN)
 
+# What `ssl-iqa pretrain` pretrains, each a module of its name, and how.
+PRETRAINED = {"rankiqa": "by ranking the levels of a distortion"}
+
 
 def check(name: str, labeled: LabeledSet) -> None:
     """Raises ValueError where a set or the machine lacks what a baseline of NAMES needs, before any work is done."""
