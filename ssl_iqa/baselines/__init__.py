@@ -18,7 +18,8 @@ CLASS_MEAN = "class-mean"
 NAMES = (*HANDMADE, CLASS_MEAN)
 
 # What `ssl-iqa pretrain` pretrains, each a module of its name, and how.
-PRETRAINED = {"rankiqa": "by ranking the levels of a distortion"}
+PRETRAINED = {"rankiqa": "by ranking the levels of a distortion", "meon": "by naming distortions"}
+MEON = "meon"  # which has a finetuning of its own
 
 
 def check(name: str, labeled: LabeledSet) -> None:
