@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -18,7 +19,11 @@ CLASS_MEAN = "class-mean"
 NAMES = (*HANDMADE, CLASS_MEAN)
 
 # What `ssl-iqa pretrain` pretrains, each a module of its name, and how.
-PRETRAINED = {"rankiqa": "by ranking the levels of a distortion", "meon": "by naming distortions"}
+PRETRAINED = {
+    "rankiqa": "by ranking the levels of a distortion",
+    "meon": "by naming distortions",
+    "contrique-syn": "by Eq. 5 on patches, at two sizes and in five color spaces",
+}
 MEON = "meon"  # which has a finetuning of its own
 
 
@@ -38,6 +43,10 @@ def usable(features: Callable[[Tensor], Tensor], count: int, image: Tensor | Non
     return features(image / 255)
 
 
+def module_of(name: str) -> ModuleType:
+    return importlib.import_module(f"ssl_iqa.baselines.{name.replace('-', '_')}")
+
+
 def features_of(name: str) -> Callable:
     """A `regressor.Method` by the name of its module."""
-    return importlib.import_module(f"ssl_iqa.baselines.{name.replace('-', '_')}").usable_features
+    return module_of(name).usable_features

@@ -11,14 +11,13 @@ Images, distortions, views, checkpoints and resuming are joint training's.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ssl_iqa.baselines import PRETRAINED
+from ssl_iqa.baselines import PRETRAINED, module_of
 from ssl_iqa.data import sets
 from ssl_iqa.data.datasets import name_skipped
 from ssl_iqa.data.joint_run import finetune_command, set_up
@@ -85,6 +84,7 @@ def train_epoch(
         for group in run.optimizer.param_groups:
             group["lr"] = settings.lr * factor
         run.optimizer.zero_grad()
+        torch.manual_seed(settings.seed + step)  # of what a network draws, so that a resumed run draws it again
         with autocast(streams.device, settings.amp):
             outputs = nets(x_d)
         loss, accuracy = measure(outputs.float(), classes, run.distortions)
@@ -109,6 +109,7 @@ def validate(run: Run, streams: Streams, measure: Measure, settings: Settings, s
     """Loss and accuracy on the validation images, whose distortions and crops are the same every time."""
     run.nets.eval()
     values = []
+    torch.manual_seed(settings.seed)
     for x_d, classes in console.bar(streams.unlabeled_batches(), "validation", len(streams)):
         with autocast(streams.device, settings.amp):
             outputs = run.nets(x_d)
@@ -129,7 +130,7 @@ def print_epoch(record: dict[str, Any], is_best: bool, epochs: int) -> None:
 def add_arguments(parser: Parser) -> None:
     methods = parser.add_subparsers(dest="method", metavar="METHOD", required=True)
     for name, text in PRETRAINED.items():
-        module = import_module(f"ssl_iqa.baselines.{name}")
+        module = module_of(name)
         command = methods.add_parser(
             name, help=text, description=module.__doc__, formatter_class=parser.formatter_class
         )
@@ -137,7 +138,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: Any) -> None:
-    module = import_module(f"ssl_iqa.baselines.{args.method}")
+    module = module_of(args.method)
     with console.clear_errors():
         own = {"long_side": 0} if args.unlabeled not in (None, "demo") else {}  # own images are never reduced unasked
         settings = settings_from(args, presets(module.Settings), **own)

@@ -13,7 +13,7 @@ import torch
 
 import finetune
 import train_joint
-from ssl_iqa.baselines import rankiqa
+from ssl_iqa.baselines import module_of, rankiqa
 from ssl_iqa.engine.signals import STOPPED
 from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.evaluation import tables
@@ -80,9 +80,10 @@ def test_a_step_is_sgd_on_the_loss(
         torch.testing.assert_close(weights[name.removeprefix("encoder.")], expected, rtol=1e-4, atol=1e-5)
 
 
-def ended_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def ended_at(step: int, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM comes amid the training step of this number, counted from 1."""
-    steps, real = 0, rankiqa.measure
+    steps, module = 0, module_of(method)
+    real = module.measure
 
     def measure(*args: Any) -> tuple[torch.Tensor, torch.Tensor]:
         nonlocal steps
@@ -91,23 +92,31 @@ def ended_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return real(*args)
 
-    monkeypatch.setattr(rankiqa, "measure", measure)
+    monkeypatch.setattr(module, "measure", measure)
 
 
-@pytest.mark.parametrize(("workers", "step", "progress"), [(0, 2, "epoch 1, step 2"), (1, 4, "epoch 2, step 1")])
+@pytest.mark.parametrize(
+    ("method", "workers", "step", "progress"),
+    [
+        ("rankiqa", 0, 2, "epoch 1, step 2"),
+        ("rankiqa", 1, 4, "epoch 2, step 1"),
+        ("contrique-syn", 0, 2, "epoch 1, step 2"),  # which draws color spaces in a step
+    ],
+)
 def test_ended_amid_an_epoch_a_run_goes_on_bit_for_bit(
-    command: Command, arguments: Callable, tmp_path: Path, workers: int, step: int, progress: str
+    command: Command, arguments: Callable, tmp_path: Path, method: str, workers: int, step: int, progress: str
 ) -> None:
-    command("pretrain", "rankiqa", *arguments(out=tmp_path / "whole"))
-    part = arguments(out=tmp_path / "part", workers=workers)
+    changes = {"crop": 64, "epoch_size": 12, "batch_size": 4} if method == "contrique-syn" else {}
+    command("pretrain", method, *arguments(out=tmp_path / "whole", **changes))
+    part = arguments(out=tmp_path / "part", workers=workers, **changes)
     with pytest.MonkeyPatch.context() as patch:
-        ended_at(step, patch)
-        out, _, code = command("pretrain", "rankiqa", *part)
-    assert code == STOPPED and out.endswith(
-        f"ended after {progress}, which {tmp_path / 'part'}/last.pt holds; --resume goes on from there\n"
-    )
+        ended_at(step, method, patch)
+        out, _, code = command("pretrain", method, *part)
+    last = tmp_path / "part" / "last.pt"
+    assert code == STOPPED
+    assert out.endswith(f"ended after {progress}, which {last} holds; --resume goes on from there\n")
     torch.rand(5)
-    assert command("pretrain", "rankiqa", *part, "--resume")[2] == 0
+    assert command("pretrain", method, *part, "--resume")[2] == 0
     for name in ("last.pt", "encoder.pt"):
         ours, theirs = load(tmp_path / "part" / name), load(tmp_path / "whole" / name)
         for state in (ours, theirs):
