@@ -208,6 +208,8 @@ def run_cell(cell: cells.Cell, curve: list[CurveSplit], device: torch.device) ->
     if cell.name in baselines.NAMES:
         with console.clear_errors():
             return cells.measure_baseline(cell)
+    if cell.name == baselines.MEON:
+        return cells.measure_meon(cell, device)
     settings = cell.settings
     encoder = load_encoder(settings.encoder, settings.arch, settings.seed)
     encoder = distributed.synchronize(encoder.to(device, memory_format=torch.channels_last), device)

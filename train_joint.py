@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ssl_iqa.data import seen, sets
 from ssl_iqa.data.datasets import name_skipped
-from ssl_iqa.data.joint_run import finetune_command, set_up
+from ssl_iqa.data.joint_run import Method, finetune_command, set_up
 from ssl_iqa.data.streams import Streams
 from ssl_iqa.engine import checkpoint, console, distributed, run_folder
 from ssl_iqa.engine.checkpoint import Run
@@ -233,7 +233,7 @@ def main(arguments: list[str] | None = None) -> None:
         args.resume |= goes_on and last.exists()
         kept = f"{last} is as it was" if goes_on else "nothing to resume"
         with clear_stop(f"before the first step; {kept}"), stop.anywhere(), console.clear_errors():
-            run, images, streams, val_streams = set_up(settings, args, device, goes_on, make_optimizer)
+            run, images, streams, val_streams = set_up(settings, args, device, goes_on, Method(make_optimizer))
         progress, nets = run.progress, distributed.parallel(run.nets, device)
         console.print_start(run, images.splits, len(streams), device)
         if images.known and not run.saved:
@@ -255,7 +255,9 @@ def main(arguments: list[str] | None = None) -> None:
                 best = load_encoder(args.out / run_folder.ENCODER)
                 encoders = {"this encoder": best, "a random one": load_encoder("random", best.arch, settings.seed)}
                 accuracies = probe.probe_types(encoders, images.train, images.val, settings.seed)
-            console.print_end(accuracies, run, finetune_command(settings, args), sets.SPECS)
+            console.print_probe(accuracies, run)
+            next_command = finetune_command(settings, args, "--encoder", args.out / run_folder.ENCODER)
+            console.print_end(run, next_command, sets.SPECS)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ COMMANDS = {
     "severity": ("ssl_iqa.scoring.severity", "whether a model's score falls as distortions grow"),
     "figure": ("ssl_iqa.figures.command", "the paper's figures, of your own runs"),
     "probe": ("ssl_iqa.evaluation.probe", "which distortions an encoder tells apart"),
+    "pretrain": ("ssl_iqa.baselines.pretrain", "Table 3's learned methods, by their own pretext tasks"),
     "tables": ("ssl_iqa.evaluation.tables", "Tables 1 to 3, of finished runs of finetune.py"),
     "near-duplicates": ("ssl_iqa.data.near_duplicates", "images that two sets share"),
 }

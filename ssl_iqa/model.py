@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet, resnet18, resnet34, resnet50
+from torchvision.models import VGG, ResNet, resnet18, resnet34, resnet50, vgg16
 
 from ssl_iqa.dct_mlp import DctMlp
 
@@ -18,9 +18,9 @@ class Encoder(nn.Module):
     """f_theta1, Eqs. 1-2: a torchvision ResNet up to its average pooling, with the ImageNet normalization inside.
 
     Attributes: `arch`, one of `ARCHS` (the paper's is resnet50; dct-mlp is the demo's `DctMlp`, which normalizes by
-    itself), `dim`, d: the length of z (resnet50 2048, resnet18 and resnet34 512, dct-mlp 256), and `seen`, the records
-    of its training images (`ssl_iqa/data/seen.py`), None where they are not known. Raises ValueError for an unknown
-    arch, and in `forward` for images that are not floating point [B, 3, H, W].
+    itself; vgg16 is RankIQA's), `dim`, d: the length of z (resnet50 2048, resnet18 and resnet34 512, dct-mlp 256, vgg16
+    4096), and `seen`, the records of its training images (`ssl_iqa/data/seen.py`), None where they are not known.
+    Raises ValueError for an unknown arch, and in `forward` for images that are not floating point [B, 3, H, W].
     """
 
     def __init__(self, arch: str) -> None:
@@ -39,7 +39,7 @@ class Encoder(nn.Module):
         """RGB images in [0, 1], [B, 3, H, W], to z, [B, dim]."""
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise ValueError(f"images must be floating point [B, 3, H, W], got {images.dtype} {list(images.shape)}")
-        if isinstance(self.network, ResNet):
+        if isinstance(self.network, ResNet | VGG):
             images = (images - self.mean) / self.std
         return self.network(images)
 
@@ -92,9 +92,17 @@ class Networks(nn.Module):
         return self.regressor(self.encoder(x))  # Eq. 6
 
 
+def vgg16_with_fc() -> VGG:
+    """torchvision's VGG-16, its last layer `fc` as a ResNet's; without dropout, which a resumed run would draw anew."""
+    network = vgg16(dropout=0.0)
+    network.fc = network.classifier.pop(-1)
+    return network
+
+
 ARCHS: dict[str, Callable[[], nn.Module]] = {
     "dct-mlp": DctMlp,
     "resnet18": resnet18,
     "resnet34": resnet34,
     "resnet50": resnet50,
+    "vgg16": vgg16_with_fc,
 }

@@ -63,7 +63,7 @@ def names(error: str, *wanted: object) -> bool:
 @pytest.mark.parametrize(
     ("changes", "wanted"),
     [
-        ({"arch": "vgg16"}, ("--arch", "vgg16", "resnet50")),
+        ({"arch": "vgg19"}, ("--arch", "vgg16", "resnet50")),
         ({"device": "tpu"}, ("--device", "tpu")),
         ({"preset": "tiny"}, ("--preset", "tiny", "demo", "paper")),
         ({"epochs": "many"}, ("--epochs", "many")),

@@ -666,7 +666,7 @@ def test_a_file_of_something_else_cannot_be_resumed(
 ) -> None:
     for content in ({"weights": torch.zeros(2)}, torch.zeros(2)):
         torch.save(content, tmp_path / "last.pt")
-        assert "last.pt: not a checkpoint of train_joint.py" in error_of(
+        assert "last.pt: not a checkpoint of a pretraining" in error_of(
             joint_arguments(out=tmp_path, resume=True), capsys
         )
 

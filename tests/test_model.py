@@ -12,6 +12,7 @@ import torchvision
 from scipy.fft import dctn
 from torch import nn
 
+from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.weights import encoder_from_state, encoder_state, load_encoder
 from ssl_iqa.model import ARCHS, Encoder, ProjectionHead, Regressor
 
@@ -96,8 +97,10 @@ def test_images_of_another_kind_are_refused(encoder: Encoder, images: torch.Tens
 
 
 def test_unknown_arch_is_refused() -> None:
-    with pytest.raises(ValueError, match="arch must be one of dct-mlp, resnet18, resnet34, resnet50, got 'vgg16'"):
-        Encoder("vgg16")
+    with pytest.raises(
+        ValueError, match="arch must be one of dct-mlp, resnet18, resnet34, resnet50, vgg16, got 'vgg19'"
+    ):
+        Encoder("vgg19")
 
 
 def test_another_arch_is_one_line_in_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -256,6 +259,31 @@ def test_encoder_of_other_projects_is_never_read_in_part(
     assert_one_line(error)
 
 
+@pytest.fixture
+def vgg(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    """A torchvision VGG-16 with its classifier. All VGGs keep their layers' first weights, which is quicker."""
+    monkeypatch.setattr(nn.init, "normal_", lambda weights, *_: weights)
+    return torchvision.models.vgg16().eval()
+
+
+def test_vgg16_is_torchvisions_up_to_its_last_layer(
+    vgg: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = {"state_dict": prefixed(vgg.state_dict(), "module.")}
+    monkeypatch.setattr(run_folder, "load", lambda path: content)  # half a gigabyte is not written
+    path = save({}, tmp_path / "vgg.pth")
+    encoder = load_encoder(path, "vgg16")
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    images = torchvision.transforms.functional.normalize(IMAGES, mean.tolist(), std.tolist())
+    with torch.no_grad():
+        z = encoder(IMAGES)  # in training mode: without dropout
+        torch.testing.assert_close(vgg.classifier[6](z), vgg(images))
+    assert encoder.dim == z.shape[1] == 4096
+    content["state_dict"]["module.conv1.weight"] = torch.ones(1)
+    with pytest.raises(ValueError, match="a VGG-16's names must be features.0.weight .*, got 'module.conv1.weight'$"):
+        load_encoder(path, "vgg16")
+
+
 def test_a_file_that_holds_itself_ends(tmp_path: Path) -> None:
     content: dict = {}
     content["model"] = content
@@ -318,8 +346,8 @@ def test_arch_is_needed_where_no_file_names_it(spec: str) -> None:
 
 @pytest.mark.parametrize("spec", ["imagenet", "random"])
 def test_arch_must_be_known(spec: str) -> None:
-    with pytest.raises(ValueError, match="'vgg16'"):
-        load_encoder(spec, "vgg16")
+    with pytest.raises(ValueError, match="'vgg19'"):
+        load_encoder(spec, "vgg19")
 
 
 @pytest.mark.parametrize("name", ["imagnet", ""])  # not there; a folder
@@ -378,7 +406,7 @@ CONV1 = "network.conv1.weight"
     ("damage", "message"),
     [
         (lambda s: s | {"version": 2}, "version must be 1, got 2"),
-        (lambda s: s | {"arch": "vgg16"}, "arch must be one of .*, got 'vgg16'"),
+        (lambda s: s | {"arch": "vgg19"}, "arch must be one of .*, got 'vgg19'"),
         (lambda s: s | {"arch": ["resnet18"]}, r"arch must be one of .*, got \['resnet18'\]"),
         (lambda s: s | {"weights": None}, "do not fit: 'NoneType'"),
         (lambda s: without(s, CONV1), f'do not fit: .*Missing.*"{CONV1}"'),

@@ -1,4 +1,6 @@
-"""Table 3's baselines without deep pretraining: hand-made features with a support vector regressor, and class means."""
+"""The methods that Table 3 compares with: hand-made features with a support vector regressor, class means, and those
+that are pretrained.
+"""
 
 import importlib.util
 from collections.abc import Callable
@@ -20,6 +22,14 @@ SMALLEST = 16  # pixels a side of an image that they take: at half size BRISQUE'
 CLASS_MEAN = "class-mean"
 NAMES = (*HANDMADE, CLASS_MEAN)
 
+# What `ssl-iqa pretrain` pretrains, each a module of its name, and how.
+PRETRAINED = {
+    "rankiqa": "by ranking the levels of a distortion",
+    "meon": "by naming distortions",
+    "contrique-syn": "by Eq. 5 on patches, at two sizes and in five color spaces",
+}
+MEON = "meon"  # which has a finetuning of its own
+
 
 def check(name: str, labeled: LabeledSet) -> None:
     """Raises ValueError where a set or the machine lacks what a baseline of NAMES needs, before any work is done."""
@@ -38,8 +48,7 @@ def usable(features: Callable[[Tensor], Tensor], count: int, image: Tensor | Non
 
 
 def module_of(name: str) -> ModuleType:
-    """The module of a method of HANDMADE, whose `usable_features` is a `regressor.Method`.
-
-    Of CODEBOOKS it takes what the module's `learn` returns first.
+    """The module of a method of Table 3. Of HANDMADE its `usable_features` is a `regressor.Method`; of CODEBOOKS that
+    takes what the module's `learn` returns first.
     """
     return importlib.import_module(f"ssl_iqa.baselines.{name.replace('-', '_')}")

@@ -1,4 +1,4 @@
-"""Around train_joint.py's loop: the run that it starts from, new or as it was saved, and the next command."""
+"""Around the loop of a pretraining: the run that it starts from, new or as it was saved, and the next command."""
 
 import os
 import shlex
@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from ssl_iqa.data import sets
 from ssl_iqa.data.datasets import LabeledCrops, UnlabeledViews, make_all
 from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.images import is_shards, list_images, passed_over
 from ssl_iqa.data.labeled import LabeledSet
+from ssl_iqa.data.samplers import UnlabeledBatches
 from ssl_iqa.data.seen import Record, divide, known_parts, records_of, with_record
 from ssl_iqa.data.splits import digest, part_indices, split_unlabeled
 from ssl_iqa.data.streams import Streams
@@ -24,7 +26,7 @@ from ssl_iqa.engine import checkpoint, distributed, run_folder
 from ssl_iqa.engine.chunks import NetworksInChunks
 from ssl_iqa.engine.device import cpu_cores
 from ssl_iqa.engine.weights import load_encoder
-from ssl_iqa.model import Networks
+from ssl_iqa.model import Encoder, Networks
 
 JOINT = "joint training"  # in the record of what an encoder has seen
 
@@ -88,7 +90,39 @@ def find_images(
     return Images(splits, train, val, labeled, records, known)
 
 
-def make_streams(images: Images, device: torch.device, settings: Any) -> tuple[Streams, Streams]:
+def initial_encoder(spec: str | Path, settings: Any, _: Sequence[DistortionClass]) -> Encoder:
+    return load_encoder(spec, settings.arch, settings.seed)
+
+
+def joint_networks(encoder: Encoder, images: Images, settings: Any) -> Networks:
+    """Section 3's three networks for train_joint.py's `settings`."""
+    mean_score = 5.5
+    if images.labeled:  # of the training part: the test part must not have any influence
+        train = part_indices(images.labeled.references, images.splits["labeled"]["train"])
+        mean_score = sum(images.labeled.scores[i] for i in train) / len(train)
+    nets = Networks(encoder, mean_score)
+    if settings.accumulate > 1:
+        nets = NetworksInChunks(encoder, mean_score, settings.accumulate)
+    nets.regressor.requires_grad_(settings.alpha < 1)  # CL does not reach it
+    return nets
+
+
+class Method(NamedTuple):
+    """What a pretraining has of its own, beside its loss; but for the optimizer the defaults are train_joint.py's.
+
+    Of its networks one is `encoder`. The batch sampler is made as by `UnlabeledViews.order`.
+    """
+
+    make_optimizer: Callable[[nn.Module, Any], torch.optim.Optimizer]
+    make_networks: Callable[[Encoder, Images, Any], nn.Module] = joint_networks
+    load_encoder: Callable[[str | Path, Any, Sequence[DistortionClass]], Encoder] = initial_encoder
+    order: Callable[..., UnlabeledBatches] = UnlabeledViews.order
+    choose: Callable[[Sequence[DistortionClass]], Sequence[DistortionClass]] = tuple  # classes, of --distortions
+
+
+def make_streams(
+    images: Images, device: torch.device, settings: Any, order: Callable[..., UnlabeledBatches] = UnlabeledViews.order
+) -> tuple[Streams, Streams]:
     """The batches to train and to validate with; `settings` are train_joint.py's."""
     crops: list[LabeledCrops | None] = [None, None]
     labeled = images.labeled
@@ -96,20 +130,16 @@ def make_streams(images: Images, device: torch.device, settings: Any) -> tuple[S
         parts = [part_indices(labeled.references, images.splits["labeled"][part]) for part in ("train", "val")]
         make_all(labeled, [*parts[0], *parts[1]], settings.workers and cpu_cores())
         crops = [LabeledCrops(labeled, indices, settings.crop) for indices in parts]
-    train = Streams(images.train, crops[0], settings, device)
-    return train, Streams(images.val, crops[1], settings, device, is_validation=True)
+    train = Streams(images.train, crops[0], settings, device, order=order)
+    return train, Streams(images.val, crops[1], settings, device, is_validation=True, order=order)
 
 
 def set_up(
-    settings: Any,
-    args: Any,
-    device: torch.device,
-    goes_on: bool,
-    make_optimizer: Callable[[Networks, Any], torch.optim.Optimizer],
+    settings: Any, args: Any, device: torch.device, goes_on: bool, method: Method
 ) -> tuple[checkpoint.Run, Images, Streams, Streams]:
     """The run, new or as it was saved, its images, and the batches to train and to validate with.
 
-    `settings` and `args` are train_joint.py's, `goes_on` whether the run in the folder is continued. Near-duplicates
+    `settings` and `args` are as train_joint.py's, `goes_on` whether the run in the folder is continued. Near-duplicates
     are searched for, reported and, with `--near-duplicates remove`, left out.
     """
     from ssl_iqa.data import near_duplicates  # beside what a reader follows from train_joint.py to the loss
@@ -119,29 +149,22 @@ def set_up(
     action, report_file = settings.near_duplicates, args.out / run_folder.NEAR_DUPLICATES
     duplicates = near_duplicates.search_for_training(settings, report_file if goes_on else None)
     with distributed.together():
-        distortions = load_distortions(settings.distortions)
+        distortions = method.choose(load_distortions(settings.distortions))
         plain = asdict(settings), [list(distortion) for distortion in distortions]
         saved = checkpoint.read_run(args.out, *plain) if args.resume else None
-        encoder = load_encoder(args.out / run_folder.LAST if saved else settings.init, settings.arch, settings.seed)
+        encoder = method.load_encoder(args.out / run_folder.LAST if saved else settings.init, settings, distortions)
         left_out = {pair["unlabeled"] for pair in duplicates["found"]} if duplicates and action == "remove" else ()
         images = find_images(settings, distortions, left_out, seen=records_of(settings.init, encoder))
         encoder.seen = images.seen
-        streams, val_streams = make_streams(images, device, settings)
+        streams, val_streams = make_streams(images, device, settings, method.order)
 
         torch.manual_seed(settings.seed)  # of the heads
-        mean_score = 5.5
-        if images.labeled:  # of the training part: the test part must not have any influence
-            train = part_indices(images.labeled.references, images.splits["labeled"]["train"])
-            mean_score = sum(images.labeled.scores[i] for i in train) / len(train)
-        nets = Networks(encoder, mean_score)
-        if settings.accumulate > 1:
-            nets = NetworksInChunks(encoder, mean_score, settings.accumulate)
-        nets.regressor.requires_grad_(settings.alpha < 1)  # CL does not reach it
+        nets = method.make_networks(encoder, images, settings)
         distributed.synchronize(nets.to(device, memory_format=torch.channels_last), device)
         if settings.compile:
             nets.encoder.compile()
         scaler = torch.amp.GradScaler(device.type, enabled=settings.amp == "fp16")
-        run = checkpoint.Run(args.out, *plain, nets, make_optimizer(nets, settings), scaler)
+        run = checkpoint.Run(args.out, *plain, nets, method.make_optimizer(nets, settings), scaler)
         if saved:
             checkpoint.restore(run, saved, images.splits)
         streams.skipped = val_streams.skipped = run.skipped
@@ -158,9 +181,9 @@ def set_up(
     return run, images, streams, val_streams
 
 
-def finetune_command(settings: Any, args: Any) -> str:
-    """How to finetune the encoder of a run, to be pasted into a shell. The split comes with the encoder."""
+def finetune_command(settings: Any, args: Any, *encoder: object) -> str:
+    """How to finetune the `encoder` of a run, to be pasted into a shell. The split comes with the encoder."""
     script = os.path.relpath(Path(__file__).parents[2] / "finetune.py")
-    words = ["python", script, "--mode", "lp-ft", "--preset", args.preset, "--encoder", args.out / run_folder.ENCODER]
+    words = ["python", script, "--mode", "lp-ft", "--preset", args.preset, *encoder]
     words += ["--data", settings.labeled or "SPEC", "--crop", settings.crop, "--long-side", settings.long_side]
     return shlex.join(map(str, words))

@@ -18,7 +18,7 @@ from ssl_iqa.data.datasets import (
     first_readable,
     name_skipped,
 )
-from ssl_iqa.data.samplers import PART, Draw, EachOnce, InParts, LabeledBatches
+from ssl_iqa.data.samplers import PART, Draw, EachOnce, InParts, LabeledBatches, UnlabeledBatches
 from ssl_iqa.engine import distributed
 from ssl_iqa.engine.workers import make_loader
 
@@ -29,8 +29,8 @@ class Streams:
     """Batches of the unlabeled and, beside them, of the labeled images; `settings` are train_joint.py's.
 
     An epoch is as long as the unlabeled stream, and the labeled images go round in it; in validation they come once,
-    in order. Batch sizes are those of all processes, of which this one makes its part. `skipped` gathers the paths of
-    files that could not be read; the next image that can be stands in for each.
+    in order. Batch sizes are those of all processes, of which this one makes its part. For files that cannot be read,
+    whose paths `skipped` gathers, the next one that can stands in. `order` makes the unlabeled batch sampler.
     """
 
     def __init__(
@@ -40,15 +40,15 @@ class Streams:
         settings: Any,
         device: torch.device,
         is_validation: bool = False,
+        order: Callable[..., UnlabeledBatches] = UnlabeledViews.order,
     ) -> None:
         self.dataset, self.device, self.views = unlabeled, device, settings.views
         self.parts = math.ceil(settings.batch_size // distributed.size() / PART)  # of this process's part of a batch
-        self.skipped: set[str] = set()
         epoch_size = settings.validation_size if is_validation else settings.epoch_size
         seed, workers = settings.seed + 1 if is_validation else settings.seed, settings.workers
-        order = unlabeled.order(epoch_size, settings.batch_size, settings.images_per_class, seed)
-        self.unlabeled = loader(unlabeled, collate_views, workers, device, InParts(order, PART))
-        self.samplers, self.labeled = [order], None
+        draws = order(unlabeled, epoch_size, settings.batch_size, settings.images_per_class, seed)
+        self.unlabeled = loader(unlabeled, collate_views, workers, device, InParts(draws, PART))
+        self.samplers, self.labeled, self.skipped = [draws], None, set()  # of paths
         if labeled is not None:
             first_readable(labeled.read, labeled.paths, 0)  # without a usable image it raises now, not amid training
             if is_validation:

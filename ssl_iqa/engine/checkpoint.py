@@ -1,4 +1,4 @@
-"""The checkpoints of joint training: what a run leaves, and how it goes on bit for bit after it was ended.
+"""The checkpoints of a pretraining: what a run leaves, and how it goes on bit for bit after it was ended.
 
 No random state is saved, since none is used while training: every draw comes from the seed and its place in the run
 (`ssl_iqa/data/samplers.py`), so that `Progress` says all. Equal bits take sums in the same order: as many processes,
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ssl_iqa.engine import distributed, run_folder
 from ssl_iqa.engine.settings import flag
 from ssl_iqa.engine.signals import STOPPED, Stopped
 from ssl_iqa.engine.weights import encoder_state
 from ssl_iqa.engine.workers import worker_end
-from ssl_iqa.model import Networks
 from ssl_iqa.schedule import Progress
 
 # Where and how fast a run computes, and, `keep` of earlier versions, what it kept. Of `distortions` the classes are
@@ -31,12 +31,12 @@ MAY_DIFFER |= {"save_every", "keep"}
 
 @dataclass
 class Run:
-    """The state of joint training, which its checkpoints hold."""
+    """The state of a pretraining, which its checkpoints hold."""
 
     out: Path
     settings: dict[str, Any]
     distortions: list[list]  # the classes, as plain values
-    nets: Networks
+    nets: nn.Module  # train_joint.py's `Networks`, or others, of which one is `encoder`
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     progress: Progress = field(default_factory=Progress)
@@ -66,8 +66,7 @@ def _write(run: Run, record: dict[str, Any] | None, is_best: bool) -> None:
         "distortions": run.distortions,
         "progress": asdict(run.progress),
         "encoder": encoder_state(run.nets.encoder) | {"distortions": run.distortions},
-        "projector": run.nets.projector.state_dict(),
-        "regressor": run.nets.regressor.state_dict(),
+        **{name: head.state_dict() for name, head in heads(run)},
         "optimizer": run.optimizer.state_dict(),
         "scaler": run.scaler.state_dict(),
         "skipped": sorted(run.skipped),
@@ -78,6 +77,11 @@ def _write(run: Run, record: dict[str, Any] | None, is_best: bool) -> None:
     if is_best:
         run_folder.save(state["encoder"], run.out / run_folder.ENCODER)
     run_folder.save(state, run.out / run_folder.LAST)
+
+
+def heads(run: Run) -> list[tuple[str, nn.Module]]:
+    """The networks beside the encoder: projector and regressor in joint training."""
+    return [(name, child) for name, child in run.nets.named_children() if name != "encoder"]
 
 
 @contextmanager
@@ -113,13 +117,13 @@ def read_run(out: Path, settings: dict[str, Any], distortions: list[list]) -> di
         raise FileNotFoundError(f"{path}: no such file; --resume needs the folder of a run that has been saved")
     state = run_folder.load(path)
     if not isinstance(state, dict) or not {"settings", "distortions", "optimizer"} <= state.keys():
-        raise ValueError(f"{path}: not a checkpoint of train_joint.py")
+        raise ValueError(f"{path}: not a checkpoint of a pretraining")
     saved = state["settings"]
     saved["long_side"] = run_folder.saved_long_side(saved)
     may_differ = {*MAY_DIFFER}
     if settings["schedule"] == "plateau":  # where no rate of a step depends on it, a run may become longer
         may_differ.add("epochs")
-    if "remove" not in (saved.setdefault("near_duplicates", "ignore"), settings["near_duplicates"]):
+    if "remove" not in (saved.setdefault("near_duplicates", "ignore"), settings.get("near_duplicates")):
         may_differ.add("near_duplicates")
     differing = [
         f"{flag(name)} was {was!r}, is {settings.get(name)!r}"
@@ -160,8 +164,8 @@ def restore(run: Run, state: dict[str, Any], splits: dict[str, Any]) -> None:
     """Puts everything back as it was when `state` was saved. Raises ValueError where the images are others."""
     check_splits(run.out, splits)
     run.nets.encoder.load_state_dict(state["encoder"]["weights"])
-    run.nets.projector.load_state_dict(state["projector"])
-    run.nets.regressor.load_state_dict(state["regressor"])
+    for name, head in heads(run):
+        head.load_state_dict(state[name])
     run.optimizer.load_state_dict(state["optimizer"])
     if state.get("scaler"):  # of fp16 only
         run.scaler.load_state_dict(state["scaler"])

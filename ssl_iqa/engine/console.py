@@ -1,4 +1,4 @@
-"""What is printed: progress bars, errors, and train_joint.py's start, epochs and end."""
+"""What is printed: progress bars, errors, and a pretraining's start, epochs and end."""
 
 import io
 import math
@@ -59,7 +59,7 @@ def print_start(run: Run, splits: dict, steps: int, device: torch.device) -> Non
     settings = run.settings
     for name, value in sorted(settings.items()):
         print(f"  {name:<20} {value}")
-    if settings["labeled"] == "demo":
+    if settings.get("labeled") == "demo":
         print("The demo's scores are the mean opinions of KADID-10k's 125 classes, not opinions of these very images.")
     train, val = (splits["unlabeled"][part] for part in ("train", "val_pictures"))
     types = len({name for name, *_ in run.distortions})
@@ -68,9 +68,12 @@ def print_start(run: Run, splits: dict, steps: int, device: torch.device) -> Non
     if "labeled" in splits:
         counts = ", ".join(f"{len(splits['labeled'][part])} {part}" for part in ("train", "val", "test"))
         print(f"labeled: {settings['labeled']}, by reference image: {counts}")
-    chance = math.log(settings["views"] * settings["batch_size"] - 1)
+    chance = ""
+    if "temperature" in settings:  # of Eq. 5
+        loss = math.log(settings["views"] * settings["batch_size"] - 1)
+        chance = f"; L_cont is about {loss:.2f} where features say nothing"
     places = f"{device.type}, {distributed.size()} processes" if distributed.size() > 1 else str(device)
-    print(f"{steps} steps an epoch on {places}; L_cont is about {chance:.2f} where features say nothing")
+    print(f"{steps} steps an epoch on {places}{chance}")
     going_on = f", going on after {run.progress}" if run.saved else ""
     print(f"run folder: {run.out}{going_on}", flush=True)
 
@@ -82,24 +85,32 @@ def print_epoch(record: dict[str, Any], is_best: bool, epochs: int) -> None:
     if "L_r" in record:
         parts[0] += f"  L_r {record['L_r']:.3f}"
         val += f"  L_r {record['val_L_r']:.3f}  SROCC {record['val_SROCC']:.3f}"
-    parts.append(val)
+    print_parts([*parts, val], record, is_best)
+
+
+def print_parts(parts: list[str], record: dict[str, Any], is_best: bool) -> None:
+    """An epoch's losses, in words, and how long it took."""
     if "data_wait" in record:
         parts.append(f"{record['pictures_per_second']:.0f} images/s, {record['data_wait']:.0%} waiting")
     parts.append(f"{record['minutes']:.1f} min" + (" *" if is_best else ""))
     print(" | ".join(parts), flush=True)
 
 
-def print_end(accuracies: dict[str, dict[str, float]], run: Run, next_command: str, specs: str) -> None:
-    """What the best encoder has learned (`probe.probe_types`, by name), and the next command; `specs` explain SPEC."""
-    if run.skipped:
-        print(f"{len(run.skipped)} files could not be read and were skipped")
+def print_probe(accuracies: dict[str, dict[str, float]], run: Run) -> None:
+    """What the best encoder has learned (`probe.probe_types`, by name)."""
     types = len({name for name, *_ in run.distortions})
     print(f"Which of the {types} types has a validation photograph? (chance {1 / types:.0%})")
     for name, shares in accuracies.items():
         print(f"  {name}: a linear probe names {shares['linear']:.0%}, the nearest neighbor {shares['neighbor']:.0%}")
+
+
+def print_end(run: Run, next_command: str, specs: str) -> None:
+    """The next command, in which `specs` explain SPEC."""
+    if run.skipped:
+        print(f"{len(run.skipped)} files could not be read and were skipped")
     print(f"{run.minutes():.1f} minutes. The encoder of the best epoch (*) is {run.out / run_folder.ENCODER}")
     print(f"Next: {next_command}")
-    if not run.settings["labeled"]:
+    if not run.settings.get("labeled"):
         print(f"with a labeled set as SPEC: {specs}")
 
 

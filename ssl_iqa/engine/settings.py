@@ -53,14 +53,23 @@ def presets(settings: type) -> dict[str, Any]:
 
 
 def script_parser(description: str, presets: dict[str, Any], out: Path) -> Parser:
-    """A flag for each setting, whose value is None where it is not given, and those of every run; `out` is its default
-    folder. Where --out is not given, `args.out` is None.
-    """
+    """A parser with `add_flags`, of a script."""
     parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"ssl_iqa {__version__}")
+    add_flags(parser, presets, out)
+    return parser
+
+
+def add_flags(parser: argparse.ArgumentParser, presets: dict[str, Any], out: Path) -> None:
+    """A flag for each setting, whose value is None where it is not given, and those of every run; `out` is its default
+    folder. Where --out is not given, `args.out` is None. A setting without a group is none of the flags.
+    """
     parser.add_argument("--preset", choices=tuple(presets), default="demo", help="what the settings below start from")
     groups: dict[str, argparse._ArgumentGroup] = {}
     for field in dataclasses.fields(presets["demo"]):
         title, choices = field.metadata["group"], field.metadata["choices"]
+        if not title:
+            continue
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
         defaults = ", ".join(f"{name} {getattr(preset, field.name)!r}" for name, preset in presets.items())
@@ -75,8 +84,6 @@ def script_parser(description: str, presets: dict[str, Any], out: Path) -> Parse
     parser.add_argument("--out", type=Path, help=f"the run's folder ({out})")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that --out holds")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out from where it was saved")
-    parser.add_argument("--version", action="version", version=f"ssl_iqa {__version__}")
-    return parser
 
 
 def settings_from(args: argparse.Namespace, presets: dict[str, Any], **forced: Any) -> Any:

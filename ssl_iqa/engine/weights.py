@@ -22,6 +22,7 @@ NESTS = ("encoder", "state_dict", "model", "net", "backbone")
 PREFIX = re.compile(r"((module|_orig_mod|model|net|encoder|backbone)\.)*")
 HEADS = re.compile(r"(fc|head|classifier|projector|projection_head|predictor|prototypes|linear|regressor)\.")
 RESNET = re.compile(r"(conv1|bn1|layer[1-4])\.")
+VGG = re.compile(r"(features\.\d+|classifier\.[03])\.")  # its first two layers after the convolutions belong to f
 CHILDREN = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool", "fc")  # a ResNet's
 
 
@@ -56,7 +57,7 @@ def load_encoder(spec: str | Path, arch: str | None = None, seed: int = 0) -> En
         if isinstance(content, Mapping) and content.get("format") != ENCODER_FORMAT:
             content = next((content[name] for name in NESTS if isinstance(content.get(name), Mapping)), content)
     if isinstance(content, Mapping) and any(isinstance(value, Tensor) for value in content.values()):
-        weights = torchvision_weights(content, source=str(path))
+        weights = torchvision_weights(content, source=str(path), arch=arch)
         if arch is None:
             raise ValueError(f"{path}: arch is required, which a plain torchvision state_dict does not name")
         encoder = Encoder(arch)
@@ -98,31 +99,33 @@ def encoder_from_state(state: Any, source: str) -> Encoder:
     return encoder
 
 
-def torchvision_weights(state: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """The weights of a ResNet by torchvision's names, from a state_dict of any project.
+def torchvision_weights(state: Mapping[str, Any], source: str, arch: str | None = None) -> dict[str, Any]:
+    """The weights of a ResNet, or of `arch` vgg16, by torchvision's names, from a state_dict of any project.
 
     Prefixes (PREFIX) are stripped and heads (HEADS) left out. Numbers in place of names are those of an nn.Sequential
     of a ResNet's children, as in CONTRIQUE's files: encoder.4.0.conv1.weight is layer1.0.conv1.weight.
 
     Raises ValueError, its message starting with `source`, for other names, and for two names of one weight.
     """
-    weights, unknown = {}, []
+    weights, unknown, known = {}, [], VGG if arch == "vgg16" else RESNET
     for name, tensor in state.items():
         plain = PREFIX.sub("", str(name), count=1)
         number, dot, rest = plain.partition(".")
-        if number.isdecimal() and int(number) < len(CHILDREN):
+        if known is RESNET and number.isdecimal() and int(number) < len(CHILDREN):
             plain = CHILDREN[int(number)] + dot + rest
-        if HEADS.match(plain):
+        if HEADS.match(plain) and not known.match(plain):
             continue
-        if not RESNET.match(plain):
+        if not known.match(plain):
             unknown.append(name)
         elif plain in weights:
             raise ValueError(f"{source}: {plain} must be given once, got {name!r} as well")
         weights[plain] = tensor
     if unknown or not weights:
         shown = ", ".join(map(repr, (unknown or [*state])[:3]))
-        names = "conv1.weight, bn1.weight, layer1.0.conv1.weight and so on"
-        raise ValueError(f"{source}: not an encoder of ssl_iqa; a ResNet's names must be {names}, got {shown}")
+        names = "a ResNet's names must be conv1.weight, bn1.weight, layer1.0.conv1.weight and so on"
+        if known is VGG:
+            names = "a VGG-16's names must be features.0.weight .. features.28.bias, classifier.0.weight and so on"
+        raise ValueError(f"{source}: not an encoder of ssl_iqa; {names}, got {shown}")
     return weights
 
 

@@ -231,7 +231,7 @@ def test_images_per_class_divides_the_batch(capsys: pytest.CaptureFixture[str]) 
 def next_settings(*words: str, out: str = "runs/joint") -> finetune.Settings:
     """What finetune.py makes of the line that train_joint.py ends with, as a shell takes it apart."""
     settings, args = train_joint.parse_arguments([*words, "--out", out])
-    command = finetune_command(settings, args)
+    command = finetune_command(settings, args, "--encoder", args.out / "encoder.pt")
     python, script, *flags = shlex.split(command)
     assert python == "python" and Path(script).resolve() == Path(finetune.__file__).resolve()
     return finetune.parse_arguments(flags)[0]
