@@ -37,12 +37,12 @@ LONG_SIDE = 512
 COLUMNS = ("image", "score", "reference", "distortion")
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("labeled", help="a set of real opinions, as train_joint.py's --labeled")
     parser.add_argument("photographs", type=Path, help="a folder of pristine ones")
     parser.add_argument("out", type=Path, help="a new folder")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     with console.clear_errors():
         real = sets.load_labeled(args.labeled)
         photographs = list_images(args.photographs)

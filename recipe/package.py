@@ -41,13 +41,13 @@ NOTES = {
 }
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="trained with all.csv")
     parser.add_argument("held_out", type=Path, help="trained with scores.csv")
     parser.add_argument("labels", help="csv:DIR/labels/scores.csv")
     parser.add_argument("out", type=Path, help="the file to write")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     with console.clear_errors():
         use_device("cpu", workers=0)
         labeled = sets.load_labeled(args.labels)
@@ -59,7 +59,7 @@ def main() -> None:
     results = measure_held_out(held_out, labeled, parts)
     of_val = errors(predictions(content, labeled, parts["val"]), labeled, parts["val"])
     content["residuals"] = torch.from_numpy(of_val).float().sort().values
-    results["bf16_change"] = largest_bf16_change(content, labeled, parts["val"][::4])
+    results["bf16_change"] = largest_bf16_change(content, labeled, parts["val"][::16])
     content["naming"] = name_distortions(content)
     content |= {"results": results, "notes": NOTES}
     model_file.write(content, args.out)
