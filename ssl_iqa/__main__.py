@@ -48,14 +48,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(name: str, arguments: list[str]) -> None:
-    from ssl_iqa.engine.settings import Parser
+    from ssl_iqa.engine.settings import Parser, parse
 
     module = import_module(COMMANDS[name][0])
     parser = Parser(
         prog=f"ssl-iqa {name}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     module.add_arguments(parser)
-    module.run(parser.parse_intermixed_args(arguments))  # options amid images, too
+    module.run(parse(parser, arguments))
 
 
 if __name__ == "__main__":

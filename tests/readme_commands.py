@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 import finetune  # noqa: E402
 import train_joint  # noqa: E402
 from ssl_iqa.__main__ import COMMANDS  # noqa: E402
+from ssl_iqa.engine.settings import parse  # noqa: E402
 
 SCRIPTS = {"train_joint.py": train_joint.parse_arguments, "finetune.py": finetune.parse_arguments}
 
@@ -117,7 +118,7 @@ def check_subcommand(*arguments: str) -> None:
     name, rest = (arguments[0], arguments[1:]) if arguments[0] in COMMANDS else ("score", arguments)
     parser = argparse.ArgumentParser(prog=f"ssl-iqa {name}")
     import_module(COMMANDS[name][0]).add_arguments(parser)
-    parser.parse_intermixed_args(rest)
+    parse(parser, rest)
 
 
 def main() -> None:

@@ -34,6 +34,14 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """What `parse_args` gives, but options may stand amid paths, where there are no subcommands."""
+    try:
+        return parser.parse_intermixed_args(arguments)
+    except TypeError:  # argparse's, before it looks at any argument: there are subcommands
+        return parser.parse_args(arguments)
+
+
 def setting(
     default: Any, group: str, text: str, choices: Sequence[str] | None = None, demo: Any = None, **limits: float
 ) -> Any:
