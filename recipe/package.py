@@ -4,7 +4,7 @@
 
 Both models were trained in the same way, the first with all.csv of `recipe/labels.py`, the second with scores.csv,
 whose test part then gives the numbers of the card, on the images with opinions. The file has its weights in half
-precision, scores whole images at the size that the model knows, has intervals of its own validation part, and names
+precision, reduces images to the size that the model knows, has intervals of its own validation part, and names
 distortions.
 """
 
@@ -31,10 +31,10 @@ from ssl_iqa.scoring import naming, quality
 
 REAL = "real/"  # begins the references of images with opinions
 SCALE = (0.0, 100.0)  # of the labels: what the scores 1 and 10 stand for
-SETTINGS = {"crops": "full", "long_side": 512, "data": "LIVE In the Wild, and KADID-10k's class means"}
+SETTINGS = {"crops": "five", "long_side": 512, "data": "LIVE In the Wild, and KADID-10k's class means"}
 SETTINGS |= {"encoder": "a joint run from ImageNet's weights"}
 NOTES = {
-    "numbers": "SROCC, PLCC and intervals are of the same training with 60 % of LIVE In the Wild; this model has 80 %",
+    "numbers": "SROCC, PLCC and interval are of the same training with 60 % of LIVE In the Wild; this model has 80 %",
     "knows": "photographs of some 500 pixels with faults of cameras or of software; larger ones are reduced first",
     "not tested": "on any set that it was not trained with; screens, drawings, medical images, generated ones",
     "terms": "LIVE In the Wild: Ghadiyaram and Bovik, IEEE TIP 2016; photographs for research: docs/model.md",
@@ -80,15 +80,22 @@ def packaged(content: dict[str, Any]) -> dict[str, Any]:
     content["score_range"] = SCALE
     content["regressor"] = halved(head)
     content["encoder"]["weights"] = halved(content["encoder"]["weights"])
-    for record in content["encoder"]["seen"]:
-        record["data"] = record["data"].partition(":")[0] + ":" + Path(record["data"].partition(":")[2]).name
+    content["encoder"]["seen"] = [unplaced(content["encoder"]["seen"][-1])]  # which knows all of the ones before it
     return content
 
 
+def unplaced(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of what was seen without the folder of its set."""
+    kind, _, path = record["data"].partition(":")
+    return record | {"data": f"{kind}:{Path(path).name}"}
+
+
 def halved(tensors: dict[str, Any]) -> dict[str, Any]:
+    """In half precision, but for vectors: BatchNorm's variances go from 1e-12 to 1e5, too far for it."""
     return {
-        name: value.half() if isinstance(value, Tensor) and value.is_floating_point() else value
+        name: value.half() if isinstance(value, Tensor) and value.is_floating_point() and value.ndim > 1 else value
         for name, value in tensors.items()
+        if not name.endswith("num_batches_tracked")  # which nothing reads
     }
 
 

@@ -64,7 +64,7 @@ def test_a_packaged_model_scores_as_before_on_the_scale_of_the_opinions(
     monkeypatch.setattr(naming, "PER_CLASS", 1)
     monkeypatch.setattr(naming, "PER_CLASS_TEST", 1)
     words = ["--preset", "paper", "--mode", "lp", "--encoder", "random", "--arch", "dct-mlp", "--crop", "32"]
-    words += ["--crops", "full", "--epochs", "2", "--lr", "1e-3", "--workers", "0", "--out", str(tmp_path / "run")]
+    words += ["--crops", "five", "--epochs", "2", "--lr", "1e-3", "--workers", "0", "--out", str(tmp_path / "run")]
     finetune.main([*words, "--data", f"csv:{made / 'scores.csv'}"])
     model, out = str(tmp_path / "run" / "model.pt"), tmp_path / "packaged.pt"
     package.main([model, model, f"csv:{made / 'scores.csv'}", str(out)])
