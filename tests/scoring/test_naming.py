@@ -51,7 +51,11 @@ def test_a_model_learns_to_name_and_says_how_often_it_is_right(
     assert test == {*held_out} and train == {*demo_sources().values()} - test
     after = torch.load(path, weights_only=True)
     classifier = after.pop("naming")
-    assert after.pop("notes") == {} and after.keys() == before.keys() and torch.equal(after["residuals"], before["residuals"])
+    assert (
+        after.pop("notes") == {}
+        and after.keys() == before.keys()
+        and torch.equal(after["residuals"], before["residuals"])
+    )
     model = quality.load(path)
     right = model.naming["right"]
     assert right["photographs"] == sum(source in held_out for source in demo_sources().values())
