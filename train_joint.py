@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_iqa.data import seen, sets
-from ssl_iqa.data.datasets import name_skipped
-from ssl_iqa.data.joint_run import Method, finetune_command, set_up
+from ssl_iqa.data.joint_run import Method, end_epoch, finetune_command, goes_on_from, set_up
 from ssl_iqa.data.streams import Streams
 from ssl_iqa.engine import checkpoint, console, distributed, run_folder
 from ssl_iqa.engine.checkpoint import Run
@@ -228,10 +227,7 @@ def main(arguments: list[str] | None = None) -> None:
     with console.clear_errors():
         device = use_device(settings.device, settings.workers, settings.amp)
     with stop_signals() as stop, distributed.processes(device), console.one_voice(distributed.is_main()):
-        last = args.out / run_folder.LAST
-        goes_on = distributed.every(args.resume or run_folder.is_of_this_launch(args.out))[0]
-        args.resume |= goes_on and last.exists()
-        kept = f"{last} is as it was" if goes_on else "nothing to resume"
+        goes_on, kept = goes_on_from(args)
         with clear_stop(f"before the first step; {kept}"), stop.anywhere(), console.clear_errors():
             run, images, streams, val_streams = set_up(settings, args, device, goes_on, Method(make_optimizer))
         progress, nets = run.progress, distributed.parallel(run.nets, device)
@@ -243,11 +239,7 @@ def main(arguments: list[str] | None = None) -> None:
             while progress.epochs < settings.epochs and progress.since_best < settings.stop_after:
                 record = train_epoch(run, nets, streams, settings, stop)
                 record |= validate(run.nets, val_streams, settings, stop)
-                is_best = progress.update(record["val_L"], settings.patience)
-                skipped = set().union(*distributed.every(run.skipped))
-                name_skipped(skipped, run.skipped)
-                record |= {"epoch": progress.epochs, "minutes": round(run.minutes(), 2), "skipped": len(skipped)}
-                checkpoint.save_run(run, record, is_best)
+                is_best = end_epoch(run, record, record["val_L"], settings.patience)
                 console.print_epoch(record, is_best, settings.epochs)
 
         if distributed.is_main():

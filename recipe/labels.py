@@ -3,12 +3,12 @@
     python recipe/labels.py clive:DIR/clive DIR/photographs DIR/labels
 
 writes distorted photographs, scores.csv and all.csv into a new folder. In scores.csv are the labeled set's images with
-their opinions, and each of the 125 distortion classes 16 times with KADID-10k's mean opinion of that class, besides 100
-pristine images: one or two of each photograph. all.csv has the same images, but what finetune.py tests with seed 0
-in scores.csv, of the labeled set, is trained on.
+their opinions, and each of the 125 distortion classes 16 times, or once less, with KADID-10k's mean opinion of that
+class, besides 100 pristine images: one or two of each photograph. all.csv has the same images, but what finetune.py
+tests with seed 0 in scores.csv, of the labeled set, is trained on.
 
 Both kinds of scores go from 0 to 100. Class means have a scale of their own: the worst class becomes 8 and the
-best 82, as the worst and the best of LIVE In the Wild's photographs have (their 1st and 95th percentiles).
+best 82, as the worst and the best of LIVE In the Wild's photographs have (their 2nd and 95th percentiles).
 """
 
 import argparse

@@ -56,11 +56,12 @@ def main(arguments: list[str] | None = None) -> None:
         part: [i for i in part_indices(labeled.references, names) if labeled.references[i].startswith(REAL)]
         for part, names in held_out["results"]["split"].items()
     }
-    results = measure_held_out(held_out, labeled, parts)
-    of_val = errors(predictions(content, labeled, parts["val"]), labeled, parts["val"])
+    results = measure_held_out(loaded(held_out), labeled, parts)
+    model = loaded(content)
+    of_val = errors(predictions(model, labeled, parts["val"]), labeled, parts["val"])
     content["residuals"] = torch.from_numpy(of_val).float().sort().values
-    results["bf16_change"] = largest_bf16_change(content, labeled, parts["val"][::16])
-    content["naming"] = name_distortions(content)
+    results["bf16_change"] = largest_bf16_change(model, labeled, parts["val"][::16])
+    content["naming"] = halved(naming.learn_to_name(model))
     content |= {"results": results, "notes": NOTES}
     model_file.write(content, args.out)
     print(quality.load(args.out).card())
@@ -91,7 +92,7 @@ def unplaced(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def halved(tensors: dict[str, Any]) -> dict[str, Any]:
-    """In half precision, but for vectors: BatchNorm's variances go from 1e-12 to 1e5, too far for it."""
+    """In half precision, but for vectors: BatchNorm's variances are too large for it, up to 84,000."""
     return {
         name: value.half() if isinstance(value, Tensor) and value.is_floating_point() and value.ndim > 1 else value
         for name, value in tensors.items()
@@ -105,10 +106,10 @@ def loaded(content: dict[str, Any]) -> quality.QualityModel:
         return quality.load(Path(folder) / "model.pt")
 
 
-def predictions(content: dict[str, Any], labeled: LabeledSet, indices: Sequence[int]) -> np.ndarray:
+def predictions(model: quality.QualityModel, labeled: LabeledSet, indices: Sequence[int]) -> np.ndarray:
     """y_hat of images, [M]. Raises OSError or UnreadableImage for one that cannot be read."""
     predicted = []
-    files = quality.score_files(loaded(content), [labeled.paths[i] for i in indices], cpu_cores())
+    files = quality.score_files(model, [labeled.paths[i] for i in indices], cpu_cores())
     for _, seen in console.bar(files, "images", len(indices)):
         if isinstance(seen, Exception):
             raise seen
@@ -123,9 +124,9 @@ def errors(predicted: np.ndarray, labeled: LabeledSet, indices: Sequence[int]) -
     return np.abs(predicted - true)
 
 
-def measure_held_out(content: dict[str, Any], labeled: LabeledSet, parts: dict[str, list[int]]) -> dict[str, Any]:
+def measure_held_out(model: quality.QualityModel, labeled: LabeledSet, parts: dict[str, list[int]]) -> dict[str, Any]:
     """What the card says of images that were not trained with, by the model that has not seen them."""
-    predicted = {part: predictions(content, labeled, parts[part]) for part in ("val", "test")}
+    predicted = {part: predictions(model, labeled, parts[part]) for part in ("val", "test")}
     of_val, of_test = (errors(predicted[part], labeled, parts[part]) for part in ("val", "test"))
     measured = measure(predicted["test"], labeled, parts["test"])
     margin = calibration.margin(of_val)
@@ -136,9 +137,9 @@ def measure_held_out(content: dict[str, Any], labeled: LabeledSet, parts: dict[s
 
 
 @torch.no_grad()
-def largest_bf16_change(content: dict[str, Any], labeled: LabeledSet, indices: Sequence[int]) -> float:
+def largest_bf16_change(model: quality.QualityModel, labeled: LabeledSet, indices: Sequence[int]) -> float:
     """How much a score changes at most where the encoder computes in bfloat16."""
-    model, changes = loaded(content), []
+    changes = []
     for i in console.bar(indices, "bfloat16"):
         crops = quality.crops_of(model, read_image(labeled.paths[i]))
         z = model.encoder(crops)
@@ -146,10 +147,6 @@ def largest_bf16_change(content: dict[str, Any], labeled: LabeledSet, indices: S
             z_bf16 = model.encoder(crops).float()
         changes.append((model.regressor(z) - model.regressor(z_bf16)).mean().abs().item())
     return max(changes)
-
-
-def name_distortions(content: dict[str, Any]) -> dict[str, Any]:
-    return halved(naming.learn_to_name(loaded(content)))
 
 
 if __name__ == "__main__":

@@ -19,10 +19,9 @@ from torch import Tensor, nn
 
 from ssl_iqa.baselines import PRETRAINED, module_of
 from ssl_iqa.data import sets
-from ssl_iqa.data.datasets import name_skipped
-from ssl_iqa.data.joint_run import finetune_command, set_up
+from ssl_iqa.data.joint_run import end_epoch, finetune_command, goes_on_from, set_up
 from ssl_iqa.data.streams import Streams
-from ssl_iqa.engine import checkpoint, console, distributed, run_folder
+from ssl_iqa.engine import checkpoint, console, distributed
 from ssl_iqa.engine.checkpoint import Run
 from ssl_iqa.engine.device import autocast, use_device
 from ssl_iqa.engine.settings import Parser, add_flags, presets, setting, settings_from
@@ -148,10 +147,7 @@ def run(args: Any) -> None:
     args.overwrite |= args.out is None and settings.unlabeled == "demo"  # the demo's default folder is replaced
     args.out = args.out or Path("runs", args.method)
     with stop_signals() as stop, distributed.processes(device), console.one_voice(distributed.is_main()):
-        last = args.out / run_folder.LAST
-        goes_on = distributed.every(args.resume or run_folder.is_of_this_launch(args.out))[0]
-        args.resume |= goes_on and last.exists()
-        kept = f"{last} is as it was" if goes_on else "nothing to resume"
+        goes_on, kept = goes_on_from(args)
         with clear_stop(f"before the first step; {kept}"), stop.anywhere(), console.clear_errors():
             run, images, streams, val_streams = set_up(settings, args, device, goes_on, module.METHOD)
         progress, nets = run.progress, distributed.parallel(run.nets, device)
@@ -160,10 +156,6 @@ def run(args: Any) -> None:
             while progress.epochs < settings.epochs and progress.since_best < settings.stop_after:
                 record = train_epoch(run, nets, streams, module.measure, settings, stop)
                 record |= validate(run, val_streams, module.measure, settings, stop)
-                is_best = progress.update(record["val_loss"], settings.patience)
-                skipped = set().union(*distributed.every(run.skipped))
-                name_skipped(skipped, run.skipped)
-                record |= {"epoch": progress.epochs, "minutes": round(run.minutes(), 2), "skipped": len(skipped)}
-                checkpoint.save_run(run, record, is_best)
+                is_best = end_epoch(run, record, record["val_loss"], settings.patience)
                 print_epoch(record, is_best, settings.epochs)
         console.print_end(run, finetune_command(settings, args, "--encoders", f"{args.method}={args.out}"), sets.SPECS)

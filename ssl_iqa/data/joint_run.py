@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ssl_iqa.data import sets
-from ssl_iqa.data.datasets import LabeledCrops, UnlabeledViews, make_all
+from ssl_iqa.data.datasets import LabeledCrops, UnlabeledViews, make_all, name_skipped
 from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.images import is_shards, list_images, passed_over
 from ssl_iqa.data.labeled import LabeledSet
@@ -134,6 +134,16 @@ def make_streams(
     return train, Streams(images.val, crops[1], settings, device, is_validation=True, order=order)
 
 
+def goes_on_from(args: Any) -> tuple[bool, str]:
+    """Whether the run in the folder goes on, with --resume or because torchrun has restarted this launch, for which
+    `args.resume` is then set; and what a stop before the first step leaves, in words.
+    """
+    last = args.out / run_folder.LAST
+    goes_on = distributed.every(args.resume or run_folder.is_of_this_launch(args.out))[0]
+    args.resume |= goes_on and last.exists()
+    return goes_on, f"{last} is as it was" if goes_on else "nothing to resume"
+
+
 def set_up(
     settings: Any, args: Any, device: torch.device, goes_on: bool, method: Method
 ) -> tuple[checkpoint.Run, Images, Streams, Streams]:
@@ -179,6 +189,19 @@ def set_up(
         outcome = "left out" if left_out else "used all the same; --near-duplicates remove leaves them out"
         print(f"they are {outcome}; {report_file} names all")
     return run, images, streams, val_streams
+
+
+def end_epoch(run: checkpoint.Run, record: dict[str, Any], loss: float, patience: int) -> bool:
+    """Saves the run with an epoch's record, which gets its number, minutes and files that could not be read.
+
+    Returns whether `loss`, of its validation, is the best so far.
+    """
+    is_best = run.progress.update(loss, patience)
+    skipped = set().union(*distributed.every(run.skipped))
+    name_skipped(skipped, run.skipped)
+    record |= {"epoch": run.progress.epochs, "minutes": round(run.minutes(), 2), "skipped": len(skipped)}
+    checkpoint.save_run(run, record, is_best)
+    return is_best
 
 
 def finetune_command(settings: Any, args: Any, *encoder: object) -> str:
