@@ -63,6 +63,11 @@ def test_a_packaged_model_scores_as_before_on_the_scale_of_the_opinions(
 ) -> None:
     monkeypatch.setattr(naming, "PER_CLASS", 1)
     monkeypatch.setattr(naming, "PER_CLASS_TEST", 1)
+    rows = rows_of(made / "scores.csv")
+    with open(made / "scores.csv", "w", newline="") as file:  # opinions that fill a part of their scale only
+        writer = csv.DictWriter(file, [*rows[0]])
+        writer.writeheader()
+        writer.writerows(row | {"score": 10 + 0.6 * float(row["score"])} for row in rows)
     words = ["--preset", "paper", "--mode", "lp", "--encoder", "random", "--arch", "dct-mlp", "--crop", "32"]
     words += ["--crops", "five", "--epochs", "2", "--lr", "1e-3", "--workers", "0", "--out", str(tmp_path / "run")]
     finetune.main([*words, "--data", f"csv:{made / 'scores.csv'}"])
@@ -72,6 +77,7 @@ def test_a_packaged_model_scores_as_before_on_the_scale_of_the_opinions(
     before, after = ssl_iqa.load(model), ssl_iqa.load(out)
     assert after.score_range == (0, 100) and after.long_side == 512
     low, high = before.score_range
+    assert (low, high) == pytest.approx((10, 70))
     labeled = sets.load_labeled(f"csv:{made / 'scores.csv'}")
     for path in labeled.paths[:4]:
         y_hat, now = (quality.look(m, [crops_of(m, read_image(path))])[0].y_hat for m in (before, after))
