@@ -43,6 +43,7 @@ from ssl_iqa.evaluation.metrics import srocc
 from ssl_iqa.evaluation.printout import kept_at_an_end, print_cell, print_end, print_start
 from ssl_iqa.evaluation.task import Best, Task, read_epoch, restore, save_epoch
 from ssl_iqa.model import ARCHS, Encoder, Regressor
+from ssl_iqa.schedule import lr_factor
 
 MODES = {"lp": ("lp",), "ft": ("ft",), "lp-ft": ("lp", "ft")}
 SAVE_AFTER = 30.0  # seconds since the last save, at an epoch's end: LP's epochs take less than a save
@@ -71,6 +72,7 @@ class Settings:
     batch_size: int = setting(32, "optimization", "images a step", low=2)
     lr: float = setting(1e-5, "optimization", "learning rate of Adam in LP", above=0, demo=1e-3)
     ft_lr: float = setting(1e-5, "optimization", "learning rate of Adam in FT", above=0, demo=1e-4)
+    schedule: str = setting("constant", "optimization", "of both, by epochs", choices=("constant", "linear"))
     amp: str = setting("off", "run", "mixed precision", choices=("bf16", "off"))
     workers: int = setting(8, "run", "processes that read images, of each training process", low=0, demo=2)
     device: str = setting("auto", "run", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
@@ -129,7 +131,8 @@ def fit(
     """One phase, LP or FT: leaves both networks with the weights of the best epoch so far, of this phase or before."""
     settings, scores = task.settings, np.array(task.labeled.scores)
     trained = regressor if phase == "lp" else nn.Sequential(encoder, regressor)
-    optimizer = Adam(trained.parameters(), lr=settings.lr if phase == "lp" else settings.ft_lr)
+    lr = settings.lr if phase == "lp" else settings.ft_lr
+    optimizer = Adam(trained.parameters(), lr=lr)
     first = task.saved["epochs"] if task.saved.get("phase") == phase else 0
     if first:
         optimizer.load_state_dict(task.saved["optimizer"])
@@ -138,6 +141,7 @@ def fit(
     epochs = range(first, settings.epochs)
     for epoch in epochs if task.verbose else console.bar(epochs, f"{phase.upper()} epochs", settings.epochs, first):
         desc = f"{phase.upper()} epoch {epoch + 1}/{settings.epochs}"
+        optimizer.param_groups[0]["lr"] = lr * lr_factor(epoch, settings.epochs, 0, 0, settings.schedule)
         loss = train_epoch(trained, optimizer, console.bar(batches(epoch), desc), settings.amp, task.skipped)
         indices, z = validate()
         y_hat = predict(regressor, z)

@@ -200,6 +200,15 @@ def test_adam_takes_the_learning_rate_and_mse_is_reported(
     assert loss == pytest.approx(np.var([labeled.scores[i] for i in train]), rel=0.2)
 
 
+@pytest.mark.parametrize(("schedule", "parts"), [("constant", (1, 1, 1, 1)), ("linear", (1, 0.75, 0.5, 0.25))])
+def test_learning_rates_of_both_phases_fall_by_epochs_where_asked(
+    schedule: str, parts: tuple[float, ...], finetune_arguments: Arguments, tmp_path: Path, epochs: Epochs
+) -> None:
+    settings = {"epochs": 4, "lr": 8e-3, "ft_lr": 8e-4, "schedule": schedule}
+    finetune.main(finetune_arguments(out=tmp_path, mode="lp-ft", **settings))
+    assert epochs.rates == pytest.approx([lr * part for lr in (8e-3, 8e-4) for part in parts])
+
+
 def test_an_epoch_of_mse_on_given_batches() -> None:
     """At learning rate 0: the mean over batches of the mean of (y_hat - y)^2."""
     regressor, generator = Regressor(256), torch.Generator().manual_seed(0)
