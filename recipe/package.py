@@ -92,12 +92,16 @@ def unplaced(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def halved(tensors: dict[str, Any]) -> dict[str, Any]:
-    """In half precision, but for vectors: BatchNorm's variances are too large for it, up to 84,000."""
+    """In half precision, but for what it cannot hold to a thousandth: BatchNorm's variances, of up to 84,000."""
     return {
-        name: value.half() if isinstance(value, Tensor) and value.is_floating_point() and value.ndim > 1 else value
+        name: value.half() if isinstance(value, Tensor) and value.is_floating_point() and survives(value) else value
         for name, value in tensors.items()
         if not name.endswith("num_batches_tracked")  # which nothing reads
     }
+
+
+def survives(value: Tensor) -> bool:
+    return torch.allclose(value.half().to(value.dtype), value, rtol=1e-3, atol=1e-7)
 
 
 def loaded(content: dict[str, Any]) -> quality.QualityModel:

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
 import finetune
 import ssl_iqa
@@ -86,3 +87,17 @@ def test_a_packaged_model_scores_as_before_on_the_scale_of_the_opinions(
     tested = [name for name in before.results["split"]["test"] if name.startswith("real/")]
     assert after.results["split"]["test"] == sorted(tested) and after.results["images"] == 4 * len(tested)
     assert 0 <= after.bf16_change < 1 and after.naming["right"]["photographs"] > 0 and after.notes == package.NOTES
+
+
+def test_half_precision_takes_what_it_holds_to_a_thousandth() -> None:
+    """Its largest number is 65,504, and from 6e-5 down its steps are 6e-8."""
+    kept = torch.tensor([83_760.0, 1.0])
+    tensors = {
+        "running_var": kept,
+        "weight": torch.tensor([[-65_504.0, 6e-8, 0.0]]),
+        "num_batches_tracked": torch.tensor(7),
+    }
+    halved = package.halved(tensors | {"bias": torch.tensor([0.1]), "name": "x"})
+    assert torch.equal(halved["running_var"], kept) and halved["running_var"].dtype == torch.float32
+    assert halved["weight"].dtype == halved["bias"].dtype == torch.float16 and halved["name"] == "x"
+    assert "num_batches_tracked" not in halved
