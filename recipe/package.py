@@ -1,11 +1,11 @@
 """The file of the model in the package, of a finetuned one.
 
-    python recipe/package.py runs/real/all/model.pt runs/real/held-out/model.pt csv:DIR/labels/scores.csv model.pt
+    python recipe/package.py runs/real/model.pt csv:DIR/labels/scores.csv model.pt
 
-Both models were trained in the same way, the first with all.csv of `recipe/labels.py`, the second with scores.csv,
-whose test part then gives the numbers of the card, on the images with opinions. The file has its weights in half
-precision, reduces images to the size that the model knows, has intervals of its own validation part, and names
-distortions.
+The model was trained with scores.csv of `recipe/labels.py`, whose test part gives the numbers of the card, on the
+images with opinions. Where it was trained with all.csv, `--held-out` names one that was trained in the same way with
+scores.csv, and is measured in its place. The file has its weights in half precision, reduces images to the size that
+the model knows, has intervals of its own validation part, and names distortions.
 """
 
 import argparse
@@ -32,9 +32,9 @@ from ssl_iqa.scoring import naming, quality
 REAL = "real/"  # begins the references of images with opinions
 SCALE = (0.0, 100.0)  # of the labels: what the scores 1 and 10 stand for
 SETTINGS = {"crops": "five", "long_side": 512, "data": "LIVE In the Wild, and KADID-10k's class means"}
-SETTINGS |= {"encoder": "a joint run from ImageNet's weights"}
+SETTINGS |= {"encoder": "ImageNet's weights"}
+OF_ANOTHER = {"numbers": "of the same training with 60 % of LIVE In the Wild; this model has 80 %"}
 NOTES = {
-    "numbers": "SROCC, PLCC and interval are of the same training with 60 % of LIVE In the Wild; this model has 80 %",
     "knows": "photographs of some 500 pixels with faults of cameras or of software; larger ones are reduced first",
     "not tested": "on any set that it was not trained with; screens, drawings, medical images, generated ones",
     "terms": "LIVE In the Wild: Ghadiyaram and Bovik, IEEE TIP 2016; photographs for research: docs/model.md",
@@ -43,15 +43,15 @@ NOTES = {
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="trained with all.csv")
-    parser.add_argument("held_out", type=Path, help="trained with scores.csv")
+    parser.add_argument("model", type=Path, help="model.pt of finetune.py")
     parser.add_argument("labels", help="csv:DIR/labels/scores.csv")
     parser.add_argument("out", type=Path, help="the file to write")
+    parser.add_argument("--held-out", type=Path, help="the model to measure, where the first has seen the test part")
     args = parser.parse_args(arguments)
     with console.clear_errors():
         use_device("cpu", workers=0)
         labeled = sets.load_labeled(args.labels)
-        held_out, content = (packaged(model_file.read(path)) for path in (args.held_out, args.model))
+        held_out, content = (packaged(model_file.read(path)) for path in (args.held_out or args.model, args.model))
     parts = {
         part: [i for i in part_indices(labeled.references, names) if labeled.references[i].startswith(REAL)]
         for part, names in held_out["results"]["split"].items()
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     content["residuals"] = torch.from_numpy(of_val).float().sort().values
     results["bf16_change"] = largest_bf16_change(model, labeled, parts["val"][::16])
     content["naming"] = halved(naming.learn_to_name(model))
-    content |= {"results": results, "notes": NOTES}
+    content |= {"results": results, "notes": (OF_ANOTHER if args.held_out else {}) | NOTES}
     model_file.write(content, args.out)
     print(quality.load(args.out).card())
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")

@@ -73,7 +73,7 @@ def test_a_packaged_model_scores_as_before_on_the_scale_of_the_opinions(
     words += ["--crops", "five", "--epochs", "2", "--lr", "1e-3", "--workers", "0", "--out", str(tmp_path / "run")]
     finetune.main([*words, "--data", f"csv:{made / 'scores.csv'}"])
     model, out = str(tmp_path / "run" / "model.pt"), tmp_path / "packaged.pt"
-    package.main([model, model, f"csv:{made / 'scores.csv'}", str(out)])
+    package.main([model, f"csv:{made / 'scores.csv'}", str(out)])
     assert capsys.readouterr().out.count("LIVE In the Wild") >= 2
     before, after = ssl_iqa.load(model), ssl_iqa.load(out)
     assert after.score_range == (0, 100) and after.long_side == 512
