@@ -85,7 +85,7 @@ def choose_ridge(features: Features, task: Task) -> tuple[Best, Ridge, list[int]
     fitted = dict(zip(PENALTIES, fit_ridge(features.z[train, 0].cpu().double(), scores[train], PENALTIES), strict=True))
     predicted = {penalty: predict(regressor, features.z[val]) for penalty, regressor in fitted.items()}
     sroccs = {penalty: srocc(y_hat, scores[val]) for penalty, y_hat in predicted.items()}
-    penalty = max(PENALTIES, key=lambda penalty: np.nan_to_num(sroccs[penalty], nan=-2))  # NaN: all equal
+    penalty = max(PENALTIES, key=sroccs.__getitem__)
     residuals = (predicted[penalty] - scores[val]).abs()
     best = Best(sroccs[penalty], f"penalty {penalty:g}", residuals=residuals)
     return best, fitted[penalty], test, predict(fitted[penalty], features.z[test]).numpy()
