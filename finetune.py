@@ -2,6 +2,7 @@
 
     python finetune.py                                    LP-FT of the encoder of the last `python train_joint.py`
     python finetune.py --mode lp --encoder random         LP of random weights
+    python finetune.py --mode ridge                       CONTRIQUE's evaluation: ssl_iqa/evaluation/ridge.py
     python finetune.py --preset paper --encoder runs/joint/encoder.pt --data kadid10k:DIR/kadid10k
     torchrun --nproc_per_node 4 finetune.py ..            the same on four GPUs
 
@@ -36,7 +37,7 @@ from ssl_iqa.engine.settings import presets, script_parser, setting, settings_fr
 from ssl_iqa.engine.signals import clear_stop, stop_signals
 from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.engine.workers import make_loader
-from ssl_iqa.evaluation import cells
+from ssl_iqa.evaluation import cells, tables
 from ssl_iqa.evaluation.features import Features, encode_part, frozen_features, predict
 from ssl_iqa.evaluation.learning_curve import CurveSplit, curve_parts, learning_curve
 from ssl_iqa.evaluation.metrics import srocc
@@ -46,6 +47,7 @@ from ssl_iqa.model import ARCHS, Encoder, Regressor
 from ssl_iqa.schedule import lr_factor
 
 MODES = {"lp": ("lp",), "ft": ("ft",), "lp-ft": ("lp", "ft")}
+CHOICES = (*MODES, tables.RIDGE, "all")  # "all" are Table 1's, without ridge
 SAVE_AFTER = 30.0  # seconds since the last save, at an epoch's end: LP's epochs take less than a save
 DEFAULT_OUT = Path("runs/finetune")
 Batch = tuple[Tensor, Tensor, list[str]]  # images or features, their scores, files that could not be read
@@ -57,7 +59,7 @@ Validate = Callable[[], tuple[list[int], Tensor]]  # the validation images that 
 class Settings:
     """Section 4.2, BIQA; where the paper is silent, docs/decisions.md says why."""
 
-    mode: str = setting("lp-ft", "model", "LP, FT, one after the other, or all as tables", choices=(*MODES, "all"))
+    mode: str = setting("lp-ft", "model", "LP, FT, one after the other, all three; or ridge", choices=CHOICES)
     encoder: str = setting("runs/joint/encoder.pt", "model", "a file, a joint run's folder, `imagenet` or `random`")
     encoders: str = setting("", "model", "several, as imagenet,cl=RUN,ssl=RUN-{seed}; also `brisque`, `class-mean`")
     arch: str = setting("resnet50", "model", "of `imagenet` and `random`", choices=tuple(ARCHS), demo="dct-mlp")
@@ -217,6 +219,8 @@ def run_cell(cell: cells.Cell, curve: list[CurveSplit], device: torch.device) ->
     settings = cell.settings
     encoder = load_encoder(settings.encoder, settings.arch, settings.seed)
     encoder = distributed.synchronize(encoder.to(device, memory_format=torch.channels_last), device)
+    if settings.mode == tables.RIDGE:
+        return cells.measure_ridge(encoder, cell, device)
     encoder.seen = cell.seen  # travels in model.pt
     task = Task(cell.labeled, cell.parts, device, settings, verbose=cell.is_single)
     with console.clear_errors():

@@ -22,6 +22,8 @@ import finetune  # noqa: E402
 import train_joint  # noqa: E402
 from ssl_iqa.__main__ import COMMANDS  # noqa: E402
 from ssl_iqa.engine.settings import parse  # noqa: E402
+from ssl_iqa.evaluation.cells import NAMED  # noqa: E402
+from ssl_iqa.evaluation.protocol import parse_encoders  # noqa: E402
 
 SCRIPTS = {"train_joint.py": train_joint.parse_arguments, "finetune.py": finetune.parse_arguments}
 
@@ -44,8 +46,7 @@ def commands(lines: list[str]) -> list[list[str]]:
     That is `train_joint.py` or `finetune.py`, `ssl-iqa`, or `benchmarks.NAME`.
     """
     found = []
-    for line in lines:
-        line = re.sub(r"\$\w+", "0", line)  # the variable of a loop over seeds
+    for line in unrolled(lines):
         words = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars="&|;<>")
         words.whitespace_split = True
         command: list[str] = []
@@ -57,6 +58,16 @@ def commands(lines: list[str]) -> list[list[str]]:
                 found.append(program)
             command = []
     return found
+
+
+def unrolled(lines: list[str]) -> list[str]:
+    """The lines with those of a loop `for NAME in ..; do` once for each of its values."""
+    result, variable, values = [], "", [""]
+    for line in lines:
+        if loop := re.match(r"for (\w+) in (.+); do$", line):
+            variable, values = f"${loop[1]}", loop[2].split()
+        result += [line.replace(variable, value) for value in values] if variable and variable in line else [line]
+    return result
 
 
 def program_of(command: list[str]) -> list[str]:
@@ -100,7 +111,9 @@ def train_joint_help() -> str:
 def check(program: str, *arguments: str) -> None:
     """Exits, with a message, for arguments that the program does not take."""
     if program in SCRIPTS:
-        SCRIPTS[program](list(arguments))
+        settings, _ = SCRIPTS[program](list(arguments))
+        if program == "finetune.py" and settings.encoders:
+            check_encoders(settings.encoders)
     elif program == "ssl-iqa":
         check_subcommand(*arguments)
     else:
@@ -109,6 +122,14 @@ def check(program: str, *arguments: str) -> None:
         unknown = [flag for flag in flags if not re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", known)]
         if unknown:
             sys.exit(f"{program}: no flag {unknown[0]}")
+
+
+def check_encoders(text: str) -> None:
+    """Exits for names that `finetune.py --encoders` does not know, which it looks for when its data is loaded."""
+    try:
+        parse_encoders(text, NAMED)
+    except ValueError as error:
+        sys.exit(str(error))
 
 
 def check_subcommand(*arguments: str) -> None:

@@ -906,6 +906,7 @@ def test_the_interval_is_of_the_references_of_the_test_part(
         ({"encoders": "class-mean", "encoder": None}, "class means need both"),
         ({"split": "official"}, "--split official"),
         ({"splits": 0}, "--splits must be at least 1, got 0"),
+        ({"mode": "ridge", "learning_curve": True}, "--mode must be lp, ft or lp-ft with --learning-curve, which is"),
         ({"test": "csv:missing.csv"}, "missing.csv: no such file"),
     ],
 )

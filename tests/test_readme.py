@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pytest
 
+import finetune
+from ssl_iqa import baselines
 from ssl_iqa.distortions import DISTORTIONS, load_distortions
 from ssl_iqa.distortions.imgaug_types import AUGMENTERS
+from ssl_iqa.evaluation import tables
+from ssl_iqa.evaluation.cells import NAMED
+from ssl_iqa.evaluation.protocol import parse_encoders
+from tests.readme_commands import check, commands, shell_lines
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -97,6 +103,26 @@ def test_the_map_names_the_papers_equations() -> None:
         int(n) for _, paper, *_ in rows for of in re.findall(r"Eqs?\. ([\d and]+)", paper) for n in of.split(" and ")
     }
     assert named == set(range(1, 9))
+
+
+def test_every_row_of_table_3_that_can_be_measured_has_its_command() -> None:
+    section = read(ROOT / "docs" / "tables.md").partition("\n## Table 3, a command a row\n")[2].partition("\n## ")[0]
+    rows: dict[str, finetune.Settings] = {}
+    for program, *arguments in commands(shell_lines(section)):
+        check(program, *arguments)
+        if program == "finetune.py":
+            settings, _ = finetune.parse_arguments(arguments)
+            (name,) = parse_encoders(settings.encoders, NAMED)
+            rows[name] = settings
+    assert {*rows} == {*tables.COMPARED} & {*NAMED, *baselines.PRETRAINED, "cl", "ssl"} and len(rows) >= 12
+    assert {(settings.data, settings.splits) for settings in rows.values()} == {(("kadid10k:DIR/kadid10k",), 3)}
+    assert {name for name, settings in rows.items() if settings.mode == "ridge"} == {"contrique-syn"}
+
+
+def test_a_command_with_an_encoder_of_no_name_is_found() -> None:
+    for words in ("--encoders brisk", "--encoders cl=runs/cl,cl=runs/cl2"):
+        with pytest.raises(SystemExit, match="--encoders must"):
+            check("finetune.py", *words.split())
 
 
 def test_an_entry_that_is_not_there_is_found(tmp_path: Path) -> None:

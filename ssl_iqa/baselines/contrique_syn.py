@@ -9,8 +9,9 @@ SGD, learning rate 0.6, momentum 0.9, weight decay 1e-4, 25 epochs of batches of
 
 Otherwise here: the crop at half size has 128 x 128 pixels, and no zeros around it; the learning rate falls linearly,
 without warm-up unless `--warmup` gives one. An encoder without maps, the demo's, takes the quarters of a crop one by
-one. `finetune.py --encoders contrique-syn=RUN` trains a regressor on features of full size (LP, FT, LP-FT); theirs is
-ridge regression on those of both sizes. A published file of theirs is `--encoders contrique=FILE --arch resnet50`.
+one. Images are normalized by ImageNet's mean and deviation, theirs are not. Their evaluation is `finetune.py --mode
+ridge --encoders contrique-syn=RUN`, ridge regression on features of both sizes (ssl_iqa/evaluation/ridge.py); LP, FT
+and LP-FT take those of the full one. A published file of theirs is `--encoders contrique=FILE --arch resnet50`.
 """
 
 from collections.abc import Sequence

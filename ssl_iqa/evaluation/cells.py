@@ -26,9 +26,10 @@ from ssl_iqa.engine.device import cpu_cores
 from ssl_iqa.engine.settings import flag
 from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.evaluation import calibration, tables
-from ssl_iqa.evaluation.features import encode_part, kept, predict
+from ssl_iqa.evaluation.features import encode_part, frozen_features, kept, predict
 from ssl_iqa.evaluation.predictions import measure, predictions_csv, read_measured
 from ssl_iqa.evaluation.protocol import check_runs, encoder_file, known_to_all, parse_encoders, split_of
+from ssl_iqa.evaluation.ridge import TwoSizes, choose_ridge
 from ssl_iqa.evaluation.task import Best, Task
 from ssl_iqa.evaluation.tuning import First, tune_meon
 from ssl_iqa.model import Encoder, Regressor
@@ -104,6 +105,8 @@ def plan(settings: Any, modes: Sequence[str], arch: str | None, out: Path) -> li
                     check_unseen(other, seen)
                 for mode in [tables.NO_MODE] if has_no_mode else modes:
                     cell_settings = replace(start, data=(labeled.name,), mode=mode)
+                    if mode == tables.RIDGE:
+                        cell_settings = replace(cell_settings, crops="full")
                     place = folder / name / mode / f"split-{seed}"
                     cells.append(Cell(name, cell_settings, labeled, split, known, seen, others, out, place))
     is_single = len(cells) == 1 and not settings.encoders
@@ -227,6 +230,15 @@ def handmade_features(cell: Cell) -> np.ndarray:
     return kept(folder / name, make)["features"].numpy()
 
 
+def measure_ridge(encoder: Encoder, cell: Cell, device: torch.device) -> dict[str, Any]:
+    """Measures a cell by ridge regression on features of whole images at two sizes, which are kept for other splits."""
+    network, task = TwoSizes(encoder), Task(cell.labeled, cell.parts, device, cell.settings)
+    features = frozen_features(network, task, cell.out / run_folder.FEATURES)
+    best, regressor, indices, predicted = choose_ridge(features, task)
+    details = {"tests": measure_elsewhere(network, regressor, cell, device), "minutes": task.minutes()}
+    return save(cell, indices, predicted, best, details)
+
+
 def measure_meon(cell: Cell, device: torch.device) -> dict[str, Any]:
     """Measures a cell by MEON's own finetuning."""
     task = Task(cell.labeled, cell.parts, device, cell.settings)
@@ -249,7 +261,7 @@ def measure_baseline(cell: Cell) -> dict[str, Any]:
 
 
 def save(cell: Cell, indices: list[int], predicted: np.ndarray, best: Best, details: dict[str, Any]) -> dict[str, Any]:
-    """Writes predictions.csv, results.json and, of a single cell, model.pt. Returns the results.
+    """Writes predictions.csv, results.json and, of a single cell with networks, model.pt. Returns the results.
 
     `details` are the minutes, tests on other sets and the learning curve; `best` is the epoch that was tested.
     """
@@ -270,7 +282,7 @@ def save(cell: Cell, indices: list[int], predicted: np.ndarray, best: Best, deta
     }
     if distributed.is_main():
         cell.folder.mkdir(parents=True, exist_ok=True)
-        if cell.is_single:
+        if cell.is_single and best.weights:
             model = best.weights | {"residuals": best.residuals.sort().values}
             model |= {"score_range": list(labeled.score_range), "settings": plain}
             model_file.write(model | {"results": run_folder.without_nan(results)}, cell.folder / run_folder.MODEL)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ssl_iqa.data.splits import part_indices
 from ssl_iqa.engine import console
-from ssl_iqa.evaluation import protocol
+from ssl_iqa.evaluation import protocol, tables
 from ssl_iqa.evaluation.cells import Cell, check_parts, parts_of
 from ssl_iqa.evaluation.task import Task
 
@@ -25,11 +25,13 @@ def curve_parts(cells: list[Cell]) -> list[CurveSplit]:
     A smaller share is part of a larger one; no reference is divided. References that joint training has seen keep their
     part in all ten splits.
 
-    Raises ValueError for several cells, and where a part has too few images.
+    Raises ValueError for several cells, for ridge regression, and where a part has too few images.
     """
     cell = cells[0]
     if not cell.is_single:
         raise ValueError(f"--learning-curve must have one encoder, set, split and mode, got {len(cells)} cells")
+    if cell.settings.mode == tables.RIDGE:
+        raise ValueError("--mode must be lp, ft or lp-ft with --learning-curve, which is of LP, got ridge")
     settings, labeled, splits = cell.settings, cell.labeled, []
     for seed in range(settings.seed, settings.seed + SPLITS):
         split = protocol.split_of(labeled, cell.known, seed, settings.split)

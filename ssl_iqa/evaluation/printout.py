@@ -45,7 +45,9 @@ def print_end(cells: list[Cell]) -> None:
         return "nan" if value is None else f"{value:.3f}"
 
     unreadable = f" ({results['unreadable']} could not be read)" if results["unreadable"] else ""
-    print(f"\n{results['mode'].upper()} from {results['encoder']}, best epoch {results['best_epoch']},", end=" ")
+    chosen, is_ridge = results["best_epoch"], results["mode"] == tables.RIDGE  # which has a penalty for an epoch
+    best = chosen if is_ridge else f"best epoch {chosen}"
+    print(f"\n{results['mode'].upper()} from {results['encoder']}, {best},", end=" ")
     print(f"on {results['images']} held-out images of {len(results['split']['test'])} references{unreadable}:")
     values = [number(results.get(name)) for name in ("srocc", "plcc", "plcc_logistic", "plcc_logistic5")]
     print("  SROCC {}   PLCC {}   after logistic {} (4 parameters), {} (5)".format(*values))
@@ -63,8 +65,12 @@ def print_end(cells: list[Cell]) -> None:
         print(f"  on {elsewhere['images']} images of {spec}{without}: SROCC {number(elsewhere['srocc'])}")
     if "learning_curve" in results:
         print("\n" + curve_text(results["learning_curve"], has_seen=bool(cell.known)) + "\n")
-    print(f"{results['minutes']:.1f} minutes. All numbers: {cell.folder / run_folder.RESULTS}; networks: {model}")
-    print(f"Next: {shlex.join(['ssl-iqa', 'score', str(model)])} PATH ..")
+    numbers = f"{results['minutes']:.1f} minutes. All numbers: {cell.folder / run_folder.RESULTS}"
+    if is_ridge:
+        print(f"{numbers}; a model that scores images: --mode lp, ft or lp-ft")
+    else:
+        print(f"{numbers}; networks: {model}")
+        print(f"Next: {shlex.join(['ssl-iqa', 'score', str(model)])} PATH ..")
 
 
 def print_cell(results: dict[str, Any], cells: list[Cell]) -> None:

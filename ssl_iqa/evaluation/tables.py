@@ -37,13 +37,15 @@ def paper_numbers() -> dict[tuple[str, ...], tuple[float, float]]:
 PAPER = paper_numbers()
 TYPES = ("gaussian_blur", "jpeg2000", "jpeg", "white_noise")  # of Table 2
 NO_MODE = "-"  # of what needs no encoder: BRISQUE, class means
-MODES = (NO_MODE, "lp", "ft", "lp-ft")
+RIDGE = "ridge"
+MODES = (NO_MODE, RIDGE, "lp", "ft", "lp-ft")
 COLUMNS = ("data", "mode", "encoder", "split", "images", "srocc", "srocc_low", "srocc_high", "plcc", "plcc_low")
 COLUMNS += ("plcc_high", "plcc_logistic", "plcc_logistic5", *TYPES, "paper_srocc", "paper_plcc", "minutes")
 Row = dict[str, Any]
 
 # of Table 3, in its order; the last three are in Table 1 as well
 COMPARED = [*dict.fromkeys(name for _, mode, name, _ in PAPER if mode == NO_MODE), "imagenet", "cl", "ssl"]
+BY_RIDGE = ("contrique", "contrique-syn")  # whose numbers in the paper are its authors', of ridge regression
 
 
 def summarize(cells: Sequence[Measured]) -> list[Row]:
@@ -131,6 +133,7 @@ def markdown(rows: Sequence[Row], pairs: Sequence[Row]) -> str:
         if types:
             parts += [f"Table 2: SROCC by distortion type, {data}.", table_2(in_set, types)]
     parts += ["Table 3: the compared methods, SROCC / PLCC, the paper's and here.", table_3(rows)]
+    parts += ["Minutes of all splits; of features that several cells share, in the first of them.", minutes(rows)]
     if any(row["tests"] for row in rows):
         parts += ["Trained on one set, tested on all of another: SROCC (only ranks are comparable).", other_sets(rows)]
     if pairs:
@@ -187,14 +190,20 @@ def table_2(rows: Sequence[Row], types: Sequence[str]) -> str:
     return lines(["mode", "encoder", *(f"{name} / paper" if has_paper else name for name in types)], body)
 
 
+def _rank(row: Row) -> tuple[bool, int]:
+    return row["mode"] == RIDGE and row["encoder"] in BY_RIDGE, MODES.index(row["mode"])
+
+
 def compared(rows: Sequence[Row]) -> list[Row]:
-    """Table 3: each of COMPARED on the paper's two sets and on all others, by the last mode that was measured."""
+    """Table 3: each of COMPARED on the paper's two sets and on all others, by the last mode that was measured, of
+    BY_RIDGE by ridge regression if it was.
+    """
     sets = dict.fromkeys(["koniq10k", "kadid10k", *(kind(row["data"]) for row in rows)])
     entries = []
     for method in COMPARED:
         for data in sets:
             of_method = [row for row in rows if (row["encoder"], kind(row["data"])) == (method, data)]
-            here = max(of_method, key=lambda row: MODES.index(row["mode"]), default={})
+            here = max(of_method, key=_rank, default={})
             entry = {"method": method, "data": data, **{name: here.get(name) for name in ("mode", "srocc", "plcc")}}
             paper = PAPER.get((data, NO_MODE, method, "")) or PAPER.get((data, "lp-ft", method, ""), (None, None))
             entries.append(entry | {"paper_srocc": paper[0], "paper_plcc": paper[1]})
@@ -218,6 +227,16 @@ def table_3(rows: Sequence[Row]) -> str:
                 f"{entry['srocc']['mean']:.3f} / {entry['plcc']['mean']:.3f}" if is_measured else "not run"
             )
     return lines(header, [*body.values()])
+
+
+def minutes(rows: Sequence[Row]) -> str:
+    sets = [*dict.fromkeys(row["data"] for row in rows)]
+    spent = {(row["mode"], row["encoder"], row["data"]): row["minutes"]["mean"] * row["splits"] for row in rows}
+    body = [
+        [mode.upper(), encoder, *(f"{spent[key]:.1f}" if (key := (mode, encoder, s)) in spent else "-" for s in sets)]
+        for mode, encoder in dict.fromkeys((row["mode"], row["encoder"]) for row in rows)
+    ]
+    return lines(["mode", "encoder", *sets], body)
 
 
 def other_sets(rows: Sequence[Row]) -> str:

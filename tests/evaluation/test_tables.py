@@ -133,8 +133,26 @@ def test_table_3_has_the_sixteen_methods_measured_or_not() -> None:
     assert "Table 3: " in tables.markdown(rows, [])
 
 
+def test_contrique_stands_in_table_3_by_ridge_regression_and_others_by_their_last_mode() -> None:
+    noises = {"lp": 1.0, "ridge": 2.0, "lp-ft": 3.0}
+    cells = [measured(name, mode, 0, noises[mode]) for name in ("contrique-syn", "rankiqa") for mode in noises]
+    rows = tables.summarize(cells)
+    body = {line.split(" | ")[0]: line for line in tables.table_3(rows).splitlines()}
+    for name, mode in (("contrique-syn", "ridge"), ("rankiqa", "lp-ft")):
+        assert f" | {here(row_of(rows, KADID, mode, name))} |" in body[f"| {name}"]
+
+
 def here(row: tables.Row) -> str:
     return f"{row['srocc']['mean']:.3f} / {row['plcc']['mean']:.3f}"
+
+
+def test_minutes_are_those_of_all_splits() -> None:
+    cells = [*CELLS[:12], measured("brisque", "-", 0, 3.0, KONIQ)]  # 1.5 minutes each
+    rows = tables.summarize(cells)
+    header, _, *body = cells_of(tables.minutes(rows))
+    assert header == ["mode", "encoder", KADID, KONIQ] and len(body) == 5
+    assert body[0] == ["LP", "imagenet", "4.5", "-"] and body[-1] == ["-", "brisque", "-", "1.5"]
+    assert f"\n\n{tables.minutes(rows)}\n" in tables.markdown(rows, [])
 
 
 def test_a_baseline_stands_in_every_table_and_is_compared_in_every_mode() -> None:
