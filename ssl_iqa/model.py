@@ -1,11 +1,13 @@
 """The three networks of Section 3: encoder f (Eqs. 1-2), projector g (Eqs. 3-4) and regressor h (Eq. 6)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import VGG, ResNet, resnet18, resnet34, resnet50, vgg16
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from ssl_iqa.dct_mlp import DctMlp
 
@@ -18,8 +20,9 @@ class Encoder(nn.Module):
     """f_theta1, Eqs. 1-2: a torchvision ResNet up to its average pooling, with the ImageNet normalization inside.
 
     Attributes: `arch`, one of `ARCHS` (the paper's is resnet50; dct-mlp is the demo's `DctMlp`, which normalizes by
-    itself; vgg16 is RankIQA's), `dim`, d: the length of z (resnet50 2048, resnet18 and resnet34 512, dct-mlp 256, vgg16
-    4096), and `seen`, the records of its training images (`ssl_iqa/data/seen.py`), None where they are not known.
+    itself; vgg16 is RankIQA's, the `ResNetStages` are DeepFL-IQA's), `dim`, d: the length of z (resnet50 2048, resnet18
+    and resnet34 512, dct-mlp 256, vgg16 4096, resnet50-stages 3840, resnet18-stages 960), and `seen`, the records of
+    its training images (`ssl_iqa/data/seen.py`), None where they are not known.
     Raises ValueError for an unknown arch, and in `forward` for images that are not floating point [B, 3, H, W].
     """
 
@@ -99,10 +102,30 @@ def vgg16_with_fc() -> VGG:
     return network
 
 
+class ResNetStages(ResNet):
+    """A ResNet whose features are the means of the maps that each of its four stages leaves; the last stage's stand
+    last. Weights are named as a ResNet's.
+    """
+
+    def __init__(self, block: type[BasicBlock | Bottleneck], layers: list[int]) -> None:
+        super().__init__(block, layers)
+        self.fc = nn.Linear((64 + 128 + 256 + 512) * block.expansion, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        means = []
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            maps = stage(maps)
+            means.append(maps.mean(dim=(2, 3)))
+        return self.fc(torch.cat(means, dim=1))
+
+
 ARCHS: dict[str, Callable[[], nn.Module]] = {
     "dct-mlp": DctMlp,
     "resnet18": resnet18,
     "resnet34": resnet34,
     "resnet50": resnet50,
     "vgg16": vgg16_with_fc,
+    "resnet18-stages": partial(ResNetStages, BasicBlock, [2, 2, 2, 2]),
+    "resnet50-stages": partial(ResNetStages, Bottleneck, [3, 4, 6, 3]),
 }

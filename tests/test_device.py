@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import train_joint
+from ssl_iqa.baselines.deepfl_iqa import full_reference
 from ssl_iqa.data.datasets import UnlabeledViews, distorted_views
 from ssl_iqa.data.samplers import Draw
 from ssl_iqa.distortions import KADIS, distort_as, distort_batch
@@ -66,6 +67,16 @@ def test_views_are_the_cpus_crops(device: torch.device) -> None:
     expected = torch.stack([dataset.make(image, draw) for image, draw in zip(x_u, draws, strict=True)], dim=1)
     assert (views.cpu().int() - expected).abs().max() <= 1  # half a level may be rounded to either side
     assert distance(views[0].cpu() / 255, expected[1] / 255) > 0.05  # another crop
+
+
+def test_full_reference_scores_are_the_cpus(device: torch.device) -> None:
+    if device.type == "cpu":
+        pytest.skip("the CPU's are compared with piq's in tests/baselines/test_deepfl_iqa.py")
+    x = nn.functional.interpolate(smooth_images(2), (168, 168), mode="bilinear")
+    x[1] = 0.5  # IW-SSIM takes the inverse of a matrix that is singular
+    x_d = (x + 0.05 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    scores = full_reference(x_d.to(device), x.to(device)).cpu()
+    torch.testing.assert_close(scores, full_reference(x_d, x), rtol=0, atol=1e-3, equal_nan=True)
 
 
 @pytest.mark.parametrize("max_similarities", [2**24, 1000])

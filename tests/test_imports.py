@@ -28,6 +28,7 @@ EXTRAS = {
     "onnxruntime",
     "onnxscript",
     "openpyxl",
+    "piq",
     "pillow_heif",
     "safetensors",
     "pywt",

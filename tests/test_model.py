@@ -75,6 +75,20 @@ def test_encoder_gives_the_average_pooling_of_its_arch(arch: str, dim: int) -> N
     torch.testing.assert_close(z, expected)
 
 
+def test_stages_are_the_means_of_a_resnets_maps(plain: nn.Module, tmp_path: Path) -> None:
+    encoder = load_encoder(save(plain.state_dict(), tmp_path / "plain.pth"), "resnet18-stages").eval()
+    x, means = (IMAGES - encoder.mean) / encoder.std, []
+    with torch.no_grad():
+        for name, layer in list(plain.named_children())[:8]:
+            x = layer(x)
+            if name.startswith("layer"):
+                means.append(x.flatten(2).mean(dim=2))
+        torch.testing.assert_close(encoder(IMAGES), torch.cat(means, dim=1))
+    assert encoder.dim == 64 + 128 + 256 + 512
+    with torch.device("meta"):
+        assert Encoder("resnet50-stages").dim == 256 + 512 + 1024 + 2048
+
+
 def test_encoder_agrees_with_torchvision_at_its_own_preprocessing(plain: nn.Module, tmp_path: Path) -> None:
     encoder = load_encoder(save(plain.state_dict(), tmp_path / "plain.pth"), "resnet18").eval()
     preset = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.transforms()
@@ -98,7 +112,7 @@ def test_images_of_another_kind_are_refused(encoder: Encoder, images: torch.Tens
 
 def test_unknown_arch_is_refused() -> None:
     with pytest.raises(
-        ValueError, match="arch must be one of dct-mlp, resnet18, resnet34, resnet50, vgg16, got 'vgg19'"
+        ValueError, match="arch must be one of dct-mlp, resnet18, resnet34, resnet50, vgg16, .*, got 'vgg19'"
     ):
         Encoder("vgg19")
 
@@ -298,9 +312,10 @@ def test_an_encoder_file_may_hold_more(encoder: Encoder, tmp_path: Path) -> None
     assert_same(load_encoder(model), encoder)
 
 
-def test_imagenet_weights_are_found_in_torch_home(plain: nn.Module, hub: Path) -> None:
+@pytest.mark.parametrize("arch", ["resnet18", "resnet18-stages"])
+def test_imagenet_weights_are_found_in_torch_home(plain: nn.Module, hub: Path, arch: str) -> None:
     save(plain.state_dict(), hub / "resnet18-f37072fd.pth")
-    encoder = load_encoder("imagenet", "resnet18")
+    encoder = load_encoder("imagenet", arch)
     assert torch.equal(encoder.network.layer4[1].conv2.weight, plain.layer4[1].conv2.weight)
     assert torch.equal(encoder.network.bn1.running_var, plain.bn1.running_var)
 

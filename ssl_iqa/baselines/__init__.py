@@ -27,6 +27,7 @@ PRETRAINED = {
     "rankiqa": "by ranking the levels of a distortion",
     "meon": "by naming distortions",
     "contrique-syn": "by Eq. 5 on patches, at two sizes and in five color spaces",
+    "deepfl-iqa": "by predicting full-reference scores",
 }
 MEON = "meon"  # which has a finetuning of its own
 
@@ -35,7 +36,12 @@ def check(name: str, labeled: LabeledSet) -> None:
     """Raises ValueError where a set or the machine lacks what a baseline of NAMES needs, before any work is done."""
     if name == CLASS_MEAN and not (labeled.distortions and labeled.levels):
         raise ValueError(f"{labeled.name}: distortions and levels must be known, class means need both")
-    missing = [library for library in HANDMADE.get(name, ()) if importlib.util.find_spec(library) is None]
+    require(name, *HANDMADE.get(name, ()))
+
+
+def require(name: str, *libraries: str) -> None:
+    """Raises ValueError where a library that the method of this name needs is missing."""
+    missing = [library for library in libraries if importlib.util.find_spec(library) is None]
     if missing:
         raise ValueError(f"{name}: needs the library {missing[0]}: pip install 'ssl_iqa[baselines]'")
 

@@ -104,7 +104,7 @@ class Projections(nn.Module):
     def patches(self, x: Tensor) -> Tensor:
         """Features of the quarters of images [B, 3, s, s]: [4, B, d]."""
         f = self.encoder
-        if not isinstance(f.network, ResNet):
+        if type(f.network) is not ResNet:
             quarters = [half for rows in x.chunk(2, dim=2) for half in rows.chunk(2, dim=3)]
             return f(torch.cat(quarters)).unflatten(0, (4, len(x)))
         maps = nn.Sequential(*list(f.network.children())[:-2])((x - f.mean) / f.std)  # up to the last, [B, d, h, w]

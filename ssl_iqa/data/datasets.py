@@ -59,6 +59,7 @@ class UnlabeledViews(Dataset):
     distortions: Sequence[DistortionClass] = KADIS
     on_device: bool = False
     long_side: int = 0
+    with_pristine: bool = False  # the second view is the pristine image's, at the first one's place
     kept: dict[int, Tensor] = field(default_factory=dict, init=False)
 
     def __getitem__(self, draw: Draw) -> Sample:
@@ -72,7 +73,8 @@ class UnlabeledViews(Dataset):
             return image
         x_d = to_bytes(distort_as(to_float(image), distortion, torch.Generator().manual_seed(draw.seed)))
         crops = crop_generator(draw)
-        return torch.stack([random_view(x_d, self.size, crops) for _ in range(2)])  # x^d_i, x^d_j
+        second = (image, crop_generator(draw)) if self.with_pristine else (x_d, crops)
+        return torch.stack([random_view(x, self.size, each) for x, each in ((x_d, crops), second)])  # x^d_i, x^d_j
 
     def read(self, index: int) -> Tensor:
         """The image at its long side, bytes [3, h, w]. Raises OSError or UnreadableImage."""
@@ -207,13 +209,14 @@ def distorted_views(images: Tensor, draws: Sequence[Draw], dataset: UnlabeledVie
     generators = [torch.Generator(device).manual_seed(draw.seed) for draw in draws]
     x_d = to_bytes(distort_batch(to_float(images), classes, generators, dataset.distortions))
     crops = [crop_generator(draw) for draw in draws]
+    second = (images, [crop_generator(draw) for draw in draws]) if dataset.with_pristine else (x_d, crops)
     n = torch.arange(len(draws), device=device)[:, None, None, None]
     channel = torch.arange(3, device=device)[:, None, None]
     views = []
-    for _ in range(2):
-        places = [view_places(*x_d.shape[2:], dataset.size, generator) for generator in crops]
+    for x, generators in ((x_d, crops), second):
+        places = [view_places(*x.shape[2:], dataset.size, generator) for generator in generators]
         rows, columns = (torch.stack(side).to(device) for side in zip(*places, strict=True))  # [n, s] each
-        views.append(x_d[n, channel, rows[:, None, :, None], columns[:, None, None, :]])
+        views.append(x[n, channel, rows[:, None, :, None], columns[:, None, None, :]])
     return torch.stack(views)
 
 

@@ -110,7 +110,8 @@ def joint_networks(encoder: Encoder, images: Images, settings: Any) -> Networks:
 class Method(NamedTuple):
     """What a pretraining has of its own, beside its loss; but for the optimizer the defaults are train_joint.py's.
 
-    Of its networks one is `encoder`. The batch sampler is made as by `UnlabeledViews.order`.
+    Of its networks one is `encoder`. The batch sampler is made as by `UnlabeledViews.order`. `with_pristine` is that of
+    `UnlabeledViews`.
     """
 
     make_optimizer: Callable[[nn.Module, Any], torch.optim.Optimizer]
@@ -118,6 +119,7 @@ class Method(NamedTuple):
     load_encoder: Callable[[str | Path, Any, Sequence[DistortionClass]], Encoder] = initial_encoder
     order: Callable[..., UnlabeledBatches] = UnlabeledViews.order
     choose: Callable[[Sequence[DistortionClass]], Sequence[DistortionClass]] = tuple  # classes, of --distortions
+    with_pristine: bool = False
 
 
 def make_streams(
@@ -166,6 +168,7 @@ def set_up(
         left_out = {pair["unlabeled"] for pair in duplicates["found"]} if duplicates and action == "remove" else ()
         images = find_images(settings, distortions, left_out, seen=records_of(settings.init, encoder))
         encoder.seen = images.seen
+        images.train.with_pristine = images.val.with_pristine = method.with_pristine
         streams, val_streams = make_streams(images, device, settings, method.order)
 
         torch.manual_seed(settings.seed)  # of the heads

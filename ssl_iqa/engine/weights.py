@@ -142,9 +142,10 @@ def copy_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) 
 
 
 def _imagenet_weights(arch: str) -> dict[str, Tensor]:
-    if arch not in ARCHS or arch not in list_models():
+    name = arch.removesuffix("-stages")  # whose weights are those of the ResNet
+    if arch not in ARCHS or name not in list_models():
         raise ValueError(f"no ImageNet weights for arch {arch!r}: use 'random' or a file instead")
-    weights = get_model_weights(arch)["IMAGENET1K_V1"]
+    weights = get_model_weights(name)["IMAGENET1K_V1"]
     try:
         return weights.get_state_dict(map_location="cpu", check_hash=True, weights_only=True)
     except Exception as error:  # no connection or disk; a bad answer; another hash; a damaged file

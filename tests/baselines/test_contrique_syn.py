@@ -77,6 +77,8 @@ def test_the_patches_of_a_resnet_are_the_quarters_of_its_last_map() -> None:
         patches = network.patches(x)
         torch.testing.assert_close(patches.mean(dim=0), encoder(x))
     assert patches.shape == (4, 2, 512) and maps[0].shape[2:] == (4, 4)
+    stages = contrique_syn.Projections(load_encoder("random", "resnet18-stages"))
+    assert stages.patches(x.float()).shape == (4, 2, 960)  # of the quarters one by one
     torch.testing.assert_close(patches[1], maps[0][:, :, :2, 2:].mean(dim=(2, 3)))
 
 

@@ -120,6 +120,23 @@ def test_what_is_trained_on_is_rounded_to_8_bits_before_it_is_cropped(photograph
             assert any(places(view.flip(dims), rounded) for dims in ((), (1,), (2,), (1, 2)))
 
 
+def test_beside_a_distorted_view_stands_the_pristine_one_of_its_place(photographs: Path) -> None:
+    path = sorted_paths(photographs)[3]
+    dataset, image = UnlabeledViews([path], 24, with_pristine=True), read_image(path)
+
+    def found(view: Tensor, image: Tensor) -> list[tuple]:
+        crops = image.unfold(1, 24, 1).unfold(2, 24, 1)
+        equal = [(crops == view.flip(dims)[:, None, None]).all(4).all(3).all(0) for dims in ((), (1,), (2,), (1, 2))]
+        return torch.stack(equal).nonzero().tolist()
+
+    for seed in range(3):
+        draw = Draw(0, seed, 52)  # white noise
+        x_d = views.to_bytes(distort_as(views.to_float(image), KADIS[52], seeded(seed)))
+        for first, second in (dataset[draw][0], distorted_views(image[None], [draw], dataset)[:, 0]):
+            (place,) = found(first, x_d)
+            assert found(second, image) == [place]
+
+
 def test_an_image_of_the_demo_is_its_photograph_in_its_class_and_always_the_same() -> None:
     demo = load_labeled("demo", LONG_SIDE)
     index = 125 * 3 + 52  # white noise, level 3: the random one
