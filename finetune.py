@@ -58,7 +58,9 @@ class Settings:
 
     mode: str = setting("lp-ft", "model", "LP, FT, one after the other, or all as tables", choices=(*MODES, "all"))
     encoder: str = setting("runs/joint/encoder.pt", "model", "a file, a joint run's folder, `imagenet` or `random`")
-    encoders: str = setting("", "model", "several, as imagenet,cl=RUN,ssl=RUN-{seed}; also `brisque`, `class-mean`")
+    encoders: str = setting(
+        "", "model", "several, as imagenet,cl=RUN-{seed}; also `brisque`, `class-mean`, `koncept224`"
+    )
     arch: str = setting("resnet50", "model", "of `imagenet` and `random`", choices=tuple(ARCHS), demo="dct-mlp")
     data: tuple[str, ...] = setting((), "data", f"scored images: {sets.SPECS}; one a flag", demo=("demo",))
     test: tuple[str, ...] = setting((), "data", "another set to test on, as a whole; several, with as many flags")
@@ -208,8 +210,8 @@ def run_cell(cell: cells.Cell, curve: list[CurveSplit], device: torch.device) ->
     if cell.name in baselines.NAMES:
         with console.clear_errors():
             return cells.measure_baseline(cell)
-    if cell.name == baselines.MEON:
-        return cells.measure_meon(cell, device)
+    if cell.name in baselines.FINETUNED:
+        return cells.measure_finetuned(cell, device)
     settings = cell.settings
     encoder = load_encoder(settings.encoder, settings.arch, settings.seed)
     encoder = distributed.synchronize(encoder.to(device, memory_format=torch.channels_last), device)

@@ -1,26 +1,30 @@
 """The three networks of Section 3: encoder f (Eqs. 1-2), projector g (Eqs. 3-4) and regressor h (Eq. 6)."""
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import VGG, ResNet, resnet18, resnet34, resnet50, vgg16
+from torchvision.models import VGG, resnet18, resnet34, resnet50, vgg16
 
 from ssl_iqa.dct_mlp import DctMlp
 
 # Channel mean and standard deviation of ImageNet's RGB in [0, 1], with which torchvision's weights were trained.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+TIMM_ARCH = "inception_resnet_v2"  # of the library timm, whose weights were trained with images in [-1, 1]
 
 
 class Encoder(nn.Module):
     """f_theta1, Eqs. 1-2: a torchvision ResNet up to its average pooling, with the ImageNet normalization inside.
 
     Attributes: `arch`, one of `ARCHS` (the paper's is resnet50; dct-mlp is the demo's `DctMlp`, which normalizes by
-    itself; vgg16 is RankIQA's), `dim`, d: the length of z (resnet50 2048, resnet18 and resnet34 512, dct-mlp 256, vgg16
-    4096), and `seen`, the records of its training images (`ssl_iqa/data/seen.py`), None where they are not known.
-    Raises ValueError for an unknown arch, and in `forward` for images that are not floating point [B, 3, H, W].
+    itself; vgg16 is RankIQA's, inception_resnet_v2 KonCept's), `dim`, d: the length of z (resnet50 2048, resnet18 and
+    resnet34 512, dct-mlp 256, vgg16 4096, inception_resnet_v2 1536), and `seen`, the records of its training images
+    (`ssl_iqa/data/seen.py`), None where they are not known.
+    Raises ValueError for an unknown arch, for inception_resnet_v2 where timm is not installed, and in `forward` for
+    images that are not floating point [B, 3, H, W].
     """
 
     def __init__(self, arch: str) -> None:
@@ -32,14 +36,15 @@ class Encoder(nn.Module):
         self.network = ARCHS[arch]()
         self.dim: int = self.network.fc.in_features
         self.network.fc = nn.Identity()
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(-1, 1, 1), persistent=False)
+        mean, std = ((0.5,) * 3,) * 2 if arch == TIMM_ARCH else (IMAGENET_MEAN, IMAGENET_STD)
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """RGB images in [0, 1], [B, 3, H, W], to z, [B, dim]."""
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise ValueError(f"images must be floating point [B, 3, H, W], got {images.dtype} {list(images.shape)}")
-        if isinstance(self.network, ResNet | VGG):
+        if not isinstance(self.network, DctMlp):
             images = (images - self.mean) / self.std
         return self.network(images)
 
@@ -99,8 +104,25 @@ def vgg16_with_fc() -> VGG:
     return network
 
 
+def inception_library() -> ModuleType:
+    """The library of InceptionResNetV2. Raises ValueError where it is not installed."""
+    try:
+        import timm
+    except ImportError as error:
+        raise ValueError(f"arch {TIMM_ARCH} needs the library timm: pip install 'ssl_iqa[koncept]'") from error
+    return timm
+
+
+def inception_resnet_v2() -> nn.Module:
+    """timm's InceptionResNetV2, its last layer `fc` as a ResNet's."""
+    network = inception_library().create_model(TIMM_ARCH)
+    network.fc, network.classif = network.classif, nn.Identity()
+    return network
+
+
 ARCHS: dict[str, Callable[[], nn.Module]] = {
     "dct-mlp": DctMlp,
+    TIMM_ARCH: inception_resnet_v2,
     "resnet18": resnet18,
     "resnet34": resnet34,
     "resnet50": resnet50,

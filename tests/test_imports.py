@@ -32,6 +32,7 @@ EXTRAS = {
     "safetensors",
     "pywt",
     "sklearn",
+    "timm",
     "braceexpand",
 }  # imported where they are used, so that the rest goes without
 
@@ -113,15 +114,27 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     assert len([*graphlib.TopologicalSorter(graph).static_order()]) == len(graph)  # raises CycleError
 
 
-def test_what_only_some_users_need_is_not_on_a_readers_way() -> None:
-    left, met = [ROOT / "train_joint.py"], set()
+def imported_at_once(path: Path) -> set[Path]:
+    """The modules of the package that are imported with a file, by themselves or by others."""
+    left, met = [path], set()
     while left:
         new = own_modules(left.pop(), at_once=True) - met
         met |= new
         left += new
+    return met
+
+
+def test_what_only_some_users_need_is_not_on_a_readers_way() -> None:
+    met = imported_at_once(ROOT / "train_joint.py")
     assert {PACKAGE / "losses.py", PACKAGE / "data" / "streams.py"} <= met
     assert not {PACKAGE / "data" / "shards.py", PACKAGE / "data" / "near_duplicates.py"} & met
     assert not {"scoring", "figures"} & {room(path) for path in met}
+
+
+def test_finetuning_an_encoder_imports_no_other_methods_networks() -> None:
+    met = imported_at_once(ROOT / "finetune.py")
+    assert PACKAGE / "baselines" / "regressor.py" in met
+    assert not {PACKAGE / "baselines" / f"{name}.py" for name in ("meon", "koncept", "pretrain")} & met
 
 
 def test_distortions_import_nothing_else_of_the_package() -> None:

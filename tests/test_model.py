@@ -98,7 +98,8 @@ def test_images_of_another_kind_are_refused(encoder: Encoder, images: torch.Tens
 
 def test_unknown_arch_is_refused() -> None:
     with pytest.raises(
-        ValueError, match="arch must be one of dct-mlp, resnet18, resnet34, resnet50, vgg16, got 'vgg19'"
+        ValueError,
+        match="arch must be one of dct-mlp, inception_resnet_v2, resnet18, resnet34, resnet50, vgg16, got 'vgg19'",
     ):
         Encoder("vgg19")
 
