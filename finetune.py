@@ -15,7 +15,6 @@ import argparse
 import copy
 import math
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
@@ -45,7 +44,6 @@ from ssl_iqa.evaluation.task import Best, Task, read_epoch, restore, save_epoch
 from ssl_iqa.model import ARCHS, Encoder, Regressor
 
 MODES = {"lp": ("lp",), "ft": ("ft",), "lp-ft": ("lp", "ft")}
-SAVE_AFTER = 30.0  # seconds since the last save, at an epoch's end: LP's epochs take less than a save
 DEFAULT_OUT = Path("runs/finetune")
 Batch = tuple[Tensor, Tensor, list[str]]  # images or features, their scores, files that could not be read
 Batches = Callable[[int], Iterable[Batch]]  # of an epoch
@@ -136,7 +134,6 @@ def fit(
     if first:
         optimizer.load_state_dict(task.saved["optimizer"])
     trained = distributed.parallel(trained, task.device)
-    saved_at = time.monotonic()
     epochs = range(first, settings.epochs)
     for epoch in epochs if task.verbose else console.bar(epochs, f"{phase.upper()} epochs", settings.epochs, first):
         desc = f"{phase.upper()} epoch {epoch + 1}/{settings.epochs}"
@@ -150,9 +147,8 @@ def fit(
         is_best = best.offer(val_srocc, f"{phase} {epoch + 1}", (encoder, regressor), residuals)
         if task.verbose:
             print(f"{desc}  L_r {loss:.3f} | validation SROCC {val_srocc:.3f}{' *' if is_best else ''}", flush=True)
-        if task.last and distributed.is_main() and time.monotonic() - saved_at >= SAVE_AFTER:
+        if task.is_save_due:
             save_epoch(phase, epoch + 1, (encoder, regressor, optimizer), best, task)
-            saved_at = time.monotonic()
     encoder.load_state_dict(best.weights["encoder"]["weights"])
     regressor.load_state_dict(best.weights["regressor"])
 

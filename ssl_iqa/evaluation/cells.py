@@ -234,7 +234,7 @@ def handmade_features(cell: Cell) -> np.ndarray:
 def measure_finetuned(cell: Cell, device: torch.device) -> dict[str, Any]:
     """Measures a cell by the method's own finetuning."""
     task = Task(cell.labeled, cell.parts, device, cell.settings)
-    best, network, indices, predicted = tune(cell.name, task)
+    best, network, indices, predicted = tune(cell.name, task, cell.folder / run_folder.LAST)
     details = {"tests": measure_elsewhere(network, First(), cell, device), "minutes": task.minutes()}
     return save(cell, indices, predicted, best, details)
 

@@ -3,10 +3,10 @@
 import copy
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam
 
@@ -20,7 +20,7 @@ from ssl_iqa.engine.device import autocast
 from ssl_iqa.engine.workers import make_loader
 from ssl_iqa.evaluation.features import encode_part, predict
 from ssl_iqa.evaluation.metrics import srocc
-from ssl_iqa.evaluation.task import Best, Task
+from ssl_iqa.evaluation.task import Best, Task, read_epoch, restore, save_epoch
 
 
 class Views(LabeledCrops):
@@ -44,8 +44,8 @@ class First(nn.Module):
 
 
 def fit(network: nn.Module, one: Fit, method: Finetuning, best: Best, task: Task) -> None:
-    """One fit, which leaves the network as it was in the epoch with the least validation loss, the mean of
-    (y_hat - y)^2; `best` takes an epoch whose SROCC is better than all before.
+    """One fit, or what is left of it where the task was saved amid it. Leaves the network as it was in the epoch with
+    the least validation loss, the mean of (y_hat - y)^2; `best` takes an epoch whose SROCC is better than all before.
     """
     settings, scores = task.settings, torch.tensor(task.labeled.scores, dtype=torch.float32)
     targets = method.targets(task.labeled, network.encoder)
@@ -53,9 +53,13 @@ def fit(network: nn.Module, one: Fit, method: Finetuning, best: Best, task: Task
     places = {"persistent_workers": task.workers > 0, "pin_memory": task.device.type == "cuda"}
     batches = make_loader(Views(task, method), task.workers, collate_crops, batch_sampler=sampler, **places)
     optimizer, trained = Adam(network.parameters(), lr=one.rate), distributed.parallel(network, task.device)
-    least, weights = math.inf, network.state_dict()
-    for epoch in console.bar(range(one.epochs), f"epochs at {one.name}"):
+    first, least, weights = 0, math.inf, network.state_dict()
+    if task.saved.get("phase") == one.name:
+        first, least, weights = (task.saved[name] for name in ("epochs", "least", "weights"))
+        optimizer.load_state_dict(task.saved["optimizer"])
+    for epoch in console.bar(range(first, one.epochs), f"epochs at {one.name}", one.epochs, first):
         sampler.epoch = epoch
+        torch.manual_seed(settings.seed + epoch)  # of dropout, so that a resumed run draws it again
         network.train()
         for x, indices, unreadable in batches:
             name_skipped(unreadable, task.skipped)
@@ -66,28 +70,41 @@ def fit(network: nn.Module, one: Fit, method: Finetuning, best: Best, task: Task
             optimizer.step()
         val, z = encode_part(network, task, task.parts["val"])
         y_hat = predict(First(), z)
-        if not y_hat.isfinite().all():
-            continue
-        residuals = (y_hat - scores[val]).abs().double()
-        best.offer(srocc(y_hat, scores[val]), f"{epoch + 1} at {one.name}", (network.encoder, network.score), residuals)
-        loss = F.mse_loss(y_hat, scores[val]).item()
+        parts, residuals = (network.encoder, network.score), (y_hat - scores[val]).abs().double()
+        if y_hat.isfinite().all():
+            best.offer(srocc(y_hat, scores[val]), f"{epoch + 1} at {one.name}", parts, residuals)
+        loss = residuals.square().mean().item()
         if loss < least:
             least, weights = loss, copy.deepcopy(network.state_dict())
+        if task.is_save_due:
+            save_epoch(one.name, epoch + 1, (*parts, optimizer), best, task, least=least, weights=weights)
     network.load_state_dict(weights)
 
 
-def tune(name: str, task: Task) -> tuple[Best, nn.Module, list[int], np.ndarray]:
+def start(method: Finetuning, task: Task) -> nn.Module:
+    """A method's network before its first fit."""
+    settings = task.settings
+    mean_score = float(np.mean([task.labeled.scores[i] for i in task.parts["train"]]))
+    torch.manual_seed(settings.seed)
+    network = method.make_network(method.load(settings.encoder, settings.arch, settings.seed), mean_score)
+    return distributed.synchronize(network.to(task.device, memory_format=torch.channels_last), task.device)
+
+
+def tune(name: str, task: Task, last: Path) -> tuple[Best, nn.Module, list[int], np.ndarray]:
     """The best epoch by validation SROCC of all fits of a method of `baselines.FINETUNED`, its network, the test images
-    that can be read, and their y_hat [M]. The task's set and settings are as the method takes them.
+    that can be read, and their y_hat [M]. The task's set and settings are as the method takes them; `last` is the file
+    in which epochs are saved.
     """
-    method, settings = baselines.finetuning_of(name), task.settings
-    mean_score, best = float(np.mean([task.labeled.scores[i] for i in task.parts["train"]])), Best()
-    for one in method.fits(settings.epochs):
-        if not one.goes_on:
-            torch.manual_seed(settings.seed)
-            network = method.make_network(method.load(settings.encoder, settings.arch, settings.seed), mean_score)
-            network = network.to(task.device, memory_format=torch.channels_last)
-            network = distributed.synchronize(network, task.device)
+    method = baselines.finetuning_of(name)
+    network, fits = start(method, task), method.fits(task.settings.epochs)
+    with console.clear_errors():
+        read_epoch(last, network.encoder, task)
+    best = restore(network.encoder, network.score, task)
+    names = [one.name for one in fits]
+    left = fits[names.index(task.saved.get("phase", names[0])) :]
+    for one in left:
+        if not one.goes_on and one is not left[0]:
+            network = start(method, task)
         fit(network, one, method, best, task)
     if not best.weights:
         sys.exit(f"error: the predictions of {name} are not finite, at any learning rate")

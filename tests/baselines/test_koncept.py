@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from ssl_iqa.evaluation import cells, tables, tuning
 from ssl_iqa.evaluation.metrics import srocc
 from ssl_iqa.evaluation.predictions import read_measured
 from ssl_iqa.evaluation.task import Task
-from tests.conftest import error_of
+from tests.conftest import error_of, same
 
 
 class Flat(nn.Flatten):
@@ -143,9 +144,10 @@ def test_a_stage_goes_on_from_the_least_loss_and_the_best_srocc_is_tested(
     )
     monkeypatch.setattr(baselines, "finetuning_of", lambda name: method)
     monkeypatch.setattr(tuning, "encode_part", encode_part)
+    monkeypatch.setattr(tuning, "read_epoch", lambda *_: None)
     settings = SimpleNamespace(seed=1, epochs=1, batch_size=8, crop=12, workers=0, amp="off", encoder="", arch="line")
     task = Task(labeled, {"train": [*range(8, 24)], "val": val, "test": [5]}, torch.device("cpu"), settings)
-    best, network, test, _ = tuning.tune("any", task)
+    best, network, test, _ = tuning.tune("any", task, Path("last.pt"))
     torch.manual_seed(1)
     at_first = [*Line().parameters()]
     assert [*map(torch.equal, after[3], after[1])] == [True, True] and not torch.equal(after[2][0], after[1][0])
@@ -155,21 +157,61 @@ def test_a_stage_goes_on_from_the_least_loss_and_the_best_srocc_is_tested(
     assert best.residuals.tolist() == pytest.approx([3.0] * 4, abs=1e-5)
 
 
-def test_the_row_in_table_3(finetune_arguments: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = koncept.FINETUNINGS["koncept224"]._replace(settings=partial(koncept.settings_at, (40, 48)), size=(40, 48))
-    monkeypatch.setitem(koncept.FINETUNINGS, "koncept224", small)
-    words = finetune_arguments(out=tmp_path / "run", encoder=None, encoders="koncept224=random", mode="all", epochs=1)
-    finetune.main(words)
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """KonCept224 of smaller images and layers; each validation is worse than the one before by ten."""
+    size, validated = (40, 48), []
+    changed = koncept.FINETUNINGS["koncept224"]._replace(settings=partial(koncept.settings_at, size), size=size)
+    monkeypatch.setitem(koncept.FINETUNINGS, "koncept224", changed)
+    monkeypatch.setattr(koncept, "WIDTHS", (16, 8, 4))
+    real = tuning.predict
+
+    def predict(*args: Any) -> torch.Tensor:
+        validated.append(args)
+        return real(*args) + 10 * (len(validated) % 7)  # six epochs and a test
+
+    monkeypatch.setattr(tuning, "predict", predict)
+
+
+def test_the_row_in_table_3_and_a_run_that_goes_on_bit_for_bit(
+    finetune_arguments: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: None
+) -> None:
+    saved, ends_after, real = [], 0, tuning.save_epoch
+
+    def save_epoch(*args: Any, **more: Any) -> None:
+        real(*args, **more)
+        saved.append(run_folder.load(args[4].last))
+        del saved[-1]["minutes"], saved[-1]["best"]["residuals"]
+        if len(saved) == ends_after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuning, "save_epoch", save_epoch)
+    monkeypatch.setattr("ssl_iqa.evaluation.task.SAVE_AFTER", 0.0)
+    settings = {"encoder": None, "encoders": "koncept224=random", "mode": "all", "epochs": 4}
+    finetune.main(finetune_arguments(out=tmp_path / "run", **settings))
     folder = tmp_path / "run" / "cells" / "csv" / "koncept224" / "-" / "split-0"
     measured, results = read_measured(folder), run_folder.read_json(folder / "results.json")
     named = {name: results["settings"][name] for name in ("arch", "crop", "crops", "encoder")}
     assert named == {"arch": "dct-mlp", "crop": 48, "crops": "full", "encoder": "random"}
-    assert results["best_epoch"] in [f"1 at {rate}" for rate in ("0.0001", "2e-05", "1e-05")]
+    assert results["best_epoch"].split(" at ")[1] in ("0.0001", "2e-05", "1e-05")
     assert results["images"] == len(measured.tested.scores) and results["mode"] == "-"
     table = tables.table_3(tables.summarize([measured]))
     (row,) = (line for line in table.splitlines() if line.startswith("| koncept224 "))
     assert row.startswith("| koncept224 | 0.86 / 0.88 | not run | 0.80 / 0.81 | not run |")
     assert row.endswith("| {:.3f} / {:.3f} |".format(results["srocc"], results["plcc"]))
+
+    whole, ends_after = [*saved], 4  # of six epochs: amid the second stage
+    assert [(one["phase"], one["epochs"]) for one in whole[2:5]] == [("0.0001", 3), ("2e-05", 1), ("2e-05", 2)]
+    assert whole[4]["least"] == whole[3]["least"]
+    saved.clear()
+    words = finetune_arguments(out=tmp_path / "part", **settings)
+    with pytest.raises(SystemExit) as caught:
+        finetune.main(words)
+    assert caught.value.code == 75
+    finetune.main([*words, "--resume"])
+    assert len(saved) == 6 and all(map(same, saved, whole))
+    part = tmp_path / "part" / folder.relative_to(tmp_path / "run")
+    assert (part / "predictions.csv").read_bytes() == (folder / "predictions.csv").read_bytes()
 
 
 def test_each_cell_has_its_methods_images(scored: Path, tmp_path: Path) -> None:

@@ -177,11 +177,12 @@ def test_the_validation_part_chooses_rate_and_lambda(monkeypatch: pytest.MonkeyP
         real(best, quality, one.name, (network.encoder, network.score), torch.zeros(1))
 
     monkeypatch.setattr(tuning, "fit", fit)
+    monkeypatch.setattr(tuning, "read_epoch", lambda *_: None)
     monkeypatch.setattr(tuning, "encode_part", lambda network, task, part: (part, torch.zeros(len(part), 1, 4)))
     labeled = type("Set", (), {"scores": [1.0, 3.0, 100.0]})()
     settings = SimpleNamespace(seed=0, epochs=1, arch="meon", encoder=str(network(tmp_path / "encoder.pt")))
     task = tuning.Task(labeled, {"train": [0, 1], "test": [2]}, torch.device("cpu"), settings)
-    best, chosen, test, predicted = tuning.tune("meon", task)
+    best, chosen, test, predicted = tuning.tune("meon", task, tmp_path / "last.pt")
     assert best.epoch == "0.001, lambda 0.1" and test == [2] and predicted.tolist() == [0.0]
     torch.testing.assert_close(chosen.score[-1].bias, torch.full((3,), 2 + 0.1 + 0.1))  # the mean score is 2
     assert len(starts) == 4 and all(same(list(start), list(starts[0])) for start in starts)
