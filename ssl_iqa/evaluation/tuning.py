@@ -43,7 +43,7 @@ class First(nn.Module):
         return outputs[:, 0]
 
 
-def fit(network: nn.Module, one: Fit, method: Finetuning, best: Best, task: Task) -> None:
+def fit(network: nn.Module, stage: Fit, method: Finetuning, best: Best, task: Task) -> None:
     """One fit, or what is left of it where the task was saved amid it. Leaves the network as it was in the epoch with
     the least validation loss, the mean of (y_hat - y)^2; `best` takes an epoch whose SROCC is better than all before.
     """
@@ -52,12 +52,12 @@ def fit(network: nn.Module, one: Fit, method: Finetuning, best: Best, task: Task
     sampler = task.sampler(len(task.parts["train"]))
     places = {"persistent_workers": task.workers > 0, "pin_memory": task.device.type == "cuda"}
     batches = make_loader(Views(task, method), task.workers, collate_crops, batch_sampler=sampler, **places)
-    optimizer, trained = Adam(network.parameters(), lr=one.rate), distributed.parallel(network, task.device)
+    optimizer, trained = Adam(network.parameters(), lr=stage.rate), distributed.parallel(network, task.device)
     first, least, weights = 0, math.inf, network.state_dict()
-    if task.saved.get("phase") == one.name:
+    if task.saved.get("phase") == stage.name:
         first, least, weights = (task.saved[name] for name in ("epochs", "least", "weights"))
         optimizer.load_state_dict(task.saved["optimizer"])
-    for epoch in console.bar(range(first, one.epochs), f"epochs at {one.name}", one.epochs, first):
+    for epoch in console.bar(range(first, stage.epochs), f"epochs at {stage.name}", stage.epochs, first):
         sampler.epoch = epoch
         torch.manual_seed(settings.seed + epoch)  # of dropout, so that a resumed run draws it again
         network.train()
@@ -66,18 +66,18 @@ def fit(network: nn.Module, one: Fit, method: Finetuning, best: Best, task: Task
             with autocast(task.device, settings.amp):
                 outputs = trained(x.to(task.device))
             optimizer.zero_grad()
-            one.loss(outputs.float(), targets[indices.long()].to(task.device)).backward()
+            stage.loss(outputs.float(), targets[indices.long()].to(task.device)).backward()
             optimizer.step()
         val, z = encode_part(network, task, task.parts["val"])
         y_hat = predict(First(), z)
         parts, residuals = (network.encoder, network.score), (y_hat - scores[val]).abs().double()
         if y_hat.isfinite().all():
-            best.offer(srocc(y_hat, scores[val]), f"{epoch + 1} at {one.name}", parts, residuals)
+            best.offer(srocc(y_hat, scores[val]), f"{epoch + 1} at {stage.name}", parts, residuals)
         loss = residuals.square().mean().item()
         if loss < least:
             least, weights = loss, copy.deepcopy(network.state_dict())
         if task.is_save_due:
-            save_epoch(one.name, epoch + 1, (*parts, optimizer), best, task, least=least, weights=weights)
+            save_epoch(stage.name, epoch + 1, (*parts, optimizer), best, task, least=least, weights=weights)
     network.load_state_dict(weights)
 
 
@@ -100,12 +100,12 @@ def tune(name: str, task: Task, last: Path) -> tuple[Best, nn.Module, list[int],
     with console.clear_errors():
         read_epoch(last, network.encoder, task)
     best = restore(network.encoder, network.score, task)
-    names = [one.name for one in fits]
+    names = [stage.name for stage in fits]
     left = fits[names.index(task.saved.get("phase", names[0])) :]
-    for one in left:
-        if not one.goes_on and one is not left[0]:
+    for stage in left:
+        if not stage.goes_on and stage is not left[0]:
             network = start(method, task)
-        fit(network, one, method, best, task)
+        fit(network, stage, method, best, task)
     if not best.weights:
         sys.exit(f"error: the predictions of {name} are not finite, at any learning rate")
     network.encoder.load_state_dict(best.weights["encoder"]["weights"])

@@ -120,6 +120,13 @@ def test_the_joint_loss_leaves_unknown_types_out_of_the_cross_entropy_alone() ->
     assert unknown.item() == pytest.approx(0.3 * error, rel=1e-12)
 
 
+@pytest.mark.parametrize(("distortions", "types"), [(["pixelate", "fog", "blur"], [1, -1, 0]), (None, [-1, -1, -1])])
+def test_the_targets_are_scores_and_the_types_that_are_known(distortions: list[str] | None, types: list[int]) -> None:
+    labeled = SimpleNamespace(scores=[7.0, 2.0, 3.5], distortions=distortions)
+    targets = meon.targets_of(labeled, meon.Meon(TYPES))
+    assert targets.tolist() == [[7, types[0]], [2, types[1]], [3.5, types[2]]] and meon.UNKNOWN == -1
+
+
 SMALLEST = {"preset": "paper", "crop": 176, "batch_size": 4, "epochs": 1, "epoch_size": 8, "validation_size": 4}
 SMALLEST |= {"workers": 0, "device": "cpu"}
 
@@ -168,13 +175,13 @@ def test_the_validation_part_chooses_rate_and_lambda(monkeypatch: pytest.MonkeyP
     """The fits are offered to one `Best`, each of a network that starts alike."""
     starts, real = [], tuning.Best.offer
 
-    def fit(network: meon.Scoring, one: Fit, method: Finetuning, best: tuning.Best, task: Any) -> None:
+    def fit(network: meon.Scoring, stage: Fit, method: Finetuning, best: tuning.Best, task: Any) -> None:
         starts.append([w.clone() for w in network.parameters()])
-        weight = one.loss.keywords["weight"]
+        weight = stage.loss.keywords["weight"]
         with torch.no_grad():
-            network.score[-1].bias += 100 * one.rate + weight  # what tells the fits apart
-        quality = {(1e-3, 0.1): 0.9}.get((one.rate, weight), 0.5)
-        real(best, quality, one.name, (network.encoder, network.score), torch.zeros(1))
+            network.score[-1].bias += 100 * stage.rate + weight  # what tells the fits apart
+        quality = {(1e-3, 0.1): 0.9}.get((stage.rate, weight), 0.5)
+        real(best, quality, stage.name, (network.encoder, network.score), torch.zeros(1))
 
     monkeypatch.setattr(tuning, "fit", fit)
     monkeypatch.setattr(tuning, "read_epoch", lambda *_: None)
