@@ -155,6 +155,9 @@ def test_a_stage_goes_on_from_the_least_loss_and_the_best_srocc_is_tested(
     assert best.epoch == "3 at a" and all(map(torch.equal, network.parameters(), after[2])) and test == [5]
     assert len(batches) == 10 and len({*map(tuple, batches[:6])}) == 6  # other draws in each epoch
     assert best.residuals.tolist() == pytest.approx([3.0] * 4, abs=1e-5)
+    answers = iter([np.full(4, np.nan)] * 5)
+    with pytest.raises(SystemExit, match="^error: the predictions of any are not finite, at any learning rate$"):
+        tuning.tune("any", task, Path("last.pt"))
 
 
 @pytest.fixture
@@ -207,10 +210,10 @@ def test_the_row_in_table_3_and_a_run_that_goes_on_bit_for_bit(
     words = finetune_arguments(out=tmp_path / "part", **settings)
     with pytest.raises(SystemExit) as caught:
         finetune.main(words)
-    assert caught.value.code == 75
-    finetune.main([*words, "--resume"])
-    assert len(saved) == 6 and all(map(same, saved, whole))
     part = tmp_path / "part" / folder.relative_to(tmp_path / "run")
+    assert caught.value.code == 75 and (part / "last.pt").is_file()
+    finetune.main([*words, "--resume"])
+    assert len(saved) == 6 and all(map(same, saved, whole)) and not (part / "last.pt").exists()
     assert (part / "predictions.csv").read_bytes() == (folder / "predictions.csv").read_bytes()
 
 
