@@ -16,7 +16,6 @@ import argparse
 import copy
 import math
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from ssl_iqa import baselines
+from ssl_iqa.archs import ARCHS
 from ssl_iqa.data import sets
 from ssl_iqa.data.datasets import LabeledCrops, collate_crops, name_skipped
 from ssl_iqa.engine import console, distributed, run_folder
@@ -43,12 +43,11 @@ from ssl_iqa.evaluation.learning_curve import CurveSplit, curve_parts, learning_
 from ssl_iqa.evaluation.metrics import srocc
 from ssl_iqa.evaluation.printout import kept_at_an_end, print_cell, print_end, print_start
 from ssl_iqa.evaluation.task import Best, Task, read_epoch, restore, save_epoch
-from ssl_iqa.model import ARCHS, Encoder, Regressor
+from ssl_iqa.model import Encoder, Regressor
 from ssl_iqa.schedule import lr_factor
 
 MODES = {"lp": ("lp",), "ft": ("ft",), "lp-ft": ("lp", "ft")}
 CHOICES = (*MODES, tables.RIDGE, "all")  # "all" are Table 1's, without ridge
-SAVE_AFTER = 30.0  # seconds since the last save, at an epoch's end: LP's epochs take less than a save
 DEFAULT_OUT = Path("runs/finetune")
 Batch = tuple[Tensor, Tensor, list[str]]  # images or features, their scores, files that could not be read
 Batches = Callable[[int], Iterable[Batch]]  # of an epoch
@@ -61,7 +60,9 @@ class Settings:
 
     mode: str = setting("lp-ft", "model", "LP, FT, one after the other, all three; or ridge", choices=CHOICES)
     encoder: str = setting("runs/joint/encoder.pt", "model", "a file, a joint run's folder, `imagenet` or `random`")
-    encoders: str = setting("", "model", "several, as imagenet,cl=RUN,ssl=RUN-{seed}; also `brisque`, `class-mean`")
+    encoders: str = setting(
+        "", "model", "several, as imagenet,cl=RUN-{seed}; also `brisque`, `class-mean`, `koncept224`"
+    )
     arch: str = setting("resnet50", "model", "of `imagenet` and `random`", choices=tuple(ARCHS), demo="dct-mlp")
     data: tuple[str, ...] = setting((), "data", f"scored images: {sets.SPECS}; one a flag", demo=("demo",))
     test: tuple[str, ...] = setting((), "data", "another set to test on, as a whole; several, with as many flags")
@@ -139,7 +140,6 @@ def fit(
     if first:
         optimizer.load_state_dict(task.saved["optimizer"])
     trained = distributed.parallel(trained, task.device)
-    saved_at = time.monotonic()
     epochs = range(first, settings.epochs)
     for epoch in epochs if task.verbose else console.bar(epochs, f"{phase.upper()} epochs", settings.epochs, first):
         desc = f"{phase.upper()} epoch {epoch + 1}/{settings.epochs}"
@@ -154,9 +154,8 @@ def fit(
         is_best = best.offer(val_srocc, f"{phase} {epoch + 1}", (encoder, regressor), residuals)
         if task.verbose:
             print(f"{desc}  L_r {loss:.3f} | validation SROCC {val_srocc:.3f}{' *' if is_best else ''}", flush=True)
-        if task.last and distributed.is_main() and time.monotonic() - saved_at >= SAVE_AFTER:
+        if task.is_save_due:
             save_epoch(phase, epoch + 1, (encoder, regressor, optimizer), best, task)
-            saved_at = time.monotonic()
     encoder.load_state_dict(best.weights["encoder"]["weights"])
     regressor.load_state_dict(best.weights["regressor"])
 
@@ -214,8 +213,8 @@ def run_cell(cell: cells.Cell, curve: list[CurveSplit], device: torch.device) ->
     if cell.name in baselines.NAMES:
         with console.clear_errors():
             return cells.measure_baseline(cell)
-    if cell.name == baselines.MEON:
-        return cells.measure_meon(cell, device)
+    if cell.name in baselines.FINETUNED:
+        return cells.measure_finetuned(cell, device)
     settings = cell.settings
     encoder = load_encoder(settings.encoder, settings.arch, settings.seed)
     encoder = distributed.synchronize(encoder.to(device, memory_format=torch.channels_last), device)

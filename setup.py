@@ -30,6 +30,7 @@ setup(
         "heif": ["pillow-heif>=0.22"],
         "shards": ["braceexpand>=0.1.7"],
         "figures": ["matplotlib>=3.7", "scikit-learn>=1.2"],
+        "koncept": ["timm>=1.0"],
         "baselines": ["scikit-learn>=1.2", "PyWavelets>=1.4", "piq>=0.8"],
         "export": ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "safetensors>=0.4.3"],
         "test": [

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ssl_iqa.archs import ARCHS
 from ssl_iqa.data import seen, sets
 from ssl_iqa.data.joint_run import Method, end_epoch, finetune_command, goes_on_from, set_up
 from ssl_iqa.data.streams import Streams
@@ -28,7 +29,7 @@ from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.evaluation import metrics, probe
 from ssl_iqa.lars import LARS
 from ssl_iqa.losses import supervised_nt_xent
-from ssl_iqa.model import ARCHS, Networks
+from ssl_iqa.model import Networks
 from ssl_iqa.schedule import lr_factor
 
 

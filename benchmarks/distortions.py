@@ -16,6 +16,7 @@ from scipy import ndimage
 
 import train_joint
 from benchmarks.timing import MANY, SIZE, photographs, seconds
+from ssl_iqa.archs import ARCHS
 from ssl_iqa.data.datasets import UnlabeledViews, distorted_views
 from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.images import list_images, read_image
@@ -28,7 +29,7 @@ from ssl_iqa.engine.device import autocast, cpu_cores, use_device
 from ssl_iqa.engine.settings import Parser, whole
 from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.losses import supervised_nt_xent
-from ssl_iqa.model import ARCHS, Networks
+from ssl_iqa.model import Networks
 
 BATCH = 25  # images of the pipeline's batches, each of another class
 ENCODED = 250  # images at most that time the encoder: of 1000 images ResNet-50 needs some 90 GB

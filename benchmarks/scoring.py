@@ -9,13 +9,14 @@ from tempfile import TemporaryDirectory
 import torch
 
 from benchmarks.timing import MANY, SIZE, in_turns, photographs
+from ssl_iqa.archs import ARCHS
 from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.images import read_image
 from ssl_iqa.engine import console
 from ssl_iqa.engine.device import cpu_cores, use_device
 from ssl_iqa.engine.settings import Parser, whole
 from ssl_iqa.engine.weights import load_encoder
-from ssl_iqa.model import ARCHS, Regressor
+from ssl_iqa.model import Regressor
 from ssl_iqa.scoring import quality
 
 

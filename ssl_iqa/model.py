@@ -1,14 +1,11 @@
 """The three networks of Section 3: encoder f (Eqs. 1-2), projector g (Eqs. 3-4) and regressor h (Eq. 6)."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import VGG, ResNet, resnet18, resnet34, resnet50, vgg16
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from ssl_iqa.archs import ARCHS, TIMM_ARCH
 from ssl_iqa.dct_mlp import DctMlp
 
 # Channel mean and standard deviation of ImageNet's RGB in [0, 1], with which torchvision's weights were trained.
@@ -19,11 +16,11 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Encoder(nn.Module):
     """f_theta1, Eqs. 1-2: a torchvision ResNet up to its average pooling, with the ImageNet normalization inside.
 
-    Attributes: `arch`, one of `ARCHS` (the paper's is resnet50; dct-mlp is the demo's `DctMlp`, which normalizes by
-    itself; vgg16 is RankIQA's, the `ResNetStages` are DeepFL-IQA's), `dim`, d: the length of z (resnet50 2048, resnet18
-    and resnet34 512, dct-mlp 256, vgg16 4096, resnet50-stages 3840, resnet18-stages 960), and `seen`, the records of
-    its training images (`ssl_iqa/data/seen.py`), None where they are not known.
-    Raises ValueError for an unknown arch, and in `forward` for images that are not floating point [B, 3, H, W].
+    Attributes: `arch`, one of `ARCHS` (the paper's is resnet50; the demo's dct-mlp normalizes by itself), `dim`, d: the
+    length of z (resnet50 2048, resnet18 and resnet34 512, dct-mlp 256), and `seen`, the records of its training images
+    (`ssl_iqa/data/seen.py`), None where they are not known.
+    Raises ValueError for an unknown arch, for one whose library is not installed, and in `forward` for images that are
+    not floating point [B, 3, H, W].
     """
 
     def __init__(self, arch: str) -> None:
@@ -35,14 +32,15 @@ class Encoder(nn.Module):
         self.network = ARCHS[arch]()
         self.dim: int = self.network.fc.in_features
         self.network.fc = nn.Identity()
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(-1, 1, 1), persistent=False)
+        mean, std = ((0.5,) * 3,) * 2 if arch == TIMM_ARCH else (IMAGENET_MEAN, IMAGENET_STD)
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """RGB images in [0, 1], [B, 3, H, W], to z, [B, dim]."""
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise ValueError(f"images must be floating point [B, 3, H, W], got {images.dtype} {list(images.shape)}")
-        if isinstance(self.network, ResNet | VGG):
+        if not isinstance(self.network, DctMlp):
             images = (images - self.mean) / self.std
         return self.network(images)
 
@@ -93,39 +91,3 @@ class Networks(nn.Module):
     def predict(self, x: Tensor) -> Tensor:
         """y_hat [N_L] of images x [N_L, 3, s, s]."""
         return self.regressor(self.encoder(x))  # Eq. 6
-
-
-def vgg16_with_fc() -> VGG:
-    """torchvision's VGG-16, its last layer `fc` as a ResNet's; without dropout, which a resumed run would draw anew."""
-    network = vgg16(dropout=0.0)
-    network.fc = network.classifier.pop(-1)
-    return network
-
-
-class ResNetStages(ResNet):
-    """A ResNet whose features are the means of the maps that each of its four stages leaves; the last stage's stand
-    last. Weights are named as a ResNet's.
-    """
-
-    def __init__(self, block: type[BasicBlock | Bottleneck], layers: list[int]) -> None:
-        super().__init__(block, layers)
-        self.fc = nn.Linear((64 + 128 + 256 + 512) * block.expansion, 1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        maps = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        means = []
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            maps = stage(maps)
-            means.append(maps.mean(dim=(2, 3)))
-        return self.fc(torch.cat(means, dim=1))
-
-
-ARCHS: dict[str, Callable[[], nn.Module]] = {
-    "dct-mlp": DctMlp,
-    "resnet18": resnet18,
-    "resnet34": resnet34,
-    "resnet50": resnet50,
-    "vgg16": vgg16_with_fc,
-    "resnet18-stages": partial(ResNetStages, BasicBlock, [2, 2, 2, 2]),
-    "resnet50-stages": partial(ResNetStages, Bottleneck, [3, 4, 6, 3]),
-}

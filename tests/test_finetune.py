@@ -577,7 +577,7 @@ def ends_at(monkeypatch: pytest.MonkeyPatch, epoch: int, how: Callable[[], None]
         return real(*args)
 
     monkeypatch.setattr(finetune, "train_epoch", train_epoch)
-    monkeypatch.setattr(finetune, "SAVE_AFTER", 0.0)
+    monkeypatch.setattr("ssl_iqa.evaluation.task.SAVE_AFTER", 0.0)
 
 
 def is_ended(arguments: list[str]) -> int:

@@ -17,7 +17,14 @@ PACKAGE = ROOT / "ssl_iqa"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = [path for path in sorted(ROOT.glob("*.py")) if path.name != "setup.py"]
 FRONT = {PACKAGE / "__init__.py", PACKAGE / "__main__.py"}  # they hand out what the rooms hold
-METHOD = {"model", "losses", "lars", "schedule", "dct_mlp"}  # they lie open at the top, the distortions beside them
+METHOD = {
+    "model",
+    "archs",
+    "losses",
+    "lars",
+    "schedule",
+    "dct_mlp",
+}  # they lie open at the top, the distortions beside them
 ROOMS = ("method", "engine", "data", "baselines", "evaluation", "scoring", "figures")  # each may import those before it
 # Table 3's regressor is chosen by SROCC, and what metrics imports cannot lead back: nothing.
 EXCEPTIONS = {(PACKAGE / "baselines" / "regressor.py", PACKAGE / "evaluation" / "metrics.py")}
@@ -33,6 +40,7 @@ EXTRAS = {
     "safetensors",
     "pywt",
     "sklearn",
+    "timm",
     "braceexpand",
 }  # imported where they are used, so that the rest goes without
 
@@ -114,15 +122,27 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     assert len([*graphlib.TopologicalSorter(graph).static_order()]) == len(graph)  # raises CycleError
 
 
-def test_what_only_some_users_need_is_not_on_a_readers_way() -> None:
-    left, met = [ROOT / "train_joint.py"], set()
+def imported_at_once(path: Path) -> set[Path]:
+    """The modules of the package that are imported with a file, by themselves or by others."""
+    left, met = [path], set()
     while left:
         new = own_modules(left.pop(), at_once=True) - met
         met |= new
         left += new
+    return met
+
+
+def test_what_only_some_users_need_is_not_on_a_readers_way() -> None:
+    met = imported_at_once(ROOT / "train_joint.py")
     assert {PACKAGE / "losses.py", PACKAGE / "data" / "streams.py"} <= met
     assert not {PACKAGE / "data" / "shards.py", PACKAGE / "data" / "near_duplicates.py"} & met
     assert not {"scoring", "figures"} & {room(path) for path in met}
+
+
+def test_finetuning_an_encoder_imports_no_other_methods_networks() -> None:
+    met = imported_at_once(ROOT / "finetune.py")
+    assert PACKAGE / "baselines" / "regressor.py" in met
+    assert not {PACKAGE / "baselines" / f"{name}.py" for name in ("meon", "koncept", "pretrain")} & met
 
 
 def test_distortions_import_nothing_else_of_the_package() -> None:

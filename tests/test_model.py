@@ -12,9 +12,10 @@ import torchvision
 from scipy.fft import dctn
 from torch import nn
 
+from ssl_iqa.archs import ARCHS
 from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.weights import encoder_from_state, encoder_state, load_encoder
-from ssl_iqa.model import ARCHS, Encoder, ProjectionHead, Regressor
+from ssl_iqa.model import Encoder, ProjectionHead, Regressor
 
 IMAGES = torch.rand(2, 3, 40, 50, generator=torch.Generator().manual_seed(0))
 
@@ -112,7 +113,7 @@ def test_images_of_another_kind_are_refused(encoder: Encoder, images: torch.Tens
 
 def test_unknown_arch_is_refused() -> None:
     with pytest.raises(
-        ValueError, match="arch must be one of dct-mlp, resnet18, resnet34, resnet50, vgg16, .*, got 'vgg19'"
+        ValueError, match="arch must be one of dct-mlp, resnet18, resnet34, .*, inception_resnet_v2, got 'vgg19'"
     ):
         Encoder("vgg19")
 

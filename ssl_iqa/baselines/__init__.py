@@ -1,5 +1,5 @@
-"""The methods that Table 3 compares with: hand-made features with a support vector regressor, class means, and those
-that are pretrained.
+"""The methods that Table 3 compares with: hand-made features with a support vector regressor, class means, those that
+are pretrained, and those with a finetuning of their own.
 """
 
 import importlib.util
@@ -9,6 +9,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from ssl_iqa.baselines.finetuning import Finetuning
 from ssl_iqa.data.labeled import LabeledSet
 
 Parts = dict[str, list[int]]
@@ -29,7 +30,10 @@ PRETRAINED = {
     "contrique-syn": "by Eq. 5 on patches, at two sizes and in five color spaces",
     "deepfl-iqa": "by predicting full-reference scores",
 }
-MEON = "meon"  # which has a finetuning of its own
+
+# Those with a finetuning of their own, and the module whose FINETUNINGS has it.
+FINETUNED = {"meon": "meon", "koncept224": "koncept", "koncept512": "koncept"}
+FROM_IMAGENET = ("koncept224", "koncept512")  # of these: their name alone means ImageNet's weights
 
 
 def check(name: str, labeled: LabeledSet) -> None:
@@ -51,6 +55,11 @@ def usable(features: Callable[[Tensor], Tensor], count: int, image: Tensor | Non
     if image is None or min(image.shape[1:]) < smallest:
         return torch.full((count,), torch.nan)
     return features(image / 255)
+
+
+def finetuning_of(name: str) -> Finetuning:
+    """The finetuning of a method of FINETUNED."""
+    return module_of(FINETUNED[name]).FINETUNINGS[name]
 
 
 def module_of(name: str) -> ModuleType:

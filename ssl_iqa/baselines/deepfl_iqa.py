@@ -22,10 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_iqa import baselines
+from ssl_iqa.archs import ARCHS
 from ssl_iqa.baselines import pretrain
 from ssl_iqa.data.joint_run import Method
 from ssl_iqa.engine.settings import setting
-from ssl_iqa.model import ARCHS, Encoder
+from ssl_iqa.model import Encoder
 
 SMALLEST = 161  # pixels a side that MS-SSIM and IW-SSIM take
 

@@ -13,7 +13,9 @@ tested, of 256 x 256.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_iqa.baselines import pretrain
+from ssl_iqa.baselines.finetuning import Finetuning, Fit
 from ssl_iqa.data.joint_run import Method
+from ssl_iqa.data.labeled import LabeledSet
+from ssl_iqa.data.views import random_view
 from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.settings import setting
 from ssl_iqa.engine.weights import copy_weights
@@ -118,14 +123,37 @@ def measure(logits: Tensor, classes: Tensor, distortions: Sequence[Sequence]) ->
     return F.cross_entropy(logits, targets), (logits.argmax(dim=1) == targets).float().mean()
 
 
-def joint_loss(outputs: Tensor, targets: Tensor, y: Tensor, weight: float) -> Tensor:
+def joint_loss(outputs: Tensor, targets: Tensor, weight: float) -> Tensor:
     """Cross-entropy, over the images whose type is not UNKNOWN, and `weight`, lambda, times the mean of |y_hat - y|.
 
-    Outputs [N, 1 + C] of `Scoring`, types [N], scores y [N].
+    Outputs [N, 1 + C] of `Scoring`, targets [N, 2]: y and the type.
     """
-    known = targets != UNKNOWN
+    y, types = targets[:, 0], targets[:, 1].long()
+    known = types != UNKNOWN
     error = (outputs[:, 0] - y).abs().mean()
-    return weight * error + (F.cross_entropy(outputs[known, 1:], targets[known]) if known.any() else 0)
+    return weight * error + (F.cross_entropy(outputs[known, 1:], types[known]) if known.any() else 0)
+
+
+def targets_of(labeled: LabeledSet, encoder: Meon) -> Tensor:
+    """[M, 2]: the score of each image, and the number of its type among the network's, UNKNOWN for none of them."""
+    names = labeled.distortions or [""] * len(labeled.scores)
+    types = [encoder.types.index(name) if name in encoder.types else UNKNOWN for name in names]
+    return torch.tensor([*zip(labeled.scores, types, strict=True)], dtype=torch.float32)
+
+
+def fits(epochs: int) -> list[Fit]:
+    """The second step at each rate and lambda, from the start."""
+    return [
+        Fit(f"{rate:g}, lambda {weight:g}", rate, epochs, partial(joint_loss, weight=weight))
+        for rate, weight in product(RATES, LAMBDAS)
+    ]
+
+
+def tested_settings(settings: Any) -> Any:
+    """finetune.py's with this network's crop. Raises ValueError for whole images, which it does not take."""
+    if settings.crops == "full":
+        raise ValueError("--crops must be five or center for meon, got full")
+    return replace(settings, crop=CROP)
 
 
 def read(path: Path) -> Meon:
@@ -159,3 +187,6 @@ def make_optimizer(nets: nn.Module, settings: Settings) -> torch.optim.Optimizer
 
 
 METHOD = Method(make_optimizer, lambda encoder, *_: Identification(encoder), load_encoder)
+FINETUNINGS = {
+    "meon": Finetuning(lambda file, *_: read(Path(file)), tested_settings, Scoring, targets_of, fits, view=random_view)
+}

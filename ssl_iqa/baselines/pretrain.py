@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ssl_iqa.archs import ARCHS
 from ssl_iqa.baselines import PRETRAINED, module_of
 from ssl_iqa.data import sets
 from ssl_iqa.data.joint_run import end_epoch, finetune_command, goes_on_from, set_up
@@ -26,7 +27,6 @@ from ssl_iqa.engine.checkpoint import Run
 from ssl_iqa.engine.device import autocast, use_device
 from ssl_iqa.engine.settings import Parser, add_flags, presets, setting, settings_from
 from ssl_iqa.engine.signals import Stop, clear_stop, stop_signals
-from ssl_iqa.model import ARCHS
 from ssl_iqa.schedule import lr_factor
 
 Measure = Callable[[Tensor, Tensor, list[list]], tuple[Tensor, Tensor]]

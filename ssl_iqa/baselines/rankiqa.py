@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_iqa.archs import ARCHS
 from ssl_iqa.baselines import pretrain
 from ssl_iqa.data.datasets import UnlabeledViews
 from ssl_iqa.data.joint_run import Method
@@ -25,7 +26,7 @@ from ssl_iqa.data.samplers import Draw, UnlabeledBatches
 from ssl_iqa.distortions import DISTORTIONS, DistortionClass
 from ssl_iqa.engine import distributed
 from ssl_iqa.engine.settings import setting
-from ssl_iqa.model import ARCHS, Encoder
+from ssl_iqa.model import Encoder
 
 MARGIN = 10.0
 UNORDERED = ("mean_shift", "contrast_change")

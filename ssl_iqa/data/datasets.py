@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ssl_iqa.data.images import UnreadableImage, read_image, reduced
+from ssl_iqa.data.images import UnreadableImage, read_image, reduced, resized
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.samplers import Draw, UnlabeledBatches
 from ssl_iqa.data.views import random_view, to_bytes, to_float, view_places
@@ -108,8 +108,9 @@ def crop_generator(draw: Draw) -> torch.Generator:
 
 
 def labeled_image(labeled: LabeledSet, index: int) -> Tensor:
-    """x_i of Section 3.2, bytes [3, H, W]: one that the set keeps, else read."""
-    return labeled.kept[index] if index in labeled.kept else labeled.read(index)
+    """x_i of Section 3.2, bytes [3, H, W], at the set's size: one that the set keeps, else read."""
+    image = labeled.kept[index] if index in labeled.kept else labeled.read(index)
+    return resized(image, labeled.size) if labeled.size else image
 
 
 class LabeledImages(Dataset):
@@ -132,7 +133,8 @@ class LabeledImages(Dataset):
 def make_all(labeled: LabeledSet, indices: Sequence[int], workers: int) -> None:
     """Distorts the demo's labeled photographs once, for the set to keep; nothing for sets of files."""
     if labeled.classes is not None:
-        for batch in console.bar(image_batches(labeled, indices, workers), "distorting the demo's labeled photographs"):
+        batches = image_batches(replace(labeled, size=None), indices, workers)  # as all copies can use them
+        for batch in console.bar(batches, "distorting the demo's labeled photographs"):
             # clones: a tensor that a worker sends keeps a file open
             labeled.kept.update((index, image.clone()) for index, image in batch)
 

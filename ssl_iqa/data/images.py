@@ -132,6 +132,13 @@ def reduced(image: torch.Tensor, long_side: int) -> torch.Tensor:
     return torch.from_numpy((sums / (height / h * (width / w))).round().astype(np.uint8))
 
 
+def resized(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """An image at a height and width, whatever its aspect, by Lanczos's filter: bytes [3, H, W] -> bytes [3, h, w]."""
+    height, width = size
+    pixels = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((width, height), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).contiguous()
+
+
 def _edges(side: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     """The n + 1 edges of n equal parts of a side: whole pixels before each, and the fraction of one beyond them."""
     edges = np.arange(n + 1) * side / n

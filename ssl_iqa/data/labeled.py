@@ -28,7 +28,8 @@ class LabeledSet:
     its own. `distortions` and `levels` (1..5) are what was done to it, None where the set does not say; a type has its
     name in Appendix A where it is one of these. `classes` is None but for the demo: there `paths` are undistorted
     photographs, and the image is what distortion class `classes[i]` (0..124) makes of one, which `kept` holds once
-    `datasets.make_all` has distorted it. Images are reduced to `long_side` pixels when they are read.
+    `datasets.make_all` has distorted it. Images are reduced to `long_side` pixels when they are read, and to `size`,
+    last of all, by `datasets.labeled_image`: copies that `dataclasses.replace` makes at other sizes share `kept`.
     `official_split` is the published split of the references, sorted, no part of it empty; None where there is none.
     """
 
@@ -42,7 +43,8 @@ class LabeledSet:
     classes: list[int] | None = None
     official_split: dict[str, list[str]] | None = None  # of train, val and test
     long_side: int = 0  # 0: as they are
-    kept: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)  # bytes, by index
+    size: tuple[int, int] | None = None  # height and width; None: as they are
+    kept: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)  # bytes, by index
 
     def read(self, index: int) -> Tensor:
         """x_i of Section 3.2, uint8 [3, H, W]. Raises OSError or UnreadableImage."""

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model_weights, list_models
 
+from ssl_iqa.archs import ARCHS, TIMM_ARCH, inception_library
 from ssl_iqa.engine import run_folder
-from ssl_iqa.model import ARCHS, Encoder
+from ssl_iqa.model import Encoder
 
 ENCODER_FORMAT = "ssl_iqa.encoder"
 ENCODER_VERSION = 1
@@ -20,9 +21,24 @@ ENCODER_VERSION = 1
 # torch.compile add one each), and the heads, which f does not have.
 NESTS = ("encoder", "state_dict", "model", "net", "backbone")
 PREFIX = re.compile(r"((module|_orig_mod|model|net|encoder|backbone)\.)*")
-HEADS = re.compile(r"(fc|head|classifier|projector|projection_head|predictor|prototypes|linear|regressor)\.")
-RESNET = re.compile(r"(conv1|bn1|layer[1-4])\.")
-VGG = re.compile(r"(features\.\d+|classifier\.[03])\.")  # its first two layers after the convolutions belong to f
+HEADS = re.compile(r"(fc|head|classif|classifier|projector|projection_head|predictor|prototypes|linear|regressor)\.")
+RESNET = (
+    re.compile(r"(conv1|bn1|layer[1-4])\."),
+    "a ResNet's",
+    "conv1.weight, bn1.weight, layer1.0.conv1.weight and so on",
+)
+KNOWN = {  # the weights of other archs, and what an error says of their names
+    "vgg16": (  # its first two layers after the convolutions belong to f
+        re.compile(r"(features\.\d+|classifier\.[03])\."),
+        "a VGG-16's",
+        "features.0.weight .. features.28.bias, classifier.0.weight and so on",
+    ),
+    TIMM_ARCH: (
+        re.compile(r"(conv2d_\d[ab]|mixed_\d[ab]|repeat(_\d)?|block8)\."),
+        f"timm's {TIMM_ARCH}'s",
+        "conv2d_1a.conv.weight .. conv2d_7b.bn.bias",
+    ),
+}
 CHILDREN = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool", "fc")  # a ResNet's
 
 
@@ -31,8 +47,9 @@ def load_encoder(spec: str | Path, arch: str | None = None, seed: int = 0) -> En
 
     Args:
         spec: "imagenet", torchvision's IMAGENET1K_V1 weights of `arch`, downloaded to torch's hub folder (`TORCH_HOME`)
-            where they are missing; "random"; or a file with an `encoder_state`, alone or under "encoder", or with a
-            torchvision state_dict of `arch`, as other projects write it too (`torchvision_weights`).
+            where they are missing, of inception_resnet_v2 timm's, to Hugging Face's (`HF_HOME`); "random"; or a file
+            with an `encoder_state`, alone or under "encoder", or with a torchvision, or timm, state_dict of `arch`, as
+            other projects write it too (`torchvision_weights`).
         arch: one of `ARCHS`. None takes the file's, which a plain state_dict does not name.
         seed: of "random" only: the same seed gives the same weights, and no global random state changes.
 
@@ -100,18 +117,19 @@ def encoder_from_state(state: Any, source: str) -> Encoder:
 
 
 def torchvision_weights(state: Mapping[str, Any], source: str, arch: str | None = None) -> dict[str, Any]:
-    """The weights of a ResNet, or of `arch` vgg16, by torchvision's names, from a state_dict of any project.
+    """The weights of a ResNet, or of an `arch` of KNOWN, by its library's names, from a state_dict of any project.
 
     Prefixes (PREFIX) are stripped and heads (HEADS) left out. Numbers in place of names are those of an nn.Sequential
     of a ResNet's children, as in CONTRIQUE's files: encoder.4.0.conv1.weight is layer1.0.conv1.weight.
 
     Raises ValueError, its message starting with `source`, for other names, and for two names of one weight.
     """
-    weights, unknown, known = {}, [], VGG if arch == "vgg16" else RESNET
+    weights, unknown = {}, []
+    known, whose, names = KNOWN.get(arch, RESNET)
     for name, tensor in state.items():
         plain = PREFIX.sub("", str(name), count=1)
         number, dot, rest = plain.partition(".")
-        if known is RESNET and number.isdecimal() and int(number) < len(CHILDREN):
+        if arch not in KNOWN and number.isdecimal() and int(number) < len(CHILDREN):
             plain = CHILDREN[int(number)] + dot + rest
         if HEADS.match(plain) and not known.match(plain):
             continue
@@ -122,10 +140,7 @@ def torchvision_weights(state: Mapping[str, Any], source: str, arch: str | None 
         weights[plain] = tensor
     if unknown or not weights:
         shown = ", ".join(map(repr, (unknown or [*state])[:3]))
-        names = "a ResNet's names must be conv1.weight, bn1.weight, layer1.0.conv1.weight and so on"
-        if known is VGG:
-            names = "a VGG-16's names must be features.0.weight .. features.28.bias, classifier.0.weight and so on"
-        raise ValueError(f"{source}: not an encoder of ssl_iqa; {names}, got {shown}")
+        raise ValueError(f"{source}: not an encoder of ssl_iqa; {whose} names must be {names}, got {shown}")
     return weights
 
 
@@ -143,14 +158,17 @@ def copy_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) 
 
 def _imagenet_weights(arch: str) -> dict[str, Tensor]:
     name = arch.removesuffix("-stages")  # whose weights are those of the ResNet
-    if arch not in ARCHS or name not in list_models():
+    if arch not in ARCHS or name not in (*list_models(), TIMM_ARCH):
         raise ValueError(f"no ImageNet weights for arch {arch!r}: use 'random' or a file instead")
-    weights = get_model_weights(name)["IMAGENET1K_V1"]
+    timm, by_hand = inception_library() if arch == TIMM_ARCH else None, ""
     try:
+        if timm:
+            return timm.create_model(TIMM_ARCH, pretrained=True).state_dict()
+        weights = get_model_weights(name)["IMAGENET1K_V1"]
+        by_hand = f", or put {weights.url} into {Path(torch.hub.get_dir(), 'checkpoints')}"
         return weights.get_state_dict(map_location="cpu", check_hash=True, weights_only=True)
     except Exception as error:  # no connection or disk; a bad answer; another hash; a damaged file
-        reason, place = shorten(str(error), 200, placeholder=" .."), Path(torch.hub.get_dir(), "checkpoints")
+        reason = shorten(str(error), 200, placeholder=" ..")
         raise ValueError(
-            f"the ImageNet weights of {arch} could not be read ({reason}): use 'random' or a file instead, "
-            f"or put {weights.url} into {place}"
+            f"the ImageNet weights of {arch} could not be read ({reason}): use 'random' or a file instead{by_hand}"
         ) from error

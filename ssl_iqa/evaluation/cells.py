@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ssl_iqa import baselines
-from ssl_iqa.baselines import meon
 from ssl_iqa.baselines.class_mean import class_mean_predictions
 from ssl_iqa.baselines.regressor import set_features, svr_predictions
 from ssl_iqa.data.datasets import LabeledCrops, first_readable, make_all
@@ -31,10 +30,10 @@ from ssl_iqa.evaluation.predictions import measure, predictions_csv, read_measur
 from ssl_iqa.evaluation.protocol import check_runs, encoder_file, known_to_all, parse_encoders, split_of
 from ssl_iqa.evaluation.ridge import TwoSizes, choose_ridge
 from ssl_iqa.evaluation.task import Best, Task
-from ssl_iqa.evaluation.tuning import First, tune_meon
+from ssl_iqa.evaluation.tuning import First, tune
 from ssl_iqa.model import Encoder, Regressor
 
-NAMED = ("imagenet", "random", *baselines.NAMES)  # what --encoders takes without a file
+NAMED = ("imagenet", "random", *baselines.NAMES, *baselines.FROM_IMAGENET)  # what --encoders takes without a file
 MAY_DIFFER = ("workers", "device")  # of tables that are resumed
 
 
@@ -97,34 +96,39 @@ def plan(settings: Any, modes: Sequence[str], arch: str | None, out: Path) -> li
         for seed in seeds:
             split, known = _split_for(starts[seed], labeled, kind, settings.splits, seed)
             for name, _, start, records in starts[seed]:
-                is_baseline, has_no_mode = name in baselines.NAMES, name in (*baselines.NAMES, baselines.MEON)
+                is_baseline, has_no_mode = name in baselines.NAMES, name in (*baselines.NAMES, *baselines.FINETUNED)
                 if is_baseline:
                     baselines.check(name, labeled)
                 seen = [] if is_baseline else with_record(records, labeled, split, seed, by="finetuning")
                 for other in others:
                     check_unseen(other, seen)
+                images, *other_images = (_at_its_size(each, name) for each in (labeled, *others))
                 for mode in [tables.NO_MODE] if has_no_mode else modes:
                     cell_settings = replace(start, data=(labeled.name,), mode=mode)
                     if mode == tables.RIDGE:
                         cell_settings = replace(cell_settings, crops="full")
                     place = folder / name / mode / f"split-{seed}"
-                    cells.append(Cell(name, cell_settings, labeled, split, known, seen, others, out, place))
+                    cells.append(Cell(name, cell_settings, images, split, known, seen, other_images, out, place))
     is_single = len(cells) == 1 and not settings.encoders
     return [replace(cells[0], folder=out)] if is_single else cells
 
 
 def _start(name: str, place: str, seed: int, settings: Any, arch: str | None) -> Start:
-    file = encoder_file(place, seed)
+    file = "imagenet" if place in baselines.FROM_IMAGENET else encoder_file(place, seed)
     settings = replace(settings, encoder=file, encoders="", splits=1, seed=seed)
     if name in baselines.NAMES:
         return name, place, settings, []
-    if name == baselines.MEON:
-        if settings.crops == "full":
-            raise ValueError("--crops must be five or center for meon, got full")
-        network = meon.read(Path(file))
-        return name, place, replace(settings, crop=meon.CROP, arch=network.arch), records_of(file, network)
-    encoder = load_encoder(file, settings.arch if file in NAMED else arch, seed)
+    load = load_encoder
+    if name in baselines.FINETUNED:
+        method = baselines.finetuning_of(name)
+        load, settings = method.load, method.settings(settings)
+    encoder = load(file, settings.arch if file in NAMED else arch, seed)
     return name, place, replace(settings, arch=encoder.arch), records_of(file, encoder)
+
+
+def _at_its_size(labeled: LabeledSet, name: str) -> LabeledSet:
+    """A set as an encoder or a method takes it."""
+    return replace(labeled, size=baselines.finetuning_of(name).size) if name in baselines.FINETUNED else labeled
 
 
 def _split_for(
@@ -239,10 +243,10 @@ def measure_ridge(encoder: Encoder, cell: Cell, device: torch.device) -> dict[st
     return save(cell, indices, predicted, best, details)
 
 
-def measure_meon(cell: Cell, device: torch.device) -> dict[str, Any]:
-    """Measures a cell by MEON's own finetuning."""
+def measure_finetuned(cell: Cell, device: torch.device) -> dict[str, Any]:
+    """Measures a cell by the method's own finetuning."""
     task = Task(cell.labeled, cell.parts, device, cell.settings)
-    best, network, indices, predicted = tune_meon(cell.settings.encoder, task)
+    best, network, indices, predicted = tune(cell.name, task, cell.folder / run_folder.LAST)
     details = {"tests": measure_elsewhere(network, First(), cell, device), "minutes": task.minutes()}
     return save(cell, indices, predicted, best, details)
 

@@ -19,6 +19,8 @@ from ssl_iqa.engine import distributed, run_folder
 from ssl_iqa.engine.weights import encoder_state
 from ssl_iqa.model import Encoder, Regressor
 
+SAVE_AFTER = 30.0  # seconds since the last save, at an epoch's end: LP's epochs take less than a save
+
 
 @dataclass
 class Task:
@@ -33,6 +35,12 @@ class Task:
     saved: dict[str, Any] = field(default_factory=dict)  # its content at the start, see `read_epoch`
     skipped: set[str] = field(default_factory=set)  # files that could not be read
     began: float = field(default_factory=time.perf_counter)
+    saved_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_save_due(self) -> bool:
+        """Whether the epoch that has ended is to be saved, by this process."""
+        return self.last is not None and distributed.is_main() and time.monotonic() - self.saved_at >= SAVE_AFTER
 
     @property
     def workers(self) -> int:
@@ -80,15 +88,19 @@ class Best:
 
 
 def save_epoch(
-    phase: str, epochs: int, trained: tuple[Encoder, Regressor, torch.optim.Adam], best: Best, task: Task
+    phase: str, epochs: int, trained: tuple[Encoder, Regressor, torch.optim.Adam], best: Best, task: Task, **more: Any
 ) -> None:
-    """Saves what a run needs to resume bit for bit after `epochs` of a phase: draws come from the epoch's number."""
+    """Saves what a run needs to resume bit for bit after `epochs` of a phase: draws come from the epoch's number.
+
+    `more` is what the phase has of its own, by the names that `Task.saved` gives it back under.
+    """
     names = ("encoder", "regressor", "optimizer")
     state = {name: part.state_dict() for name, part in zip(names, trained, strict=True)}
-    state |= {"phase": phase, "epochs": epochs, "best": vars(best)}
+    state |= {"phase": phase, "epochs": epochs, "best": vars(best), **more}
     state |= {"minutes": task.minutes(), "digest": task.saved["digest"], "parts": task.parts}
     task.last.parent.mkdir(parents=True, exist_ok=True)
     run_folder.save(state, task.last)
+    task.saved_at = time.monotonic()
 
 
 def read_epoch(last: Path, encoder: Encoder, task: Task) -> None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 import finetune
 from ssl_iqa.baselines import meon
+from ssl_iqa.baselines.finetuning import Finetuning, Fit
 from ssl_iqa.distortions import KADIS
 from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.weights import encoder_state
@@ -109,13 +111,20 @@ def test_identification_is_cross_entropy_of_types() -> None:
 
 def test_the_joint_loss_leaves_unknown_types_out_of_the_cross_entropy_alone() -> None:
     outputs, y = randomly(4, 4), randomly(4, seed=5)
+    types = torch.tensor([2.0, meon.UNKNOWN, meon.UNKNOWN, 1], dtype=y.dtype)
     error = sum(abs(outputs[i, 0].item() - y[i].item()) for i in range(4)) / 4
     entropies = [cross_entropy(outputs[i, 1:].tolist(), target) for i, target in ((0, 2), (3, 1))]
-    targets = torch.tensor([2, meon.UNKNOWN, meon.UNKNOWN, 1])
-    loss = meon.joint_loss(outputs, targets, y, 0.3)
+    loss = meon.joint_loss(outputs, torch.stack((y, types), dim=1), 0.3)
     assert loss.item() == pytest.approx(0.3 * error + sum(entropies) / 2, rel=1e-12)
-    unknown = meon.joint_loss(outputs, torch.full((4,), meon.UNKNOWN), y, 0.3)
+    unknown = meon.joint_loss(outputs, torch.stack((y, torch.full_like(y, meon.UNKNOWN)), dim=1), 0.3)
     assert unknown.item() == pytest.approx(0.3 * error, rel=1e-12)
+
+
+@pytest.mark.parametrize(("distortions", "types"), [(["pixelate", "fog", "blur"], [1, -1, 0]), (None, [-1, -1, -1])])
+def test_the_targets_are_scores_and_the_types_that_are_known(distortions: list[str] | None, types: list[int]) -> None:
+    labeled = SimpleNamespace(scores=[7.0, 2.0, 3.5], distortions=distortions)
+    targets = meon.targets_of(labeled, meon.Meon(TYPES))
+    assert targets.tolist() == [[7, types[0]], [2, types[1]], [3.5, types[2]]] and meon.UNKNOWN == -1
 
 
 SMALLEST = {"preset": "paper", "crop": 176, "batch_size": 4, "epochs": 1, "epoch_size": 8, "validation_size": 4}
@@ -166,19 +175,22 @@ def test_the_validation_part_chooses_rate_and_lambda(monkeypatch: pytest.MonkeyP
     """The fits are offered to one `Best`, each of a network that starts alike."""
     starts, real = [], tuning.Best.offer
 
-    def fit(network: meon.Scoring, rate: float, weight: float, best: tuning.Best, task: Any) -> None:
+    def fit(network: meon.Scoring, stage: Fit, method: Finetuning, best: tuning.Best, task: Any) -> None:
         starts.append([w.clone() for w in network.parameters()])
+        weight = stage.loss.keywords["weight"]
         with torch.no_grad():
-            network.score[-1].bias += 100 * rate + weight  # what tells the fits apart
-        quality = {(1e-3, 0.1): 0.9}.get((rate, weight), 0.5)
-        real(best, quality, f"{rate:g} {weight:g}", (network.encoder, network.score), torch.zeros(1))
+            network.score[-1].bias += 100 * stage.rate + weight  # what tells the fits apart
+        quality = {(1e-3, 0.1): 0.9}.get((stage.rate, weight), 0.5)
+        real(best, quality, stage.name, (network.encoder, network.score), torch.zeros(1))
 
     monkeypatch.setattr(tuning, "fit", fit)
+    monkeypatch.setattr(tuning, "read_epoch", lambda *_: None)
     monkeypatch.setattr(tuning, "encode_part", lambda network, task, part: (part, torch.zeros(len(part), 1, 4)))
     labeled = type("Set", (), {"scores": [1.0, 3.0, 100.0]})()
-    task = tuning.Task(labeled, {"train": [0, 1], "test": [2]}, torch.device("cpu"), type("S", (), {"seed": 0})())
-    best, chosen, test, predicted = tuning.tune_meon(str(network(tmp_path / "encoder.pt")), task)
-    assert best.epoch == "0.001 0.1" and test == [2] and predicted.tolist() == [0.0]
+    settings = SimpleNamespace(seed=0, epochs=1, arch="meon", encoder=str(network(tmp_path / "encoder.pt")))
+    task = tuning.Task(labeled, {"train": [0, 1], "test": [2]}, torch.device("cpu"), settings)
+    best, chosen, test, predicted = tuning.tune("meon", task, tmp_path / "last.pt")
+    assert best.epoch == "0.001, lambda 0.1" and test == [2] and predicted.tolist() == [0.0]
     torch.testing.assert_close(chosen.score[-1].bias, torch.full((3,), 2 + 0.1 + 0.1))  # the mean score is 2
     assert len(starts) == 4 and all(same(list(start), list(starts[0])) for start in starts)
 
