@@ -32,7 +32,7 @@ from ssl_iqa.scoring import naming, quality
 REAL = "real/"  # begins the references of images with opinions
 SCALE = (0.0, 100.0)  # of the labels: what the scores 1 and 10 stand for
 SETTINGS = {"crops": "five", "long_side": 512, "data": "LIVE In the Wild, and KADID-10k's class means"}
-SETTINGS |= {"encoder": "ImageNet's weights"}
+SETTINGS |= {"encoder": "a joint run from ImageNet's weights"}
 OF_ANOTHER = {"numbers": "of the same training with 60 % of LIVE In the Wild; this model has 80 %"}
 NOTES = {
     "knows": "photographs of some 500 pixels with faults of cameras or of software; larger ones are reduced first",

@@ -2,7 +2,6 @@
 
 import csv
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,17 +9,13 @@ import torch
 
 import finetune
 import ssl_iqa
-from recipe import average, labels, package
+from recipe import labels, package
 from ssl_iqa.data import sets
 from ssl_iqa.data.demo import load_demo
 from ssl_iqa.data.seen import divide
 from ssl_iqa.distortions import KADIS
-from ssl_iqa.engine import model_file, run_folder
-from ssl_iqa.engine.weights import encoder_state, load_encoder
 from ssl_iqa.scoring import naming, quality
 from ssl_iqa.scoring.quality import crops_of, read_image
-
-Arguments = Callable[..., list[str]]
 
 
 @pytest.fixture
@@ -106,18 +101,3 @@ def test_half_precision_takes_what_it_holds_to_a_thousandth() -> None:
     assert torch.equal(halved["running_var"], kept) and halved["running_var"].dtype == torch.float32
     assert halved["weight"].dtype == halved["bias"].dtype == torch.float16 and halved["name"] == "x"
     assert "num_batches_tracked" not in halved
-
-
-def test_the_average_of_two_encoders_is_that_of_their_weights(tmp_path: Path, finetune_arguments: Arguments) -> None:
-    start, place = load_encoder("random", "resnet18", seed=77), tmp_path / "start.pt"
-    run_folder.save(encoder_state(start), place)
-    finetune.main(finetune_arguments(out=tmp_path / "run", mode="ft", encoder=place, arch="resnet18", epochs=1))
-    average.main([str(place), str(tmp_path / "run" / "model.pt"), str(tmp_path / "average.pt")])
-    end = model_file.read(tmp_path / "run" / "model.pt")["encoder"]
-    now, moved = load_encoder(tmp_path / "average.pt"), 0
-    for name, weights in now.state_dict().items():
-        first, last = start.state_dict()[name].double(), end["weights"][name].double()
-        wanted = (first + last) / 2 if weights.is_floating_point() else last
-        assert torch.allclose(weights.double(), wanted, rtol=1e-6, atol=1e-9)
-        moved += not torch.equal(first, last)
-    assert moved > 10 and now.seen == end["seen"] and now.seen

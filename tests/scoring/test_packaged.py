@@ -15,7 +15,7 @@ from ssl_iqa.data.images import read_image
 from ssl_iqa.data.views import to_bytes, to_float
 from ssl_iqa.distortions import distort
 from ssl_iqa.engine import run_folder
-from ssl_iqa.scoring import quality
+from ssl_iqa.scoring import explain, quality
 from tests.models import save_model
 
 Command = Callable[..., tuple[str, str, int]]
@@ -125,15 +125,18 @@ def test_the_card_says_what_it_was_trained_on_and_how_good_it_is(model: quality.
     assert {"numbers", "knows", "not", "terms"} <= {*lines}
 
 
-def test_its_mean_score_falls_as_distortions_grow(model: quality.QualityModel) -> None:
+def test_its_mean_score_falls_as_distortions_grow_which_it_names(model: quality.QualityModel) -> None:
     paths = [sorted(demo_sources())[i] for i in (3, 10, 20)]
     images = [to_float(read_image(path)) for path in paths]
-    pristine = float(np.mean(model.score(paths)))
+    pristine, right = float(np.mean(model.score(paths))), []
     for name in ("gaussian_blur", "jpeg", "white_noise"):
         draws = torch.Generator().manual_seed(0)
         versions = [[to_bytes(distort(x, name, level, draws)) for x in images] for level in (2, 3, 5)]
-        means = [pristine, *(float(np.mean(model.score(level))) for level in versions)]
+        seen = [quality.look(model, [quality.crops_of(model, x_d) for x_d in level]) for level in versions]
+        means = [pristine, *(float(np.mean([each.y_hat for each in level])) for level in seen)]
         assert means == sorted(means, reverse=True) and means[0] - means[-1] > 1, (name, means)
+        right += [explain.name_distortion(model.naming, each.z).distortion == name for each in seen[-1]]
+    assert sum(right) >= 5, right  # of nine
 
 
 def test_a_large_photograph_is_scored_at_the_size_that_it_knows(model: quality.QualityModel, tmp_path: Path) -> None:
