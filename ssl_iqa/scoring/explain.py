@@ -3,7 +3,7 @@
     ssl-iqa explain photo.jpg FOLDER .. -o why
 
 prints the scores with the likeliest distortion and its level, and writes a map for each image into a new folder: red
-where the image is worst. A model is taught the names, once:
+where the image is worst. The model in the package knows the distortions' names. Another is taught them, once:
 
     ssl-iqa learn-names runs/finetune/model.pt
     ssl-iqa explain runs/finetune/model.pt photo.jpg -o why
