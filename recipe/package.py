@@ -51,13 +51,14 @@ def main(arguments: list[str] | None = None) -> None:
     with console.clear_errors():
         use_device("cpu", workers=0)
         labeled = sets.load_labeled(args.labels)
-        held_out, content = (packaged(model_file.read(path)) for path in (args.held_out or args.model, args.model))
+        content = packaged(model_file.read(args.model))
+        held_out = packaged(model_file.read(args.held_out)) if args.held_out else content
     parts = {
         part: [i for i in part_indices(labeled.references, names) if labeled.references[i].startswith(REAL)]
         for part, names in held_out["results"]["split"].items()
     }
-    results = measure_held_out(loaded(held_out), labeled, parts)
     model = loaded(content)
+    results = measure_held_out(loaded(held_out) if args.held_out else model, labeled, parts)
     of_val = errors(predictions(model, labeled, parts["val"]), labeled, parts["val"])
     content["residuals"] = torch.from_numpy(of_val).float().sort().values
     results["bf16_change"] = largest_bf16_change(model, labeled, parts["val"][::16])
