@@ -58,8 +58,9 @@ def main(arguments: list[str] | None = None) -> None:
         for part, names in held_out["results"]["split"].items()
     }
     model = loaded(content)
-    results = measure_held_out(loaded(held_out) if args.held_out else model, labeled, parts)
-    of_val = errors(predictions(model, labeled, parts["val"]), labeled, parts["val"])
+    results, of_val = measure_held_out(loaded(held_out) if args.held_out else model, labeled, parts)
+    if args.held_out:
+        of_val = errors(predictions(model, labeled, parts["val"]), labeled, parts["val"])
     content["residuals"] = torch.from_numpy(of_val).float().sort().values
     results["bf16_change"] = largest_bf16_change(model, labeled, parts["val"][::16])
     content["naming"] = halved(naming.learn_to_name(model))
@@ -129,8 +130,12 @@ def errors(predicted: np.ndarray, labeled: LabeledSet, indices: Sequence[int]) -
     return np.abs(predicted - true)
 
 
-def measure_held_out(model: quality.QualityModel, labeled: LabeledSet, parts: dict[str, list[int]]) -> dict[str, Any]:
-    """What the card says of images that were not trained with, by the model that has not seen them."""
+def measure_held_out(
+    model: quality.QualityModel, labeled: LabeledSet, parts: dict[str, list[int]]
+) -> tuple[dict[str, Any], np.ndarray]:
+    """What the card says of images that were not trained with, by the model that has not seen them; and its errors on
+    the validation part.
+    """
     predicted = {part: predictions(model, labeled, parts[part]) for part in ("val", "test")}
     of_val, of_test = (errors(predicted[part], labeled, parts[part]) for part in ("val", "test"))
     measured = measure(predicted["test"], labeled, parts["test"])
@@ -138,7 +143,7 @@ def measure_held_out(model: quality.QualityModel, labeled: LabeledSet, parts: di
     coverage = float(np.mean(of_test <= margin))
     known = {name: measured[name] for name in ("srocc", "srocc_interval", "plcc", "plcc_interval", "images")}
     split = {part: sorted({labeled.references[i] for i in indices}) for part, indices in parts.items()}
-    return known | {"margin": margin, "coverage": coverage, "split": split}
+    return known | {"margin": margin, "coverage": coverage, "split": split}, of_val
 
 
 @torch.no_grad()

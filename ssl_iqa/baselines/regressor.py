@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ssl_iqa.baselines import Parts
-from ssl_iqa.data.datasets import LabeledImages
+from ssl_iqa.data.in_order import LabeledImages
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.engine import console
 from ssl_iqa.engine.workers import make_loader

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import prod
 from typing import NamedTuple
 
@@ -16,8 +16,7 @@ from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.samplers import Draw, UnlabeledBatches
 from ssl_iqa.data.views import random_view, to_bytes, to_float, view_places
 from ssl_iqa.distortions import KADIS, DistortionClass, distort_as, distort_batch, on_cpu_only
-from ssl_iqa.engine import console, distributed
-from ssl_iqa.engine.workers import make_loader
+from ssl_iqa.engine import distributed
 
 Sample = tuple[Tensor, Draw, list[str]]  # of the unlabeled stream: views or bytes, the draw, paths skipped
 
@@ -111,39 +110,6 @@ def labeled_image(labeled: LabeledSet, index: int) -> Tensor:
     """x_i of Section 3.2, bytes [3, H, W], at the set's size: one that the set keeps, else read."""
     image = labeled.kept[index] if index in labeled.kept else labeled.read(index)
     return resized(image, labeled.size) if labeled.size else image
-
-
-class LabeledImages(Dataset):
-    """Images of a labeled set, each with its index in the set: (index, bytes [3, H, W] or None where unreadable)."""
-
-    def __init__(self, labeled: LabeledSet, indices: Sequence[int]) -> None:
-        self.labeled, self.indices = labeled, indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, place: int) -> tuple[int, Tensor | None]:
-        index = self.indices[place]
-        try:
-            return index, labeled_image(self.labeled, index)
-        except (UnreadableImage, OSError):
-            return index, None
-
-
-def make_all(labeled: LabeledSet, indices: Sequence[int], workers: int) -> None:
-    """Distorts the demo's labeled photographs once, for the set to keep; nothing for sets of files."""
-    if labeled.classes is not None:
-        batches = image_batches(replace(labeled, size=None), indices, workers)  # as all copies can use them
-        for batch in console.bar(batches, "distorting the demo's labeled photographs"):
-            # clones: a tensor that a worker sends keeps a file open
-            labeled.kept.update((index, image.clone()) for index, image in batch)
-
-
-def image_batches(
-    labeled: LabeledSet, indices: Sequence[int], workers: int
-) -> Iterable[list[tuple[int, Tensor | None]]]:
-    """Images of a labeled set in order, in batches of (index, bytes [3, H, W] or None where unreadable)."""
-    return make_loader(LabeledImages(labeled, indices), 0 if labeled.kept else workers, list, batch_size=25)
 
 
 class LabeledCrops(Dataset):

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from ssl_iqa.data import sets
-from ssl_iqa.data.datasets import LabeledCrops, UnlabeledViews, make_all, name_skipped
+from ssl_iqa.data.datasets import LabeledCrops, UnlabeledViews, name_skipped
 from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.images import is_shards, list_images, passed_over
+from ssl_iqa.data.in_order import make_all
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.samplers import UnlabeledBatches
 from ssl_iqa.data.seen import Record, divide, known_parts, records_of, with_record

@@ -28,7 +28,7 @@ class LabeledSet:
     its own. `distortions` and `levels` (1..5) are what was done to it, None where the set does not say; a type has its
     name in Appendix A where it is one of these. `classes` is None but for the demo: there `paths` are undistorted
     photographs, and the image is what distortion class `classes[i]` (0..124) makes of one, which `kept` holds once
-    `datasets.make_all` has distorted it. Images are reduced to `long_side` pixels when they are read, and to `size`,
+    `in_order.make_all` has distorted it. Images are reduced to `long_side` pixels when they are read, and to `size`,
     last of all, by `datasets.labeled_image`: copies that `dataclasses.replace` makes at other sizes share `kept`.
     `official_split` is the published split of the references, sorted, no part of it empty; None where there is none.
     """

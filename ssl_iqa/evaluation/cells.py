@@ -15,7 +15,8 @@ from torch import Tensor
 from ssl_iqa import baselines
 from ssl_iqa.baselines.class_mean import class_mean_predictions
 from ssl_iqa.baselines.regressor import set_features, svr_predictions
-from ssl_iqa.data.datasets import LabeledCrops, first_readable, make_all
+from ssl_iqa.data.datasets import LabeledCrops, first_readable
+from ssl_iqa.data.in_order import make_all
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.seen import Record, Split, fingerprint, known_parts, records_of, unseen, with_record
 from ssl_iqa.data.sets import SPECS, load_labeled

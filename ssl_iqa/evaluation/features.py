@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ssl_iqa.data import views
-from ssl_iqa.data.datasets import image_batches, name_skipped
+from ssl_iqa.data.datasets import name_skipped
+from ssl_iqa.data.in_order import image_batches
 from ssl_iqa.engine import console, distributed, run_folder
 from ssl_iqa.engine.device import autocast
 from ssl_iqa.evaluation.task import Task

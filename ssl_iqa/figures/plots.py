@@ -13,7 +13,8 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor
 
-from ssl_iqa.data.datasets import LabeledImages, name_skipped
+from ssl_iqa.data.datasets import name_skipped
+from ssl_iqa.data.in_order import LabeledImages
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.engine import console
 

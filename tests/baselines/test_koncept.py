@@ -18,7 +18,8 @@ import finetune
 from ssl_iqa import baselines
 from ssl_iqa.baselines import koncept
 from ssl_iqa.baselines.finetuning import Finetuning, Fit
-from ssl_iqa.data.datasets import labeled_image, make_all
+from ssl_iqa.data.datasets import labeled_image
+from ssl_iqa.data.in_order import make_all
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.sets import load_labeled
 from ssl_iqa.engine import run_folder

@@ -19,12 +19,11 @@ from ssl_iqa.data.datasets import (
     distorted_views,
     finish_views,
     first_readable,
-    image_batches,
     labeled_image,
-    make_all,
 )
 from ssl_iqa.data.demo import LONG_SIDE
 from ssl_iqa.data.images import read_image, reduced
+from ssl_iqa.data.in_order import image_batches, make_all
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.samplers import Draw
 from ssl_iqa.data.sets import load_labeled
