@@ -49,19 +49,20 @@ class UnreadableImage(ValueError):
     """A file that is no image, or a damaged one; the message is one line that names it."""
 
 
-def read_image(path: str | os.PathLike[str]) -> torch.Tensor:
+def read_image(path: str | os.PathLike[str], least_side: int = 0) -> torch.Tensor:
     """The image in a file as 8-bit RGB, uint8 [3, H, W], upright and with its first frame only.
 
     Gray, palette, CMYK and 1-bit images become RGB, alpha is composited over white, 16-bit gray is divided by 257.
     Color profiles are not applied. EXIF that cannot be parsed is taken to state no orientation.
     A truncated file is not decoded in part, unless ImageFile.LOAD_TRUNCATED_IMAGES tells PIL to do so. A pipe, socket
-    or device is not opened: reading it might never end.
+    or device is not opened: reading it might never end. With `least_side` a JPEG comes at a half, a quarter or an
+    eighth of its size, which is decoded faster, where its long side still has as many pixels.
 
     Raises OSError for a file that cannot be opened, UnreadableImage for one that holds no readable image.
     """
     refuse_special_file(path)
     with open(path, "rb") as file:  # an error for a folder
-        return decode_image(file, path)
+        return decode_image(file, path, least_side)
 
 
 def refuse_special_file(path: str | os.PathLike[str]) -> None:
@@ -70,10 +71,12 @@ def refuse_special_file(path: str | os.PathLike[str]) -> None:
         raise UnreadableImage(f"{path}: must be a regular file, got a pipe, a socket or a device")
 
 
-def decode_image(file: BinaryIO, name: str | os.PathLike[str]) -> torch.Tensor:
+def decode_image(file: BinaryIO, name: str | os.PathLike[str], least_side: int = 0) -> torch.Tensor:
     """The image in an open file, as `read_image` returns it; `name` is what an UnreadableImage calls it."""
     try:
         with Image.open(file) as image:
+            if least_side:
+                image.draft(None, [max(1, side * least_side // max(image.size)) for side in image.size])
             image.load()
             return from_pil(image)
     except UnidentifiedImageError as error:

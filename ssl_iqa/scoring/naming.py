@@ -7,6 +7,7 @@ learns it from the demo's photographs, distorted in all ways, and puts it into t
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from torch import Tensor
 from ssl_iqa.data import sets, views
 from ssl_iqa.data.datasets import UnlabeledViews
 from ssl_iqa.data.demo import demo_sources
+from ssl_iqa.data.images import read_image
 from ssl_iqa.data.seen import divide, known_parts
+from ssl_iqa.distortions import distort_as
 from ssl_iqa.distortions.chosen import load_distortions
 from ssl_iqa.engine import console, model_file
 from ssl_iqa.engine.device import use_device
@@ -26,6 +29,7 @@ from ssl_iqa.scoring import explain, quality
 
 PRISTINE = "pristine"
 PER_CLASS, PER_CLASS_TEST = 16, 4
+PRISTINE_PER_ROUND = 4  # pristine images for each one of every class
 DECAY = 3e-3  # with it the mean probability is about the share of images that are named rightly
 
 
@@ -51,8 +55,8 @@ def learn_to_name(model: quality.QualityModel) -> explain.Classifier:
     """A classifier, and in its `right` how often it is right on photographs held out.
 
     It learns from 16 crops of each class and 64 pristine ones of the demo's photographs, whatever the encoder was
-    trained with. It is tested with 4 crops a class of those that the model was tested with; for a model of another set
-    a fifth is drawn.
+    trained with. It is tested with 4 photographs a class, looked at as `explain` does, of those that the model was
+    tested with; for a model of another set a fifth is drawn.
     """
     sources, tested = demo_sources(), held_out(model)
     if not tested:
@@ -60,12 +64,9 @@ def learn_to_name(model: quality.QualityModel) -> explain.Classifier:
         tested = [path for path, source in sources.items() if source in names]
     z, classes = _features(model, [path for path in sources if path not in tested], PER_CLASS, seed=0)
     classifier = {**fit_softmax(z, classes), "classes": all_classes()}
-    z, classes = _features(model, tested, PER_CLASS_TEST, seed=1)
-    named = [explain.name_distortion(classifier, crop[None]) for crop in z.float()]
-    true = [classifier["classes"][i] for i in classes]
-    pairs = zip(named, true, strict=True)
-    is_level = [answer.level == level for answer, (name, level) in pairs if answer.distortion == name]
-    shares = {"type": len(is_level) / len(true), "level": sum(is_level) / max(len(is_level), 1)}
+    named = [(explain.name_distortion(classifier, seen.z), true) for seen, true in _test_images(model, tested)]
+    is_level = [answer.level == level for answer, (name, level) in named if answer.distortion == name]
+    shares = {"type": len(is_level) / len(named), "level": sum(is_level) / max(len(is_level), 1)}
     return classifier | {"right": shares | {"photographs": len(tested)}}
 
 
@@ -81,10 +82,22 @@ def _features(model: quality.QualityModel, paths: list[str], per_class: int, see
     dataset = UnlabeledViews(paths, crop, load_distortions("distinct"), long_side=model.long_side)
     crops, classes, _ = probe.draw_crops(dataset, per_class, seed)
     draws = torch.Generator().manual_seed(seed)
-    pristine = [views.random_view(dataset.read(i % len(paths)), crop, draws) for i in range(4 * per_class)]
+    count = PRISTINE_PER_ROUND * per_class
+    pristine = [views.random_view(dataset.read(i % len(paths)), crop, draws) for i in range(count)]
     crops = torch.cat([crops, torch.stack(pristine)])
     classes = torch.cat([classes, torch.full((len(pristine),), len(dataset.distortions))])
     return probe.features(model.encoder, crops), classes
+
+
+def _test_images(model: quality.QualityModel, paths: list[str]) -> Iterator[tuple[quality.Seen, list[Any]]]:
+    """What the model sees of distorted and pristine photographs, and the type and level of each."""
+    makes = [*load_distortions("distinct"), *[None] * PRISTINE_PER_ROUND] * PER_CLASS_TEST
+    for number, distortion in enumerate(console.bar(makes, "test photographs")):
+        x, true = quality.at_its_size(model, read_image(paths[number % len(paths)])), [PRISTINE, 0]
+        if distortion:
+            x = views.to_bytes(distort_as(views.to_float(x), distortion, torch.Generator().manual_seed(number)))
+            true = [distortion.name, distortion.level]
+        yield quality.look(model, [quality.crops_of(model, x)])[0], true
 
 
 def fit_softmax(z: Tensor, classes: Tensor) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from ssl_iqa.data import images
 from ssl_iqa.data.images import (
@@ -526,3 +526,38 @@ def test_by_a_whole_factor_it_is_the_mean_of_blocks(factor: int) -> None:
 def test_an_image_that_is_no_larger_stays_as_it_is() -> None:
     image = torch.zeros(3, 20, 30, dtype=torch.uint8)
     assert reduced(image, 30) is image and reduced(image, 31) is image and reduced(image, 0) is image
+
+
+@pytest.mark.parametrize(
+    ("size", "least_side", "expected"),
+    [
+        ((1024, 600), 512, (512, 300)),
+        ((600, 1100), 512, (300, 550)),  # a quarter would have 275
+        ((1023, 600), 512, (1023, 600)),
+        ((2000, 3), 200, (1000, 2)),  # an eighth would have no height
+        ((1024, 600), 0, (1024, 600)),
+    ],
+)
+def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(
+    tmp_path: Path, size: tuple[int, int], least_side: int, expected: tuple[int, int]
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+    image.save(tmp_path / "a.jpg", quality=95)
+    image.save(tmp_path / "a.png")
+    found = read_image(tmp_path / "a.jpg", least_side)
+    width, height = expected
+    assert found.shape == (3, height, width)
+    means = image.resize(expected, Image.Resampling.BOX)
+    assert np.abs(np.asarray(means, dtype=int) - found.permute(1, 2, 0).numpy()).mean() < 3
+    assert torch.equal(read_image(tmp_path / "a.png", least_side), read_image(tmp_path / "a.png"))
+
+
+def test_a_fraction_of_a_jpeg_is_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(np.repeat([[[0], [255]]], 3, axis=2).astype(np.uint8)).resize((800, 400)).save(
+        tmp_path / "a.jpg", exif=exif
+    )
+    found = read_image(tmp_path / "a.jpg", 200)
+    assert found.shape == (3, 200, 100) and found[:, 0].max() < 20 and found[:, -1].min() > 235

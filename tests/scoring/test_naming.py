@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from ssl_iqa.__main__ import main
+from ssl_iqa.data import views
 from ssl_iqa.data.demo import demo_sources
+from ssl_iqa.data.images import read_image, reduced
+from ssl_iqa.distortions import distort
 from ssl_iqa.distortions.table import NAMES
 from ssl_iqa.evaluation import probe
 from ssl_iqa.scoring import explain, naming, quality
@@ -24,14 +27,19 @@ def test_the_classes_are_those_that_change_an_image_and_pristine() -> None:
 
 @pytest.fixture
 def drawn_from(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
-    """The sources of the photographs that are learned from, and of those that are tested with; one crop a class."""
-    found, real, sources = [], probe.draw_crops, demo_sources()
+    """The sources of the photographs that are learned from, and of those that are tested with; few a class."""
+    found, real, tested, sources = [], probe.draw_crops, naming._test_images, demo_sources()
 
     def watched(dataset: Any, per_class: int, seed: int) -> Any:
         found.append({sources[path] for path in dataset.paths})
         return real(dataset, per_class, seed)
 
+    def watched_test(model: quality.QualityModel, paths: list[str]) -> Any:
+        found.append({sources[path] for path in paths})
+        return tested(model, paths)
+
     monkeypatch.setattr(probe, "draw_crops", watched)
+    monkeypatch.setattr(naming, "_test_images", watched_test)
     monkeypatch.setattr(naming, "PER_CLASS", 2)
     monkeypatch.setattr(naming, "PER_CLASS_TEST", 1)
     return found
@@ -64,30 +72,39 @@ def test_a_model_learns_to_name_and_says_how_often_it_is_right(
     assert line == f"distortions {quality.naming_text(right)}" and f"{right['type']:.0%} of types right" in line
     assert capsys.readouterr().out == f"{path} names distortions now: {quality.naming_text(right)}\n"
 
-    # again by hand, from the crops that were drawn for the test
-    z, classes = naming._features(model, [p for p, s in demo_sources().items() if s in held_out], 1, 1)
-    logits = z @ classifier["weight"].double().T + classifier["bias"].double()
-    probabilities = logits.softmax(dim=1)
+    # again by hand: each image that was tested is seen once more, and its crops' probabilities are averaged
+    tested = list(naming._test_images(model, [p for p, s in demo_sources().items() if s in held_out]))
+    assert len(tested) == 125 and {tuple(true) for _, true in tested} == {*map(tuple, classifier["classes"])}
     names = [name for name, _ in classifier["classes"]]
-    types = list(dict.fromkeys(names))
-    onto = torch.tensor([[float(name == kind) for kind in types] for name in names], dtype=torch.float64)
-    said = (probabilities @ onto).argmax(dim=1)
-    true = torch.tensor([types.index(names[i]) for i in classes])
-    assert right["type"] == pytest.approx((said == true).double().mean().item(), abs=0.02)
+    said = []
+    for seen, _ in tested:
+        logits = seen.z.double() @ classifier["weight"].double().T + classifier["bias"].double()
+        by_type = dict.fromkeys(names, 0.0)
+        for name, probability in zip(names, logits.softmax(dim=1).mean(dim=0).tolist(), strict=True):
+            by_type[name] += probability
+        said.append(max(by_type, key=by_type.__getitem__))
+    assert right["type"] == pytest.approx(
+        sum(name == true[0] for name, (_, true) in zip(said, tested, strict=True)) / 125
+    )
+
+
+def test_images_are_tested_as_the_model_looks_at_them(tmp_path: Path, one_thread: None) -> None:
+    """A level, a type and a photograph looked up by hand; a model of five crops sees five, one of the whole sees it."""
+    path = next(iter(demo_sources()))
+    for crops, count in (("five", 5), ("full", 1)):
+        model = quality.load(save_model(tmp_path / f"{crops}.pt", crops=crops, long_side=100))
+        seen, true = next(naming._test_images(model, [path]))
+        kind = naming.all_classes()[0]
+        image = views.to_float(reduced(read_image(path), 100))
+        x_d = views.to_bytes(distort(image, *kind, torch.Generator().manual_seed(0)))
+        x = x_d[None] if crops == "full" else views.test_crops(x_d, "five", model.settings["crop"])
+        assert true == kind and seen.z.shape[0] == count
+        torch.testing.assert_close(seen.z, model.encoder(views.to_float(x)), rtol=1e-4, atol=1e-5)
 
 
 def test_without_the_demos_photographs_among_those_held_out_a_fifth_is_drawn(
-    tmp_path: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, drawn_from: list[set[str]], one_thread: None
 ) -> None:
-    drawn_from, sources = [], demo_sources()
-
-    def draw_crops(dataset: Any, per_class: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, None]:
-        drawn_from.append({sources[path] for path in dataset.paths})
-        return torch.zeros(121, 3, 32, 32, dtype=torch.uint8), torch.arange(121), None
-
-    monkeypatch.setattr(probe, "draw_crops", draw_crops)
-    monkeypatch.setattr(naming, "PER_CLASS", 1)
-    monkeypatch.setattr(naming, "PER_CLASS_TEST", 1)
     main(["learn-names", str(save_model(tmp_path / "model.pt"))])
     train, test = drawn_from
     assert len(test) == 8 and len(train) == 32 and not train & test
