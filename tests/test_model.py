@@ -90,6 +90,39 @@ def test_stages_are_the_means_of_a_resnets_maps(plain: nn.Module, tmp_path: Path
         assert Encoder("resnet50-stages").dim == 256 + 512 + 1024 + 2048
 
 
+def test_moments_are_the_standard_deviations_and_means_of_a_resnets_maps(plain: nn.Module, tmp_path: Path) -> None:
+    encoder = load_encoder(save(plain.state_dict(), tmp_path / "plain.pth"), "resnet18-moments").eval()
+    x, means, deviations = (IMAGES - encoder.mean) / encoder.std, [], []
+    with torch.no_grad():
+        for name, layer in list(plain.named_children())[:8]:
+            x = layer(x)
+            if name.startswith("layer"):
+                maps = x.double().numpy().reshape(*x.shape[:2], -1)
+                means.append(maps.mean(axis=2))
+                deviations.append(np.sqrt(maps.var(axis=2) + 1e-6))
+        expected = torch.from_numpy(np.concatenate([*deviations, *means], axis=1)).float()
+        torch.testing.assert_close(encoder(IMAGES), expected, rtol=1e-4, atol=1e-5)
+    flat = torch.zeros(1, 3, 32, 32, requires_grad=True)  # whose maps in a single place do not vary
+    encoder(flat).sum().backward()
+    assert flat.grad.isfinite().all()
+    with torch.device("meta"):
+        assert Encoder("resnet50-moments").dim == 2 * Encoder("resnet50-stages").dim
+
+
+def test_a_resnets_file_gives_other_features_of_the_same_weights(tmp_path: Path) -> None:
+    encoder = load_encoder("random", "resnet18")
+    encoder.seen = [{"data": "own"}]
+    path = save(encoder_state(encoder), tmp_path / "encoder.pt")
+    for arch in ("resnet18-stages", "resnet18-moments"):
+        found = load_encoder(path, arch)
+        assert found.arch == arch and found.seen == encoder.seen
+        assert torch.equal(found.network.conv1.weight, encoder.network.conv1.weight)
+        back = load_encoder(save(encoder_state(found), tmp_path / "other.pt"), "resnet18")
+        torch.testing.assert_close(back.eval()(IMAGES), encoder.eval()(IMAGES))
+    with pytest.raises(ValueError, match="arch must be resnet34-stages, got resnet18"):
+        load_encoder(path, "resnet34-stages")
+
+
 def test_encoder_agrees_with_torchvision_at_its_own_preprocessing(plain: nn.Module, tmp_path: Path) -> None:
     encoder = load_encoder(save(plain.state_dict(), tmp_path / "plain.pth"), "resnet18").eval()
     preset = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.transforms()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.models import list_models
 
+from ssl_iqa.archs import network_of
 from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.weights import ENCODER_FORMAT
 from ssl_iqa.model import Encoder
@@ -73,10 +74,13 @@ def write_backbone(encoder: Encoder, path: Path) -> None:
     """The encoder by torchvision's names, as .safetensors, for `resnet50().load_state_dict(.., strict=False)`: f ends
     before `fc`. Raises ValueError for an arch that is not torchvision's, and as `write` does.
     """
-    if encoder.arch not in list_models():
+    if network_of(encoder.arch) not in list_models():
         raise ValueError(f"{path}: the encoder must be a ResNet, which torchvision has, got {encoder.arch}")
     tensors = {name: tensor.contiguous() for name, tensor in encoder.network.state_dict().items()}
-    known = {"arch": encoder.arch, "images": "RGB in [0, 1], less ImageNet's mean, over its standard deviation"}
+    known = {
+        "arch": network_of(encoder.arch),
+        "images": "RGB in [0, 1], less ImageNet's mean, over its standard deviation",
+    }
     file = _library().save(tensors, known)
     run_folder.write_atomic(path, lambda out: out.write(file))
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model_weights, list_models
 
-from ssl_iqa.archs import ARCHS, TIMM_ARCH, inception_library
+from ssl_iqa.archs import ARCHS, TIMM_ARCH, inception_library, network_of
 from ssl_iqa.engine import run_folder
 from ssl_iqa.model import Encoder
 
@@ -50,7 +50,8 @@ def load_encoder(spec: str | Path, arch: str | None = None, seed: int = 0) -> En
             where they are missing, of inception_resnet_v2 timm's, to Hugging Face's (`HF_HOME`); "random"; or a file
             with an `encoder_state`, alone or under "encoder", or with a torchvision, or timm, state_dict of `arch`, as
             other projects write it too (`torchvision_weights`).
-        arch: one of `ARCHS`. None takes the file's, which a plain state_dict does not name.
+        arch: one of `ARCHS`. None takes the file's, which a plain state_dict does not name. A file of ours may have
+            another one of the same network: of a resnet50's resnet50-stages takes other features.
         seed: of "random" only: the same seed gives the same weights, and no global random state changes.
 
     Raises:
@@ -81,9 +82,14 @@ def load_encoder(spec: str | Path, arch: str | None = None, seed: int = 0) -> En
         copy_weights(encoder.network, weights, source=f"{path} as {arch}")
         return encoder
     encoder = encoder_from_state(content, source=str(path))
-    if arch not in (None, encoder.arch):
+    if arch in (None, encoder.arch):
+        return encoder
+    if network_of(arch) != network_of(encoder.arch):
         raise ValueError(f"{path}: arch must be {arch}, got {encoder.arch}")
-    return encoder
+    other = Encoder(arch)
+    other.network.load_state_dict(encoder.network.state_dict())
+    other.seen = encoder.seen
+    return other
 
 
 def encoder_state(encoder: Encoder) -> dict[str, Any]:
@@ -157,7 +163,7 @@ def copy_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) 
 
 
 def _imagenet_weights(arch: str) -> dict[str, Tensor]:
-    name = arch.removesuffix("-stages")  # whose weights are those of the ResNet
+    name = network_of(arch)
     if arch not in ARCHS or name not in (*list_models(), TIMM_ARCH):
         raise ValueError(f"no ImageNet weights for arch {arch!r}: use 'random' or a file instead")
     timm, by_hand = inception_library() if arch == TIMM_ARCH else None, ""

@@ -186,8 +186,11 @@ def _load(path: Path, long_side: int | None) -> QualityModel:
         settings = settings if long_side is None else settings | {"long_side": long_side}
         if encoder.seen is None and results:  # a file of an earlier version says it by names alone
             encoder.seen = [{"data": settings["data"], "references": results["split"], "images": {}}]
-        regressor = Regressor(encoder.dim).eval()
-        copy_weights(regressor, content["regressor"], f"{path}: the regressor of a {encoder.arch} encoder")
+        weights = content["regressor"]
+        hidden = weights.get("0.weight") if isinstance(weights, Mapping) else None
+        hidden_dim = len(hidden) if isinstance(hidden, Tensor) and hidden.ndim == 2 else 512
+        regressor = Regressor(encoder.dim, hidden_dim=hidden_dim).eval()
+        copy_weights(regressor, weights, f"{path}: the regressor of a {encoder.arch} encoder")
         if naming:  # of a file in half precision, too
             naming |= {name: naming[name].float() for name in ("weight", "bias")}
         if naming and naming["weight"].shape[1] != encoder.dim:

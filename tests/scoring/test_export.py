@@ -95,11 +95,15 @@ def test_safetensors_hold_the_model(tmp_path: Path, one_thread: None, capsys: py
     assert not [*tmp_path.glob("*.part")]
 
 
-def test_an_encoder_goes_to_torchvision(tmp_path: Path, failed: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("arch", ["resnet18", "resnet18-moments"])
+def test_an_encoder_goes_to_torchvision(
+    tmp_path: Path, failed: Callable, capsys: pytest.CaptureFixture[str], arch: str
+) -> None:
+    from safetensors import safe_open
     from safetensors.torch import load_file
 
     encoder = load_encoder("random", "resnet18", seed=5).eval()
-    torch.save(encoder_state(encoder), tmp_path / "encoder.pt")
+    torch.save(encoder_state(load_encoder("random", arch, seed=5)), tmp_path / "encoder.pt")
     main(["export", str(tmp_path / "encoder.pt"), str(tmp_path / "backbone.safetensors")])
     network = resnet18().eval()
     left = network.load_state_dict(load_file(tmp_path / "backbone.safetensors"), strict=False)
@@ -108,6 +112,8 @@ def test_an_encoder_goes_to_torchvision(tmp_path: Path, failed: Callable, capsys
     x = images(2, 64, 64)
     with torch.no_grad():
         assert torch.equal(network(normalize(x, IMAGENET_MEAN, IMAGENET_STD)), encoder(x))
+    with safe_open(tmp_path / "backbone.safetensors", "pt") as file:
+        assert file.metadata()["arch"] == "resnet18"
     torch.save(encoder_state(load_encoder("random", "dct-mlp")), tmp_path / "encoder.pt")
     capsys.readouterr()
     message, code = failed(tmp_path / "encoder.pt", tmp_path / "no.safetensors")

@@ -16,6 +16,7 @@ from ssl_iqa.data import images, views
 from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.images import UnreadableImage, read_image, reduced
 from ssl_iqa.engine import device
+from ssl_iqa.model import Regressor
 from ssl_iqa.scoring import quality
 from tests.models import RESIDUALS, RESULTS, SETTINGS, by_hand, save_model
 from tests.processes import run_process
@@ -314,3 +315,15 @@ def test_a_large_jpeg_is_scored_from_a_fraction_of_its_pixels(tmp_path: Path) ->
     assert score == pytest.approx(model.score(photograph), abs=0.1)
     as_it_is = quality.load(tmp_path / "model.pt", long_side=0)
     assert as_it_is.score(path) == as_it_is.score(read_image(path))
+
+
+def test_a_regressor_has_as_many_hidden_units_as_its_file_says(tmp_path: Path) -> None:
+    weights = {name: value * 3 for name, value in Regressor(256, hidden_dim=7).state_dict().items()}
+    model = quality.load(save_model(tmp_path / "model.pt", {"regressor": weights}))
+    z = torch.randn(2, 256)
+    hidden = np.maximum(
+        weights["0.weight"].double().numpy() @ z.double().numpy().T + weights["0.bias"][:, None].numpy(), 0
+    )
+    expected = weights["2.weight"].double().numpy() @ hidden + weights["2.bias"].numpy()
+    with torch.no_grad():
+        assert model.regressor(z).tolist() == pytest.approx(expected[0].tolist(), rel=1e-4)
