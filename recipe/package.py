@@ -1,6 +1,6 @@
-"""The file of the model in the package, of a finetuned one.
+"""The file of the model in the package, of what recipe/head.py, or finetune.py, has made.
 
-    python recipe/package.py runs/real/model.pt csv:DIR/labels/scores.csv model.pt
+    python recipe/package.py runs/real/test/model.pt csv:DIR/labels/scores.csv model.pt
 
 The model was trained with scores.csv of `recipe/labels.py`, whose test part gives the numbers of the card, on the
 images with opinions. Where it was trained with all.csv, `--held-out` names one that was trained in the same way with
@@ -31,7 +31,7 @@ from ssl_iqa.scoring import naming, quality
 
 REAL = "real/"  # begins the references of images with opinions
 SCALE = (0.0, 100.0)  # of the labels: what the scores 1 and 10 stand for
-SETTINGS = {"crops": "five", "long_side": 512, "data": "LIVE In the Wild, and KADID-10k's class means"}
+SETTINGS = {"long_side": 512, "data": "LIVE In the Wild, and KADID-10k's class means"}
 SETTINGS |= {"encoder": "a joint run from ImageNet's weights"}
 OF_ANOTHER = {"numbers": "of the same training with 60 % of LIVE In the Wild; this model has 80 %"}
 NOTES = {
@@ -43,7 +43,7 @@ NOTES = {
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="model.pt of finetune.py")
+    parser.add_argument("model", type=Path, help="model.pt of recipe/head.py or finetune.py")
     parser.add_argument("labels", help="csv:DIR/labels/scores.csv")
     parser.add_argument("out", type=Path, help="the file to write")
     parser.add_argument("--held-out", type=Path, help="the model to measure, where the first has seen the test part")

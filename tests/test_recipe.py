@@ -6,14 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 import finetune
 import ssl_iqa
-from recipe import labels, package
+from recipe import head, labels, package
 from ssl_iqa.data import sets
 from ssl_iqa.data.demo import load_demo
 from ssl_iqa.data.seen import divide
-from ssl_iqa.distortions import KADIS
+from ssl_iqa.data.views import to_bytes, to_float
+from ssl_iqa.distortions import KADIS, distort
+from ssl_iqa.engine import run_folder
+from ssl_iqa.engine.weights import encoder_state, load_encoder
+from ssl_iqa.model import Regressor
 from ssl_iqa.scoring import naming, quality
 from ssl_iqa.scoring.quality import crops_of, read_image
 
@@ -23,6 +28,7 @@ def made(scored: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.Mo
     """The labels of the scored set and of the ten photographs, each class once."""
     monkeypatch.setattr(labels, "PER_CLASS", 1)
     monkeypatch.setattr(labels, "PRISTINE", 3)
+    monkeypatch.setattr(labels, "WITH_ALL", 2)
     labels.main([f"csv:{scored}", str(photographs), str(tmp_path / "labels")])
     return tmp_path / "labels"
 
@@ -101,3 +107,82 @@ def test_half_precision_takes_what_it_holds_to_a_thousandth() -> None:
     assert torch.equal(halved["running_var"], kept) and halved["running_var"].dtype == torch.float32
     assert halved["weight"].dtype == halved["bias"].dtype == torch.float16 and halved["name"] == "x"
     assert "num_batches_tracked" not in halved
+
+
+def test_levels_are_of_photographs_that_are_trained_on_in_all_classes(made: Path, photographs: Path) -> None:
+    rows, scores = rows_of(made / "levels.csv"), rows_of(made / "scores.csv")
+    assert Counter(row["reference"] for row in rows).keys() <= {
+        *divide(sets.load_labeled(f"csv:{made / 'scores.csv'}"), {}, seed=0)["train"]
+    }
+    assert len({row["reference"] for row in rows}) == 2 and len(rows) == 2 * 126
+    for one in rows[:126]:
+        kind, level = one["distortion"], one["image"].removesuffix(".png").rpartition("-")[2]
+        assert (made / one["image"]).is_file()
+        # the same class has the same score in both files
+        same = [row["score"] for row in scores if row["image"].endswith(f"-{kind}-{level}.png")]
+        assert kind == "pristine" or not same or {*same} == {one["score"]}
+    path = next(path for path in photographs.iterdir() if f"synth/{path.stem}" == rows[0]["reference"])
+    x = to_float(read_image(path))
+    file = made / "levels" / f"{path.stem}-jpeg-3.png"
+    assert torch.equal(read_image(file), to_bytes(distort(x, "jpeg", 3, torch.Generator().manual_seed(3))))
+
+
+def test_of_two_images_of_a_series_the_better_one_is_to_be_ahead() -> None:
+    y = torch.tensor([[9.0, 7, 7, 5, 3, 1], [1, 2, 3, 4, 5, 6]])
+    y_hat = torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
+    by_hand = [
+        max(0.0, head.MARGIN - (y_hat[b, i] - y_hat[b, j]).item())
+        for b in range(2)
+        for i in range(6)
+        for j in range(6)
+        if y[b, i] > y[b, j]
+    ]
+    assert len(by_hand) == 14 + 15
+    assert head.series_loss(y_hat, y).item() == pytest.approx(sum(by_hand) / len(by_hand), rel=1e-5)
+    assert head.series_loss(y, y) == 0
+
+
+def test_a_head_learns_both_kinds_of_labels_and_is_packaged(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(head, "EPOCHS", 3)
+    right = {"type": 0.5, "level": 0.5, "photographs": 1}
+    names = {"weight": torch.zeros(1, 1920), "bias": torch.zeros(1), "classes": [["pristine", 0]], "right": right}
+    monkeypatch.setattr(naming, "learn_to_name", lambda model: names)
+    run_folder.save(encoder_state(load_encoder("random", "resnet18", seed=3)), tmp_path / "encoder.pt")
+    words = [str(tmp_path / "encoder.pt"), *(f"csv:{made / name}.csv" for name in ("scores", "levels"))]
+    head.main([*words, str(tmp_path / "runs" / "a")])
+    assert "test SROCC" in capsys.readouterr().out
+    model = ssl_iqa.load(tmp_path / "runs" / "a" / "model.pt")
+    labeled, levels = (sets.load_labeled(spec, head.LONG_SIDE) for spec in words[1:])
+    assert model.encoder.arch == "resnet18-moments" and model.regressor[0].weight.shape == (40, 1920)
+    split = divide(labeled, {}, seed=0)
+    assert model.results["split"] == split and [record["by"] for record in model.encoder.seen] == ["finetuning"] * 2
+    tested = [i for i, name in enumerate(labeled.references) if name in split["test"] and name.startswith("real/")]
+    y_hat = [quality.look(model, [crops_of(model, read_image(labeled.paths[i]))])[0].y_hat for i in tested]
+    assert model.results["srocc"] == pytest.approx(spearmanr(y_hat, [labeled.scores[i] for i in tested])[0], abs=0.02)
+
+    data = head.gather(model.encoder, labeled, levels, split, tmp_path / "runs" / "features")
+    best = next(score for score, kind in zip(labeled.scores, labeled.distortions, strict=True) if kind == "pristine")
+    assert data.y_series.shape == (2 * 25, 6) and data.y_series[:, 0].tolist() == pytest.approx([best] * 50, abs=1e-5)
+    assert data.z_series.shape == (50, 6, 1920) and (data.y_series[:, 1:] <= best).all()
+
+    head.main([*words, str(tmp_path / "runs" / "b")])  # from the features that were kept
+    weights = [torch.load(tmp_path / "runs" / name / "model.pt")["regressor"] for name in "ab"]
+    assert all(torch.equal(*pair) for pair in zip(*(each.values() for each in weights), strict=True))
+    package.main([str(tmp_path / "runs" / "a" / "model.pt"), words[1], str(tmp_path / "packaged.pt")])
+    packaged = ssl_iqa.load(tmp_path / "packaged.pt")
+    assert packaged.settings["crops"] == "full" and packaged.regressor[0].weight.dtype == torch.float32
+
+    other = [str(tmp_path / "encoder.pt"), words[1], words[1]]  # whose photographs are not all trained on
+    with pytest.raises(SystemExit) as caught:
+        head.main([*other, str(tmp_path / "runs" / "c")])
+    assert caught.value.code == 2 and "must be of the training part" in capsys.readouterr().err
+
+
+def test_features_are_standardized_by_the_regressor_itself() -> None:
+    z = 5 + 3 * torch.randn(50, 9, generator=torch.Generator().manual_seed(0))
+    regressor, mean, std = Regressor(9, hidden_dim=head.HIDDEN), z.mean(dim=0), z.std(dim=0)
+    with torch.no_grad():
+        expected = regressor((z - mean) / std)
+        torch.testing.assert_close(head.of_plain_features(regressor, mean, std)(z), expected, rtol=1e-4, atol=1e-5)
