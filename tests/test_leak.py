@@ -118,9 +118,9 @@ class Changed:
         of = zip(labeled.scores, labeled.references, strict=True)
         return replace(labeled, scores=[6 - score / 2 if name in self.names else score for score, name in of])
 
-    def decode_and_note(self, file: BinaryIO, name: str) -> Tensor:
+    def decode_and_note(self, file: BinaryIO, name: str, least_side: int) -> Tensor:
         self.read.add(str(name))
-        return self.decode(file, name)
+        return self.decode(file, name, least_side)
 
     def draw_others(self) -> None:
         for path in self.paths:

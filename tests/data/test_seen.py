@@ -7,9 +7,11 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
+from torch import Tensor
 
 import finetune
 import train_joint
@@ -48,8 +50,12 @@ NAMES = [f"image {700 + i}.png" for i in range(IMAGES)]
 def note_decoded(patch: pytest.MonkeyPatch) -> set[bytes]:
     """Gathers the contents of all files that are decoded from now on."""
     found: set[bytes] = set()
-    decode = decode_image
-    patch.setattr(images, "decode_image", lambda file, name: found.add(Path(name).read_bytes()) or decode(file, name))
+
+    def decode_and_note(file: BinaryIO, name: str, least_side: int) -> Tensor:
+        found.add(Path(name).read_bytes())
+        return decode_image(file, name, least_side)
+
+    patch.setattr(images, "decode_image", decode_and_note)
     return found
 
 
