@@ -103,8 +103,21 @@ def test_images_are_tested_as_the_model_looks_at_them(tmp_path: Path, one_thread
 
 
 def test_without_the_demos_photographs_among_those_held_out_a_fifth_is_drawn(
-    tmp_path: Path, drawn_from: list[set[str]], one_thread: None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    drawn_from, sources = [], demo_sources()
+
+    def draw_crops(dataset: Any, per_class: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, None]:
+        drawn_from.append({sources[path] for path in dataset.paths})
+        return torch.zeros(121, 3, 32, 32, dtype=torch.uint8), torch.arange(121), None
+
+    def test_images(model: quality.QualityModel, paths: list[str]) -> list[tuple[quality.Seen, list[Any]]]:
+        drawn_from.append({sources[path] for path in paths})
+        return [(quality.Seen(5.0, torch.zeros(1, model.encoder.dim)), ["jpeg", 1])]
+
+    monkeypatch.setattr(probe, "draw_crops", draw_crops)
+    monkeypatch.setattr(naming, "_test_images", test_images)
+    monkeypatch.setattr(naming, "PER_CLASS", 1)
     main(["learn-names", str(save_model(tmp_path / "model.pt"))])
     train, test = drawn_from
     assert len(test) == 8 and len(train) == 32 and not train & test
