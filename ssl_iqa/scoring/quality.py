@@ -92,7 +92,7 @@ class QualityModel:
         tensors [3, H, W] or [1, H, W], RGB; integers are bytes, 0 to 255 (uint8), floating-point numbers 0 to 1.
 
         The file of a JPEG much larger than `long_side` is decoded at a fraction of its size, which is faster and
-        changes a score by some hundredths: a PIL image or an array of it is reduced from all of its pixels.
+        changes a score by less than a tenth: a PIL image or an array of it is reduced from all of its pixels.
 
         Raises OSError or UnreadableImage for a file, ValueError for what is no such image.
         """
