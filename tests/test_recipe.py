@@ -23,14 +23,16 @@ from ssl_iqa.scoring import naming, quality
 from ssl_iqa.scoring.quality import crops_of, read_image
 
 
-@pytest.fixture
-def made(scored: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def made(scored: Path, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The labels of the scored set and of the ten photographs, each class once."""
-    monkeypatch.setattr(labels, "PER_CLASS", 1)
-    monkeypatch.setattr(labels, "PRISTINE", 3)
-    monkeypatch.setattr(labels, "WITH_ALL", 2)
-    labels.main([f"csv:{scored}", str(photographs), str(tmp_path / "labels")])
-    return tmp_path / "labels"
+    out = tmp_path_factory.mktemp("recipe") / "labels"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labels, "PER_CLASS", 1)
+        patch.setattr(labels, "PRISTINE", 3)
+        patch.setattr(labels, "WITH_ALL", 2)
+        labels.main([f"csv:{scored}", str(photographs), str(out)])
+    return out
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -70,22 +72,23 @@ def test_a_packaged_model_scores_as_before_on_the_scale_of_the_opinions(
 ) -> None:
     monkeypatch.setattr(naming, "PER_CLASS", 1)
     monkeypatch.setattr(naming, "PER_CLASS_TEST", 1)
-    rows = rows_of(made / "scores.csv")
-    with open(made / "scores.csv", "w", newline="") as file:  # opinions that fill a part of their scale only
+    rows, spec = rows_of(made / "scores.csv"), f"csv:{tmp_path / 'scores.csv'}"
+    with open(tmp_path / "scores.csv", "w", newline="") as file:  # opinions that fill a part of their scale only
         writer = csv.DictWriter(file, [*rows[0]])
         writer.writeheader()
-        writer.writerows(row | {"score": 10 + 0.6 * float(row["score"])} for row in rows)
+        for row in rows:
+            writer.writerow(row | {"image": made / row["image"], "score": 10 + 0.6 * float(row["score"])})
     words = ["--preset", "paper", "--mode", "lp", "--encoder", "random", "--arch", "dct-mlp", "--crop", "32"]
     words += ["--crops", "five", "--epochs", "2", "--lr", "1e-3", "--workers", "0", "--out", str(tmp_path / "run")]
-    finetune.main([*words, "--data", f"csv:{made / 'scores.csv'}"])
+    finetune.main([*words, "--data", spec])
     model, out = str(tmp_path / "run" / "model.pt"), tmp_path / "packaged.pt"
-    package.main([model, f"csv:{made / 'scores.csv'}", str(out)])
+    package.main([model, spec, str(out)])
     assert capsys.readouterr().out.count("LIVE In the Wild") >= 2
     before, after = ssl_iqa.load(model), ssl_iqa.load(out)
     assert after.score_range == (0, 100) and after.long_side == 512
     low, high = before.score_range
     assert (low, high) == pytest.approx((10, 70))
-    labeled = sets.load_labeled(f"csv:{made / 'scores.csv'}")
+    labeled = sets.load_labeled(spec)
     for path in labeled.paths[:4]:
         y_hat, now = (quality.look(m, [crops_of(m, read_image(path))])[0].y_hat for m in (before, after))
         opinion = low + (y_hat - 1) / 9 * (high - low)

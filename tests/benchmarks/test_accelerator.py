@@ -54,7 +54,7 @@ def test_each_part_ends_alone_and_the_encoder_is_written(photographs: Path, scor
     torch.save({"format": "ssl_iqa.encoder", "version": 1, **start_state()}, start)
     parts = "machine accumulate-2 compile joint encoder"
     done = run(
-        *(out, photographs, 240),
+        *(out, photographs, 120),
         PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}",
         TINY="1",
         PARTS=parts,

@@ -1,6 +1,7 @@
 """The model in the package: commands without MODEL, a file that is missing or cut, and what the file holds."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def test_the_card_says_what_it_was_trained_on_and_how_good_it_is(model: quality.
 
 
 def test_its_mean_score_falls_as_distortions_grow_which_it_names(model: quality.QualityModel) -> None:
-    paths = [sorted(demo_sources())[i] for i in (3, 10, 20)]
+    paths = [sorted(demo_sources())[i] for i in (3, 10)]
     images = [to_float(read_image(path)) for path in paths]
     pristine, right = float(np.mean(model.score(paths))), []
     for name in ("gaussian_blur", "jpeg", "white_noise"):
@@ -138,16 +139,16 @@ def test_its_mean_score_falls_as_distortions_grow_which_it_names(model: quality.
         means = [pristine, *(float(np.mean([each.y_hat for each in level])) for level in seen)]
         assert means == sorted(means, reverse=True) and means[0] - means[-1] > 1, (name, means)
         right += [explain.name_distortion(model.naming, each.z).distortion == name for each in seen[-1]]
-    assert sum(right) >= 5, right  # of nine
+    assert sum(right) >= 4, right  # of six
 
 
 def test_a_large_photograph_is_scored_at_the_size_that_it_knows(model: quality.QualityModel, tmp_path: Path) -> None:
     small = Image.open(sorted(demo_sources())[3]).convert("RGB")
-    large = small.resize((896, 672), Image.Resampling.BICUBIC)
+    large = small.resize((704, 528), Image.Resampling.BICUBIC)
     large.save(tmp_path / "large.png")
     at_its_size = quality.reduced(read_image(tmp_path / "large.png"), 512)
     assert max(at_its_size.shape) == 512
     found = model.score(tmp_path / "large.png")
     assert found == pytest.approx(model.score(at_its_size), abs=1e-6)
-    as_it_is = ssl_iqa.load(long_side=0)
+    as_it_is = replace(model, settings=model.settings | {"long_side": 0})
     assert abs(as_it_is.score(tmp_path / "large.png") - found) > 0.05
