@@ -161,6 +161,16 @@ def test_explanations_are_columns_and_maps(
     assert {line.index(str(photographs)) for line in lines} == {head.index("image")}
 
 
+def test_a_map_is_of_the_pixels_that_were_scored(printed: Printed, tmp_path: Path, one_thread: None) -> None:
+    """A JPEG of 8 x 100 pixels a side is decoded at an eighth of it, and drawn so, by a model that knows 100."""
+    model = save_model(tmp_path / "names" / "model.pt", {"naming": NAMING}, long_side=100)
+    noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "large.jpg")
+    assert printed(model, tmp_path / "large.jpg", "-o", tmp_path / "why")[2] == 0
+    with Image.open(tmp_path / "why" / "large.jpg") as page:
+        assert page.height == 104 + 75 + 24
+
+
 def test_maps_of_equal_and_of_long_names_have_files_of_their_own(
     naming_file: str, photographs: Path, printed: Printed, tmp_path: Path
 ) -> None:
