@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> None:
 
 def explain_one(model: quality.QualityModel, row: score.Row, seen: quality.Seen, folder: Path) -> score.Row:
     """The row with its explanation; the map is written to the folder, named after its image."""
-    image = read_image(row["picture"], model.long_side)  # as score_files, which keeps none: they would fill memory
+    # once more, as `score_files` reads it: images that it had kept would take much memory
+    image = read_image(row["picture"], model.long_side)
     named = name_distortion(model.naming, seen.z)
     interval = "" if row["low"] is None else f" ({row['low']:.2f} to {row['high']:.2f})"
     drawn = draw(image, local_scores(model, image), f"{row['score']:.2f}{interval}", named.words())
