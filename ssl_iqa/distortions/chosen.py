@@ -8,6 +8,7 @@ import math
 import tomllib
 from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,7 @@ def load_distortions(spec: str) -> tuple[DistortionClass, ...]:
     if spec == "kadis":
         return KADIS
     if spec == "distinct":
-        same = unchanged()
-        return tuple(distortion for distortion in KADIS if distortion not in same)
+        return _distinct()
     if spec == "imgaug":
         table = {name: {"library": "imgaug"} if name in imgaug_types.AUGMENTERS else {} for name in NAMES}
         return classes_from_table(table, source="--distortions imgaug")
@@ -47,6 +47,12 @@ def load_distortions(spec: str) -> tuple[DistortionClass, ...]:
     except ValueError as error:  # of TOML, and of bytes that are no text
         raise ValueError(f"{path}: not a TOML file ({error})") from error
     return classes_from_table(table, source=spec)
+
+
+@cache
+def _distinct() -> tuple[DistortionClass, ...]:
+    same = unchanged()
+    return tuple(distortion for distortion in KADIS if distortion not in same)
 
 
 def unchanged(distortions: Sequence[DistortionClass] = KADIS) -> list[DistortionClass]:

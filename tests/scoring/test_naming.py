@@ -25,28 +25,34 @@ def test_the_classes_are_those_that_change_an_image_and_pristine() -> None:
     assert every - found == same  # docs/distortions.md
 
 
-@pytest.fixture
-def drawn_from(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
-    """The sources of the photographs that are learned from, and of those that are tested with; few a class."""
-    found, real, tested, sources = [], probe.draw_crops, naming._test_images, demo_sources()
+Watched = tuple[list[set[str]], list[tuple[quality.Seen, list[Any]]]]
 
-    def watched(dataset: Any, per_class: int, seed: int) -> Any:
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    """The sources of the photographs that are learned from and of those that are tested with, few a class; and what is
+    seen of the latter.
+    """
+    found, seen, real, tested, sources = [], [], probe.draw_crops, naming._test_images, demo_sources()
+
+    def draw_crops(dataset: Any, per_class: int, seed: int) -> Any:
         found.append({sources[path] for path in dataset.paths})
         return real(dataset, per_class, seed)
 
-    def watched_test(model: quality.QualityModel, paths: list[str]) -> Any:
+    def test_images(model: quality.QualityModel, paths: list[str]) -> Any:
         found.append({sources[path] for path in paths})
-        return tested(model, paths)
+        seen.extend(tested(model, paths))
+        return seen
 
-    monkeypatch.setattr(probe, "draw_crops", watched)
-    monkeypatch.setattr(naming, "_test_images", watched_test)
+    monkeypatch.setattr(probe, "draw_crops", draw_crops)
+    monkeypatch.setattr(naming, "_test_images", test_images)
     monkeypatch.setattr(naming, "PER_CLASS", 2)
     monkeypatch.setattr(naming, "PER_CLASS_TEST", 1)
-    return found
+    return found, seen
 
 
 def test_a_model_learns_to_name_and_says_how_often_it_is_right(
-    tmp_path: Path, drawn_from: list[set[str]], one_thread: None, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, watched: Watched, one_thread: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     held_out = sorted(set(demo_sources().values()))[3:8]
     results = quality.load(save_model(tmp_path / "with.pt")).results
@@ -55,7 +61,7 @@ def test_a_model_learns_to_name_and_says_how_often_it_is_right(
     before = torch.load(path, weights_only=True)
     main(["learn-names", str(path)])
 
-    train, test = drawn_from
+    (train, test), tested = watched
     assert test == {*held_out} and train == {*demo_sources().values()} - test
     after = torch.load(path, weights_only=True)
     classifier = after.pop("naming")
@@ -72,8 +78,7 @@ def test_a_model_learns_to_name_and_says_how_often_it_is_right(
     assert line == f"distortions {quality.naming_text(right)}" and f"{right['type']:.0%} of types right" in line
     assert capsys.readouterr().out == f"{path} names distortions now: {quality.naming_text(right)}\n"
 
-    # again by hand: each image that was tested is seen once more, and its crops' probabilities are averaged
-    tested = list(naming._test_images(model, [p for p, s in demo_sources().items() if s in held_out]))
+    # again by hand: the probabilities of an image's crops are averaged
     assert len(tested) == 125 and {tuple(true) for _, true in tested} == {*map(tuple, classifier["classes"])}
     names = [name for name, _ in classifier["classes"]]
     said = []
