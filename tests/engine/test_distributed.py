@@ -5,6 +5,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +28,7 @@ from ssl_iqa.model import Networks
 from tests.conftest import flags, load, same, smallest_finetune, smallest_joint
 from tests.processes import run_process, run_processes
 
+ROOT = Path(__file__).parents[2]
 SETTINGS = replace(train_joint.PRESETS["paper"], init="random", alpha=0.7, lr=0.5, regressor_lr=1e-2)
 
 
@@ -212,18 +215,14 @@ def test_a_run_of_two_processes_is_that_of_one(
         assert printed.count(line) == 1  # of two that could have printed
 
 
-def tune(arguments: list[str]) -> None:
-    torch.set_num_threads(1)
-    torch.set_num_threads = lambda threads: None
-    finetune.main(arguments)
-
-
 def test_finetuning_by_two_processes_is_that_by_one(scored: Path, tmp_path: Path, one_thread: None) -> None:
     settings = smallest_finetune(scored) | {"mode": "lp-ft", "crops": "five"}
-    both = run_processes(2, tune, flags(settings | {"out": tmp_path / "two"}))
-    assert [done.returncode for done in both] == [0, 0], both[0].stderr
-    printed = both[0].stdout + both[1].stdout
-    assert printed.count("LP epoch 1/2") == printed.count("LP-FT from random") == 1
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "finetune.py"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command += flags(settings | {"out": tmp_path / "two"})
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("LP epoch 1/2") == done.stdout.count("LP-FT from random") == 1
     finetune.main(flags(settings | {"out": tmp_path / "one"}))
     one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
     for name in ("srocc", "plcc", "val_srocc"):

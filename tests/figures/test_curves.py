@@ -292,8 +292,8 @@ def run(*arguments: object) -> None:
 def test_the_command_writes_the_format_of_the_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
 ) -> None:
-    few = {name for fields in PANELS.values() for name in fields} - {"L", "val_L"}  # one panel: text takes the time
-    folders = [write(tmp_path / name, records(9, i, without=few)) for i, name in enumerate(("a", "b", "c"))]
+    left_out = {name for fields in PANELS.values() for name in fields} - {"L", "val_L"}  # a panel's text takes the time
+    folders = [write(tmp_path / name, records(9, i, without=left_out)) for i, name in enumerate(("a", "b", "c"))]
     out = tmp_path / f"curves.{suffix}"
     run(*folders, "-o", out)
     written = out.read_bytes()

@@ -33,22 +33,22 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     """The sources of the photographs that are learned from and of those that are tested with, few a class; and what is
     seen of the latter.
     """
-    found, seen, real, tested, sources = [], [], probe.draw_crops, naming._test_images, demo_sources()
+    parts, seen, real_draw, real_test, sources = [], [], probe.draw_crops, naming._test_images, demo_sources()
 
     def draw_crops(dataset: Any, per_class: int, seed: int) -> Any:
-        found.append({sources[path] for path in dataset.paths})
-        return real(dataset, per_class, seed)
+        parts.append({sources[path] for path in dataset.paths})
+        return real_draw(dataset, per_class, seed)
 
     def test_images(model: quality.QualityModel, paths: list[str]) -> Any:
-        found.append({sources[path] for path in paths})
-        seen.extend(tested(model, paths))
+        parts.append({sources[path] for path in paths})
+        seen.extend(real_test(model, paths))
         return seen
 
     monkeypatch.setattr(probe, "draw_crops", draw_crops)
     monkeypatch.setattr(naming, "_test_images", test_images)
     monkeypatch.setattr(naming, "PER_CLASS", 2)
     monkeypatch.setattr(naming, "PER_CLASS_TEST", 1)
-    return found, seen
+    return parts, seen
 
 
 def test_a_model_learns_to_name_and_says_how_often_it_is_right(
