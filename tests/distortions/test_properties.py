@@ -111,13 +111,14 @@ def test_any_image_gives_a_new_image_of_the_same_kind(
             assert out.isfinite().all() and out.min() >= 0 and out.max() <= 1, content
             assert out.untyped_storage().data_ptr() != image.untyped_storage().data_ptr()
             assert torch.equal(image, before), "the input was changed"
-            assert torch.equal(distort(image, name, level, seeded(seed), stretch), out), "the same state, another"
 
 
 @each_name
 @few(6)
 @given(image=any_image, level=st.sampled_from(EACH_LEVEL), seed=seeds)
-def test_what_is_written_to_the_result_stays_there(name: str, image: Tensor, level: int, seed: int) -> None:
+def test_the_same_state_gives_it_again_whatever_was_written_to_it(
+    name: str, image: Tensor, level: int, seed: int
+) -> None:
     # a result that shared memory with a cache, or with itself, would show it
     first = distort(image, name, level, seeded(seed))
     kept = first.clone()

@@ -25,11 +25,12 @@ from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.evaluation import probe
 from ssl_iqa.model import Networks
 from ssl_iqa.schedule import Progress
-from tests.conftest import load, log, same, timeless
+from tests.conftest import flags, load, log, same, smallest_joint, timeless
 from tests.processes import run_process
 
 Arguments = Callable[..., list[str]]
 PARTS = ("last.pt", "encoder.pt")
+FALLING = {"epochs": 4, "patience": 1, "warmup": 3}  # of two steps each, in which the learning rate falls
 
 
 @pytest.fixture(autouse=True)
@@ -73,17 +74,13 @@ def ended(what: str, when: str, arguments: list[str]) -> subprocess.CompletedPro
     return run_process(end_run, what, when, arguments)
 
 
-@pytest.fixture
-def settings() -> dict[str, Any]:
-    """Four epochs of two steps each, in which the learning rate falls."""
-    return {"epochs": 4, "patience": 1, "warmup": 3}
-
-
-@pytest.fixture
-def whole(joint_arguments: Arguments, settings: dict[str, Any], tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def whole(photographs: Path, scored: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing has ended."""
-    train_joint.main(joint_arguments(out=tmp_path / "whole", **settings))
-    return tmp_path / "whole"
+    out = tmp_path_factory.mktemp("whole")
+    done = ended("", "never", flags(smallest_joint(photographs, scored) | FALLING | {"out": out}))
+    assert done.returncode == 0, done.stderr
+    return out
 
 
 def goes_on(arguments: list[str], out: Path, whole: Path) -> None:
@@ -105,7 +102,6 @@ def goes_on(arguments: list[str], out: Path, whole: Path) -> None:
 )
 def test_after_kill_9_a_run_goes_on_bit_for_bit(
     joint_arguments: Arguments,
-    settings: dict[str, Any],
     whole: Path,
     tmp_path: Path,
     when: str,
@@ -116,7 +112,7 @@ def test_after_kill_9_a_run_goes_on_bit_for_bit(
 ) -> None:
     """2 epochs, a kill between epochs, within one, or in a save, and 2 more are 4 epochs."""
     out = tmp_path / "part"
-    arguments = joint_arguments(out=out, save_every=save_every, workers=workers, **settings)
+    arguments = joint_arguments(out=out, save_every=save_every, workers=workers, **FALLING)
     killed = ended("SIGKILL", when, arguments)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     progress = load(out / "last.pt")["progress"]
@@ -137,7 +133,6 @@ def test_after_kill_9_a_run_goes_on_bit_for_bit(
 )
 def test_told_to_end_a_run_ends_the_step_saves_and_goes_on_bit_for_bit(
     joint_arguments: Arguments,
-    settings: dict[str, Any],
     whole: Path,
     tmp_path: Path,
     what: str,
@@ -146,7 +141,7 @@ def test_told_to_end_a_run_ends_the_step_saves_and_goes_on_bit_for_bit(
     reached: str,
 ) -> None:
     out = tmp_path / "part"
-    arguments = joint_arguments(out=out, workers=workers, **settings)
+    arguments = joint_arguments(out=out, workers=workers, **FALLING)
     done = ended(what, when, arguments)
     assert done.returncode == STOPPED == 75, done.stderr
     assert f"ended after {reached}" in done.stdout and "--resume goes on" in done.stdout

@@ -54,6 +54,9 @@ def three_steps(case: str, process: int, processes: int, amp: str = "off") -> di
     device = torch.device("cpu")
     torch.manual_seed(0)
     encoder = load_encoder("random", arch)
+    if arch == "resnet18":  # its first half normalizes as the whole does, in a tenth of the time
+        encoder.network.layer3 = encoder.network.layer4 = nn.Identity()
+        encoder.dim = 128
     nets = NetworksInChunks(encoder, 5.5, settings.accumulate) if settings.accumulate > 1 else Networks(encoder, 5.5)
     nets = nets.to(dtype)
     nets.regressor.requires_grad_(has_labels)
