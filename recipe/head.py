@@ -33,7 +33,7 @@ from ssl_iqa.evaluation.task import Task
 from ssl_iqa.model import Encoder, Regressor
 
 LONG_SIDE = 512
-HIDDEN, EPOCHS, BATCH, LR = 40, 24, 64, 1e-4
+HIDDEN, EPOCHS, BATCH, LR = 40, 24, 64, 2e-4
 OF_CLASS_MEANS = 0.5  # their weight
 SERIES, OF_SERIES, MARGIN = 24, 0.5, 0.15  # of a step; their squared errors' weight; points
 LEAST_STD = 1e-3  # of a feature, which is divided by it

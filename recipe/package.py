@@ -32,7 +32,7 @@ from ssl_iqa.scoring import naming, quality
 REAL = "real/"  # begins the references of images with opinions
 SCALE = (0.0, 100.0)  # of the labels: what the scores 1 and 10 stand for
 SETTINGS = {"long_side": 512, "data": "LIVE In the Wild, and KADID-10k's class means"}
-SETTINGS |= {"encoder": "a joint run from ImageNet's weights"}
+SETTINGS |= {"encoder": "joint training from ImageNet's weights"}
 OF_ANOTHER = {"numbers": "of the same training with 60 % of LIVE In the Wild; this model has 80 %"}
 NOTES = {
     "knows": "photographs of some 500 pixels with faults of cameras or of software; larger ones are reduced first",
@@ -83,8 +83,14 @@ def packaged(content: dict[str, Any]) -> dict[str, Any]:
     content["score_range"] = SCALE
     content["regressor"] = halved(head)
     content["encoder"]["weights"] = halved(content["encoder"]["weights"])
-    content["encoder"]["seen"] = [unplaced(content["encoder"]["seen"][-1])]  # which knows all of the ones before it
+    content["encoder"]["seen"] = [unplaced(record) for record in not_repeated(content["encoder"]["seen"])]
     return content
+
+
+def not_repeated(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records but for those whose images, the tested ones aside, a later one has as well."""
+    seen = [{*record["images"]["train"], *record["images"]["val"]} for record in records]
+    return [record for n, record in enumerate(records) if not any(seen[n] <= later for later in seen[n + 1 :])]
 
 
 def unplaced(record: dict[str, Any]) -> dict[str, Any]:

@@ -13,10 +13,10 @@ import ssl_iqa
 from recipe import head, labels, package
 from ssl_iqa.data import sets
 from ssl_iqa.data.demo import load_demo
-from ssl_iqa.data.seen import divide
+from ssl_iqa.data.seen import divide, known_parts
 from ssl_iqa.data.views import to_bytes, to_float
 from ssl_iqa.distortions import KADIS, distort
-from ssl_iqa.engine import run_folder
+from ssl_iqa.engine import model_file, run_folder
 from ssl_iqa.engine.weights import encoder_state, load_encoder
 from ssl_iqa.model import Regressor
 from ssl_iqa.scoring import naming, quality
@@ -98,6 +98,22 @@ def test_a_packaged_model_scores_as_before_on_the_scale_of_the_opinions(
     assert 0 <= after.bf16_change < 1 and after.naming["right"]["photographs"] > 0 and after.notes == package.NOTES
 
 
+def test_a_record_goes_where_a_later_one_has_all_that_it_was_trained_with() -> None:
+    def record(train: str, val: str, test: str) -> dict[str, dict[str, list[str]]]:
+        return {"images": {"train": [*train], "val": [*val], "test": [*test]}}
+
+    joint, tuned, all_of_it, other = (
+        record("ab", "c", "d"),
+        record("ab", "c", "d"),
+        record("abd", "c", ""),
+        record("x", "", ""),
+    )
+    assert package.not_repeated([joint, tuned, other]) == [tuned, other]
+    assert package.not_repeated([joint, all_of_it]) == [all_of_it]
+    assert package.not_repeated([all_of_it, joint]) == [all_of_it, joint]  # the second says of d that it is tested
+    assert package.not_repeated([joint, other]) == [joint, other]
+
+
 def test_half_precision_takes_what_it_holds_to_a_thousandth() -> None:
     """Its largest number is 65,504, and from 6e-5 down its steps are 6e-8."""
     kept = torch.tensor([83_760.0, 1.0])
@@ -161,6 +177,12 @@ def test_a_head_learns_both_kinds_of_labels_and_is_packaged(
     assert model.encoder.arch == "resnet18-moments" and model.regressor[0].weight.shape == (40, 1920)
     split = divide(labeled, {}, seed=0)
     assert model.results["split"] == split and [record["by"] for record in model.encoder.seen] == ["finetuning"] * 2
+    seen = package.packaged(model_file.read(tmp_path / "runs" / "a" / "model.pt"))["encoder"]["seen"]
+    assert known_parts(labeled, seen) == {name: part for part, names in split.items() for name in names}
+    assert {*known_parts(levels, seen).values()} == {"train"} and [one["data"] for one in seen] == [
+        "csv:scores.csv",
+        "csv:levels.csv",
+    ]
     tested = [i for i, name in enumerate(labeled.references) if name in split["test"] and name.startswith("real/")]
     y_hat = [quality.look(model, [crops_of(model, read_image(labeled.paths[i]))])[0].y_hat for i in tested]
     assert model.results["srocc"] == pytest.approx(spearmanr(y_hat, [labeled.scores[i] for i in tested])[0], abs=0.02)
