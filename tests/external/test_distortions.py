@@ -471,7 +471,7 @@ def test_color_component_noise_has_the_hues_of_ycbcr(level: int) -> None:
 
 @each_level
 def test_color_shifts_are_a_uniform_pair_normalized_to_the_level(level: int) -> None:
-    distance, count, side = DISTORTIONS["color_shift"][level - 1], 500, 30
+    distance, count, side = DISTORTIONS["color_shift"][level - 1], 1000, 30
     image = np.zeros((side, side, 3))
     image[20:, 20:, 0] = 1  # an edge: there the mask is 1, and the shift shows in full
     code = np.arange(side) + 16 * np.arange(side)[:, None]  # a shift up to 12 each way has a number of its own
