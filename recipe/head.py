@@ -3,9 +3,9 @@
     python recipe/head.py runs/real/ssl/encoder.pt csv:DIR/labels/scores.csv csv:DIR/labels/levels.csv runs/real/test
 
 It is LP (Section 4.2), but for what docs/model.md measures. The encoder, a ResNet, sees whole images of at most 512
-pixels; features are the standard deviations and means of the maps of all four stages, standardized; class means count
-half; there are 40 hidden units. Of the photographs in levels.csv, which have all types and levels, a step also sees
-whole series, whose order counts (`series_loss`).
+pixels; features are the standard deviations and means of the maps of all four stages, standardized, and a random half
+of them is left out in training; class means count a fifth; there are 40 hidden units. Of the photographs in levels.csv,
+which have all types and levels, a step also sees whole series, whose order counts (`series_loss`).
 """
 
 import argparse
@@ -34,8 +34,9 @@ from ssl_iqa.model import Encoder, Regressor
 
 LONG_SIDE = 512
 HIDDEN, EPOCHS, BATCH, LR = 40, 24, 64, 2e-4
-OF_CLASS_MEANS = 0.5  # their weight
-SERIES, OF_SERIES, MARGIN = 24, 0.5, 0.15  # of a step; their squared errors' weight; points
+DROPOUT = 0.5  # of features
+OF_CLASS_MEANS = 0.2  # their weight
+SERIES, OF_SERIES, MARGIN = 24, 0.2, 0.15  # of a step; their squared errors' weight; points
 LEAST_STD = 1e-3  # of a feature, which is divided by it
 PRISTINE = "pristine"  # in the column `distortion`
 
@@ -129,6 +130,7 @@ def fit(data: Data) -> tuple[Regressor, int, float]:
     mean, std = data.z[data.train].mean(dim=0), data.z[data.train].std(dim=0) + LEAST_STD
     regressor = Regressor(data.z.shape[1], data.y[data.train].mean().item(), HIDDEN)
     optimizer = torch.optim.AdamW(regressor.parameters(), LR, weight_decay=0)
+    thinned = nn.Dropout(DROPOUT)
     draws, steps = torch.Generator().manual_seed(0), len(data.train) // BATCH
     best: tuple[Regressor, int, float] | None = None
     for step in range(EPOCHS * steps):
@@ -137,9 +139,10 @@ def fit(data: Data) -> tuple[Regressor, int, float]:
         batch = order[step % steps * BATCH :][:BATCH]
         drawn = torch.randint(len(data.z_series), (SERIES,), generator=draws)
         optimizer.param_groups[0]["lr"] = LR * (1 - step / (EPOCHS * steps))
-        y_hat = regressor((data.z[batch] - mean) / std)
+        y_hat = regressor(thinned((data.z[batch] - mean) / std))
         loss = (data.weight[batch] * (y_hat - data.y[batch]).square()).mean()  # Eq. 7, weighted
-        y_hat, y = regressor(((data.z_series[drawn] - mean) / std).flatten(0, 1)).view(SERIES, -1), data.y_series[drawn]
+        z, y = ((data.z_series[drawn] - mean) / std).flatten(0, 1), data.y_series[drawn]
+        y_hat = regressor(thinned(z)).view(SERIES, -1)
         loss = loss + OF_SERIES * nn.functional.mse_loss(y_hat, y) + series_loss(y_hat, y)
         optimizer.zero_grad()
         loss.backward()

@@ -5,7 +5,8 @@
 The model was trained with scores.csv of `recipe/labels.py`, whose test part gives the numbers of the card, on the
 images with opinions. Where it was trained with all.csv, `--held-out` names one that was trained in the same way with
 scores.csv, and is measured in its place. The file has its weights in half precision, reduces images to the size that
-the model knows, has intervals of its own validation part, and names distortions.
+the model knows, has intervals of its own validation part, and names distortions: as recipe/names.py has taught it, or
+else as `ssl-iqa learn-names` would.
 """
 
 import argparse
@@ -63,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
         of_val = errors(predictions(model, labeled, parts["val"]), labeled, parts["val"])
     content["residuals"] = torch.from_numpy(of_val).float().sort().values
     results["bf16_change"] = largest_bf16_change(model, labeled, parts["val"][::16])
-    content["naming"] = halved(naming.learn_to_name(model))
+    content["naming"] = halved(content["naming"] or naming.learn_to_name(model))
     content |= {"results": results, "notes": (OF_ANOTHER if args.held_out else {}) | NOTES}
     model_file.write(content, args.out)
     print(quality.load(args.out).card())

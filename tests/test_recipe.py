@@ -2,7 +2,9 @@
 
 import csv
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from scipy.stats import spearmanr
 
 import finetune
 import ssl_iqa
-from recipe import head, labels, package
+from recipe import head, labels, names, package
 from ssl_iqa.data import sets
 from ssl_iqa.data.demo import load_demo
 from ssl_iqa.data.seen import divide, known_parts
@@ -161,13 +163,24 @@ def test_of_two_images_of_a_series_the_better_one_is_to_be_ahead() -> None:
     assert head.series_loss(y, y) == 0
 
 
+def taught_by_levels(file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What recipe/names.py puts into a model's file; told of images that it learns from what it says of them."""
+
+    def test_images(model: quality.QualityModel, _: list[str]) -> Iterator[tuple[quality.Seen, list[Any]]]:
+        for path in sorted((folder / "levels").iterdir())[::17]:
+            kind, level = [*path.stem.split("-"), "0"][1:3]
+            if [kind, int(level)] in naming.all_classes():
+                yield quality.look(model, [crops_of(model, read_image(path))])[0], [kind, int(level)]
+
+    monkeypatch.setattr(naming, "_test_images", test_images)
+    names.main([str(file), f"csv:{folder / 'levels.csv'}"])
+    return run_folder.load(file)["naming"]
+
+
 def test_a_head_learns_both_kinds_of_labels_and_is_packaged(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(head, "EPOCHS", 3)
-    right = {"type": 0.5, "level": 0.5, "photographs": 1}
-    names = {"weight": torch.zeros(1, 1920), "bias": torch.zeros(1), "classes": [["pristine", 0]], "right": right}
-    monkeypatch.setattr(naming, "learn_to_name", lambda model: names)
     run_folder.save(encoder_state(load_encoder("random", "resnet18", seed=3)), tmp_path / "encoder.pt")
     words = [str(tmp_path / "encoder.pt"), *(f"csv:{made / name}.csv" for name in ("scores", "levels"))]
     head.main([*words, str(tmp_path / "runs" / "a")])
@@ -195,8 +208,14 @@ def test_a_head_learns_both_kinds_of_labels_and_is_packaged(
     head.main([*words, str(tmp_path / "runs" / "b")])  # from the features that were kept
     weights = [torch.load(tmp_path / "runs" / name / "model.pt")["regressor"] for name in "ab"]
     assert all(torch.equal(*pair) for pair in zip(*(each.values() for each in weights), strict=True))
+    features = sorted((tmp_path / "runs" / "features").iterdir())
+    taught = taught_by_levels(tmp_path / "runs" / "a" / "model.pt", made, monkeypatch)
+    assert taught["right"]["type"] > 0.7 and taught["right"]["level"] > 0.7  # by chance 0.04 and 0.2
+    assert sorted((tmp_path / "runs" / "features").iterdir()) == features  # which recipe/head.py has kept
     package.main([str(tmp_path / "runs" / "a" / "model.pt"), words[1], str(tmp_path / "packaged.pt")])
     packaged = ssl_iqa.load(tmp_path / "packaged.pt")
+    assert packaged.naming["right"] == taught["right"]
+    torch.testing.assert_close(packaged.naming["weight"], taught["weight"], rtol=1e-3, atol=1e-6)
     assert packaged.settings["crops"] == "full" and packaged.regressor[0].weight.dtype == torch.float32
 
     other = [str(tmp_path / "encoder.pt"), words[1], words[1]]  # whose photographs are not all trained on

@@ -55,25 +55,29 @@ def learn_to_name(model: quality.QualityModel) -> explain.Classifier:
     """A classifier, and in its `right` how often it is right on photographs held out.
 
     It learns from 16 crops of each class and 64 pristine ones of the demo's photographs, whatever the encoder was
-    trained with. It is tested with 4 photographs a class, looked at as `explain` does, of those that the model was
-    tested with; for a model of another set a fifth is drawn.
+    trained with, but for those that the model was tested with; for a model of another set a fifth is drawn.
     """
-    sources, tested = demo_sources(), held_out(model)
-    if not tested:
-        names = divide(sets.load_labeled("demo"), {}, seed=0)["test"]
-        tested = [path for path, source in sources.items() if source in names]
-    z, classes = _features(model, [path for path in sources if path not in tested], PER_CLASS, seed=0)
-    classifier = {**fit_softmax(z, classes), "classes": all_classes()}
-    named = [(explain.name_distortion(classifier, seen.z), true) for seen, true in _test_images(model, tested)]
+    tested = held_out(model)
+    z, classes = _features(model, [path for path in demo_sources() if path not in tested], PER_CLASS, seed=0)
+    return with_shares({**fit_softmax(z, classes), "classes": all_classes()}, model, tested)
+
+
+def with_shares(
+    classifier: explain.Classifier, model: quality.QualityModel, photographs: list[str]
+) -> explain.Classifier:
+    """A classifier with how often it is right in its `right`: 4 photographs a class, looked at as `explain` does."""
+    named = [(explain.name_distortion(classifier, seen.z), true) for seen, true in _test_images(model, photographs)]
     is_level = [answer.level == level for answer, (name, level) in named if answer.distortion == name]
     shares = {"type": len(is_level) / len(named), "level": sum(is_level) / max(len(is_level), 1)}
-    return classifier | {"right": shares | {"photographs": len(tested)}}
+    return classifier | {"right": shares | {"photographs": len(photographs)}}
 
 
 def held_out(model: quality.QualityModel) -> list[str]:
-    """The demo's photographs of a model's test part; none for a model that has seen none of them."""
-    known = known_parts(sets.load_labeled("demo"), model.encoder.seen or ())
-    return [path for path, source in demo_sources().items() if known.get(source) == "test"]
+    """The demo's photographs of a model's test part; for a model that has seen none of them those of seed 0."""
+    sources, demo = demo_sources(), sets.load_labeled("demo")
+    known = known_parts(demo, model.encoder.seen or ())
+    names = {name for name, part in known.items() if part == "test"} or {*divide(demo, {}, seed=0)["test"]}
+    return [path for path, source in sources.items() if source in names]
 
 
 def _features(model: quality.QualityModel, paths: list[str], per_class: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -100,7 +104,7 @@ def _test_images(model: quality.QualityModel, paths: list[str]) -> Iterator[tupl
         yield quality.look(model, [quality.crops_of(model, x)])[0], true
 
 
-def fit_softmax(z: Tensor, classes: Tensor) -> dict[str, Tensor]:
+def fit_softmax(z: Tensor, classes: Tensor, decay: float = DECAY) -> dict[str, Tensor]:
     """Softmax regression of classes [N] on features [N, d], float64, standardized: the least cross-entropy with weight
     decay. What it returns takes features as they are, in float32.
     """
@@ -112,7 +116,7 @@ def fit_softmax(z: Tensor, classes: Tensor) -> dict[str, Tensor]:
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(F.linear(x, weight, bias), classes) + DECAY / 2 * weight.square().sum()
+        loss = F.cross_entropy(F.linear(x, weight, bias), classes) + decay / 2 * weight.square().sum()
         loss.backward()
         return loss
 
