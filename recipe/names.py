@@ -1,10 +1,10 @@
-"""Names of distortions for the model in the package, learned from the images of recipe/labels.py that are distorted.
+"""Names of distortions for the model in the package, learned from the distorted images of recipe/labels.py as well.
 
     python recipe/names.py runs/real/all/model.pt csv:DIR/labels/all.csv csv:DIR/labels/levels.csv
 
-puts them into that file, as `ssl-iqa learn-names` does, which learns from crops of the demo's photographs. Here the
-encoder has seen whole images, as the model looks at one, of a thousand photographs and more: what `explain` names must
-hold for photographs of any kind. The demo's tell how often it is right.
+puts them into that file, as `ssl-iqa learn-names` does. Besides that command's crops of the demo's photographs they are
+learned from whole images, as the model looks at one, of a thousand photographs and more: what `explain` names is to
+hold for photographs of any kind. The demo's, of those that are not learned from, tell how often it is right.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ssl_iqa.data import sets
+from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.engine import console, model_file, run_folder
 from ssl_iqa.engine.device import use_device
@@ -36,11 +37,14 @@ def main(arguments: list[str] | None = None) -> None:
         labeled = [sets.load_labeled(spec, model.long_side) for spec in args.labels]
     settings = SimpleNamespace(crop=224, crops="full", amp="off", workers=0, batch_size=64, seed=0)
     tasks = [Task(each, {}, torch.device("cpu"), settings) for each in labeled]
-    folder = args.model.parent.parent / run_folder.FEATURES
-    z = torch.cat([frozen_features(model.encoder, task, folder).z[:, 0] for task in tasks])  # [M, d]
-    classes = torch.cat([places(each) for each in labeled])  # [M]
-    fitted = naming.fit_softmax(z[classes >= 0].double(), classes[classes >= 0], DECAY)
-    classifier = naming.with_shares({**fitted, "classes": naming.all_classes()}, model, naming.held_out(model))
+    folder, tested = args.model.parent.parent / run_folder.FEATURES, naming.held_out(model)
+    z, classes = naming.crops_learned_from(model, [path for path in demo_sources() if path not in tested])
+    for task in tasks:
+        known = places(task.labeled)
+        z = torch.cat([z, frozen_features(model.encoder, task, folder).z[known >= 0, 0]])  # [M, d]
+        classes = torch.cat([classes, known[known >= 0]])  # [M]
+    fitted = naming.fit_softmax(z.double(), classes, DECAY)
+    classifier = naming.with_shares({**fitted, "classes": naming.all_classes()}, model, tested)
     model_file.write(model_file.read(args.model) | {"naming": classifier}, args.model)
     print(f"{args.model} names distortions now: {quality.naming_text(classifier['right'])}")
 

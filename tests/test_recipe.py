@@ -173,7 +173,8 @@ def taught_by_levels(file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) 
                 yield quality.look(model, [crops_of(model, read_image(path))])[0], [kind, int(level)]
 
     monkeypatch.setattr(naming, "_test_images", test_images)
-    names.main([str(file), f"csv:{folder / 'levels.csv'}"])
+    monkeypatch.setattr(naming, "PER_CLASS", 1)
+    names.main([str(file), *(f"csv:{folder / name}.csv" for name in ("scores", "levels"))])
     return run_folder.load(file)["naming"]
 
 

@@ -58,7 +58,7 @@ def learn_to_name(model: quality.QualityModel) -> explain.Classifier:
     trained with, but for those that the model was tested with; for a model of another set a fifth is drawn.
     """
     tested = held_out(model)
-    z, classes = _features(model, [path for path in demo_sources() if path not in tested], PER_CLASS, seed=0)
+    z, classes = crops_learned_from(model, [path for path in demo_sources() if path not in tested])
     return with_shares({**fit_softmax(z, classes), "classes": all_classes()}, model, tested)
 
 
@@ -80,13 +80,12 @@ def held_out(model: quality.QualityModel) -> list[str]:
     return [path for path, source in sources.items() if source in names]
 
 
-def _features(model: quality.QualityModel, paths: list[str], per_class: int, seed: int) -> tuple[Tensor, Tensor]:
+def crops_learned_from(model: quality.QualityModel, paths: list[str]) -> tuple[Tensor, Tensor]:
     """z of distorted and pristine crops of photographs, [N, d], and their places in `all_classes`, [N]."""
     crop = model.settings["crop"]
     dataset = UnlabeledViews(paths, crop, load_distortions("distinct"), long_side=model.long_side)
-    crops, classes, _ = probe.draw_crops(dataset, per_class, seed)
-    draws = torch.Generator().manual_seed(seed)
-    count = PRISTINE_PER_ROUND * per_class
+    crops, classes, _ = probe.draw_crops(dataset, PER_CLASS, seed=0)
+    draws, count = torch.Generator().manual_seed(0), PRISTINE_PER_ROUND * PER_CLASS
     pristine = [views.random_view(dataset.read(i % len(paths)), crop, draws) for i in range(count)]
     crops = torch.cat([crops, torch.stack(pristine)])
     classes = torch.cat([classes, torch.full((len(pristine),), len(dataset.distortions))])
