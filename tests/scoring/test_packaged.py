@@ -146,7 +146,7 @@ def test_its_mean_score_falls_as_distortions_grow_which_it_names(model: quality.
         means = [pristine, *(float(np.mean([each.y_hat for each in level])) for level in seen)]
         assert means == sorted(means, reverse=True) and means[0] - means[-1] > 1, (name, means)
         right += [explain.name_distortion(model.naming, each.z).distortion == name for each in seen[-1]]
-    assert sum(right) >= 3, right  # of six; by chance three or more once in 850 times
+    assert sum(right) >= 4, right  # of six; by chance four or more once in 28,000 times
 
 
 def test_a_large_photograph_is_scored_at_the_size_that_it_knows(model: quality.QualityModel, tmp_path: Path) -> None:
