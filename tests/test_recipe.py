@@ -182,6 +182,37 @@ def taught_by_levels(file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     return run_folder.load(file)["naming"]
 
 
+def test_classes_are_known_by_the_names_of_files(made: Path) -> None:
+    rows = rows_of(made / "scores.csv") + rows_of(made / "levels.csv")
+    specs = [f"csv:{made / name}.csv" for name in ("scores", "levels")]
+    found = torch.cat([names.places(sets.load_labeled(spec)) for spec in specs]).tolist()
+    kinds = [tuple(kind) for kind in naming.all_classes()] + [None]  # -1 is the last
+    same = {("gaussian_blur", 1), ("motion_blur", 1), ("color_saturation_2", 1), ("mean_shift", 3)}
+    for row, place in zip(rows, found, strict=True):
+        kind = row["distortion"]
+        shown = (kind, int(row["image"][-5])) if kind not in ("", "pristine") else None  # the digit before .png
+        expected = ("pristine", 0) if kind == "pristine" or shown in same else shown
+        assert kinds[place] == expected, row
+    assert {None, ("pristine", 0), ("jpeg", 5)} <= {kinds[place] for place in found}
+
+
+def test_features_are_left_out_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were all left out, the first layer would stay as it began."""
+    draws = torch.Generator().manual_seed(0)
+    z, y = torch.randn(80, 9, generator=draws), torch.rand(80, generator=draws) * 9 + 1
+    val = {"opinions": [*range(64, 80)]}
+    data = head.Data(z, y, torch.ones(80), [*range(64)], val, z[:60].view(10, 6, 9), y[:60].view(10, 6))
+    monkeypatch.setattr(head, "EPOCHS", 2)
+    torch.manual_seed(0)
+    began = Regressor(9, hidden_dim=head.HIDDEN)[0].weight
+    std = z[:64].std(dim=0) + head.LEAST_STD
+    changes = {}
+    for share in (0.0, 1.0):
+        monkeypatch.setattr(head, "DROPOUT", share)
+        changes[share] = (head.fit(data)[0][0].weight * std - began).abs().max().item()
+    assert changes[1.0] < 1e-6 < 1e-4 < changes[0.0]
+
+
 def test_a_head_learns_both_kinds_of_labels_and_is_packaged(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
