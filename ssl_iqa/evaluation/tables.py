@@ -77,9 +77,9 @@ def differences(cells: Sequence[Measured]) -> list[Row]:
     """
     tested: dict[tuple[str, str], dict[str, dict[int, Predictions]]] = {}  # by set and mode, encoder, seed
     for cell in cells:
-        # a baseline, which has no mode, is compared with the encoders in each of theirs
+        # a baseline, which has no mode, is compared with the encoders in each of theirs, or with other baselines only
         modes = [other.mode for other in cells if other.data == cell.data and other.mode != NO_MODE]
-        for mode in [cell.mode] if cell.mode != NO_MODE else modes:
+        for mode in [cell.mode] if cell.mode != NO_MODE else modes or [NO_MODE]:
             tested.setdefault((cell.data, mode), {}).setdefault(cell.encoder, {})[cell.seed] = cell.tested
 
     @cache

@@ -168,6 +168,18 @@ def test_a_baseline_stands_in_every_table_and_is_compared_in_every_mode() -> Non
     }
 
 
+def test_baselines_alone_are_compared_with_each_other() -> None:
+    cells = [
+        measured(name, tables.NO_MODE, seed, noise) for name, noise in (("hosa", 2.0), ("biqi", 8.0)) for seed in (0, 1)
+    ]
+    (pair,) = tables.differences(cells)
+    assert (pair["mode"], pair["first"], pair["second"], pair["splits"]) == (tables.NO_MODE, "hosa", "biqi", 2)
+    by_hand = np.mean([cell.results["srocc"] for cell in cells[:2]]) - np.mean(
+        [cell.results["srocc"] for cell in cells[2:]]
+    )
+    assert pair["difference"] == pytest.approx(by_hand) and "hosa - biqi" in tables.significance([pair])
+
+
 def test_differences_are_of_the_same_splits() -> None:
     cells = [cell for cell in CELLS if not (cell.encoder == "ssl" and cell.seed == 2)]
     pair = next(pair for pair in tables.differences(cells) if (pair["data"], pair["mode"]) == (KADID, "lp"))
