@@ -35,14 +35,14 @@ def main(arguments: list[str] | None = None) -> None:
         use_device("cpu", workers=0)
         model = quality.load(args.model)
         labeled = [sets.load_labeled(spec, model.long_side) for spec in args.labels]
+        known = [places(each) for each in labeled]  # [M] each
     settings = SimpleNamespace(crop=224, crops="full", amp="off", workers=0, batch_size=64, seed=0)
     tasks = [Task(each, {}, torch.device("cpu"), settings) for each in labeled]
     folder, tested = args.model.parent.parent / run_folder.FEATURES, naming.held_out(model)
     z, classes = naming.crops_learned_from(model, [path for path in demo_sources() if path not in tested])
-    for task in tasks:
-        known = places(task.labeled)
-        z = torch.cat([z, frozen_features(model.encoder, task, folder).z[known >= 0, 0]])  # [M, d]
-        classes = torch.cat([classes, known[known >= 0]])  # [M]
+    for task, found in zip(tasks, known, strict=True):
+        z = torch.cat([z, frozen_features(model.encoder, task, folder).z[found >= 0, 0]])  # [M, d]
+        classes = torch.cat([classes, found[found >= 0]])  # [M]
     fitted = naming.fit_softmax(z.double(), classes, DECAY)
     classifier = naming.with_shares({**fitted, "classes": naming.all_classes()}, model, tested)
     model_file.write(model_file.read(args.model) | {"naming": classifier}, args.model)
@@ -50,7 +50,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def places(labeled: LabeledSet) -> Tensor:
-    """Where each image's class is among `naming.all_classes`, [M], by its file's name; -1 for one with an opinion."""
+    """Where each image's class is among `naming.all_classes`, [M], by its file's name; -1 for one with an opinion.
+
+    Raises ValueError for a set without distortions.
+    """
+    if not labeled.distortions:
+        raise ValueError(f"{labeled.name}: there must be a column distortion, as recipe/labels.py writes it")
     place = {(name, level): number for number, (name, level) in enumerate(naming.all_classes())}
     found = []
     for path, distortion in zip(labeled.paths, labeled.distortions, strict=True):

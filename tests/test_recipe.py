@@ -196,6 +196,18 @@ def test_classes_are_known_by_the_names_of_files(made: Path) -> None:
     assert {None, ("pristine", 0), ("jpeg", 5)} <= {kinds[place] for place in found}
 
 
+def test_names_need_distortions(made: Path) -> None:
+    plain = made / "plain.csv"
+    plain.write_text(
+        "".join(
+            f"{row['image']},{row['score']}\n"
+            for row in [{"image": "image", "score": "score"}, *rows_of(made / "levels.csv")]
+        )
+    )
+    with pytest.raises(ValueError, match="plain.csv: there must be a column distortion"):
+        names.places(sets.load_labeled(f"csv:{plain}"))
+
+
 def test_features_are_left_out_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Were all left out, the first layer would stay as it began."""
     draws = torch.Generator().manual_seed(0)
