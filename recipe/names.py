@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from ssl_iqa.data import sets
-from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.labeled import LabeledSet
-from ssl_iqa.engine import console, model_file, run_folder
+from ssl_iqa.distortions import KADIS
+from ssl_iqa.engine import console, run_folder
 from ssl_iqa.engine.device import use_device
 from ssl_iqa.evaluation.features import frozen_features
 from ssl_iqa.evaluation.task import Task
@@ -35,33 +35,30 @@ def main(arguments: list[str] | None = None) -> None:
         use_device("cpu", workers=0)
         model = quality.load(args.model)
         labeled = [sets.load_labeled(spec, model.long_side) for spec in args.labels]
-        known = [places(each) for each in labeled]  # [M] each
+        classes = torch.cat([places(each) for each in labeled])  # [M]
     settings = SimpleNamespace(crop=224, crops="full", amp="off", workers=0, batch_size=64, seed=0)
     tasks = [Task(each, {}, torch.device("cpu"), settings) for each in labeled]
-    folder, tested = args.model.parent.parent / run_folder.FEATURES, naming.held_out(model)
-    z, classes = naming.crops_learned_from(model, [path for path in demo_sources() if path not in tested])
-    for task, found in zip(tasks, known, strict=True):
-        z = torch.cat([z, frozen_features(model.encoder, task, folder).z[found >= 0, 0]])  # [M, d]
-        classes = torch.cat([classes, found[found >= 0]])  # [M]
-    fitted = naming.fit_softmax(z.double(), classes, DECAY)
-    classifier = naming.with_shares({**fitted, "classes": naming.all_classes()}, model, tested)
-    model_file.write(model_file.read(args.model) | {"naming": classifier}, args.model)
-    print(f"{args.model} names distortions now: {quality.naming_text(classifier['right'])}")
+    folder = args.model.parent.parent / run_folder.FEATURES
+    z = torch.cat([frozen_features(model.encoder, task, folder).z[:, 0] for task in tasks])  # [M, d]
+    naming.write_names(naming.learn_to_name(model, (z[classes >= 0], classes[classes >= 0]), DECAY), args.model)
 
 
 def places(labeled: LabeledSet) -> Tensor:
     """Where each image's class is among `naming.all_classes`, [M], by its file's name; -1 for one with an opinion.
 
-    Raises ValueError for a set without distortions.
+    Raises ValueError for a set without distortions, and for a name that recipe/labels.py does not give.
     """
     if not labeled.distortions:
         raise ValueError(f"{labeled.name}: there must be a column distortion, as recipe/labels.py writes it")
-    place = {(name, level): number for number, (name, level) in enumerate(naming.all_classes())}
+    distinct = {f"{name}-{level}": place for place, (name, level) in enumerate(naming.all_classes())}
+    pristine = len(distinct) - 1  # as are the four classes that leave an image as it is
+    place = {f"{each.name}-{each.level}": distinct.get(f"{each.name}-{each.level}", pristine) for each in KADIS}
     found = []
     for path, distortion in zip(labeled.paths, labeled.distortions, strict=True):
-        level = Path(path).stem.rpartition("-")[2]
-        known = place.get((distortion, int(level)) if level.isdecimal() else None, place[naming.PRISTINE, 0])
-        found.append(known if distortion else -1)  # four classes leave an image as it is
+        kind = f"{distortion}-{Path(path).stem.rpartition('-')[2]}"
+        if distortion and distortion != naming.PRISTINE and kind not in place:
+            raise ValueError(f"{path}: the name must end with a level of {distortion}, as recipe/labels.py writes it")
+        found.append(place.get(kind, pristine) if distortion else -1)
     return torch.tensor(found)
 
 

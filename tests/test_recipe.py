@@ -177,7 +177,7 @@ def taught_by_levels(file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) 
         return torch.zeros(1, model.encoder.dim).double(), torch.tensor([len(naming.all_classes()) - 1])
 
     monkeypatch.setattr(naming, "_test_images", test_images)
-    monkeypatch.setattr(naming, "crops_learned_from", crops)
+    monkeypatch.setattr(naming, "_features", crops)
     names.main([str(file), *(f"csv:{folder / name}.csv" for name in ("scores", "levels"))])
     return run_folder.load(file)["naming"]
 
@@ -206,6 +206,13 @@ def test_names_need_distortions(made: Path) -> None:
     )
     with pytest.raises(ValueError, match="plain.csv: there must be a column distortion"):
         names.places(sets.load_labeled(f"csv:{plain}"))
+    other = made / "other.csv"
+    other.write_text(
+        "image,score,distortion\n"
+        + "".join(f"{row['image']},{row['score']},blur\n" for row in rows_of(made / "levels.csv"))
+    )
+    with pytest.raises(ValueError, match="must end with a level of blur"):
+        names.places(sets.load_labeled(f"csv:{other}"))
 
 
 def test_features_are_left_out_in_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     with console.clear_errors():
         model = quality.load(args.model).to(use_device(args.device, workers=0))
-        classifier = learn_to_name(model)
-        model_file.write(model_file.read(args.model) | {"naming": classifier}, args.model)
-    print(f"{args.model} names distortions now: {quality.naming_text(classifier['right'])}")
+        write_names(learn_to_name(model), args.model)
 
 
 def all_classes() -> list[list[Any]]:
@@ -51,25 +49,32 @@ def all_classes() -> list[list[Any]]:
     return [[distortion.name, distortion.level] for distortion in load_distortions("distinct")] + [[PRISTINE, 0]]
 
 
-def learn_to_name(model: quality.QualityModel) -> explain.Classifier:
+def learn_to_name(
+    model: quality.QualityModel, more: tuple[Tensor, Tensor] | None = None, decay: float = DECAY
+) -> explain.Classifier:
     """A classifier, and in its `right` how often it is right on photographs held out.
 
     It learns from 16 crops of each class and 64 pristine ones of the demo's photographs, whatever the encoder was
-    trained with, but for those that the model was tested with; for a model of another set a fifth is drawn.
+    trained with, but for those that the model was tested with; for a model of another set a fifth is drawn. `more` are
+    features of other images, [M, d], and their places in `all_classes`, [M], to learn from as well.
+
+    It is tested with 4 photographs a class, looked at as `explain` does.
     """
     tested = held_out(model)
-    z, classes = crops_learned_from(model, [path for path in demo_sources() if path not in tested])
-    return with_shares({**fit_softmax(z, classes), "classes": all_classes()}, model, tested)
-
-
-def with_shares(
-    classifier: explain.Classifier, model: quality.QualityModel, photographs: list[str]
-) -> explain.Classifier:
-    """A classifier with how often it is right in its `right`: 4 photographs a class, looked at as `explain` does."""
-    named = [(explain.name_distortion(classifier, seen.z), true) for seen, true in _test_images(model, photographs)]
+    z, classes = _features(model, [path for path in demo_sources() if path not in tested])
+    if more:
+        z, classes = torch.cat([z, more[0]]), torch.cat([classes, more[1]])
+    classifier = {**fit_softmax(z, classes, decay), "classes": all_classes()}
+    named = [(explain.name_distortion(classifier, seen.z), true) for seen, true in _test_images(model, tested)]
     is_level = [answer.level == level for answer, (name, level) in named if answer.distortion == name]
     shares = {"type": len(is_level) / len(named), "level": sum(is_level) / max(len(is_level), 1)}
-    return classifier | {"right": shares | {"photographs": len(photographs)}}
+    return classifier | {"right": shares | {"photographs": len(tested)}}
+
+
+def write_names(classifier: explain.Classifier, path: Path) -> None:
+    """Puts a classifier into a model's file, and says so."""
+    model_file.write(model_file.read(path) | {"naming": classifier}, path)
+    print(f"{path} names distortions now: {quality.naming_text(classifier['right'])}")
 
 
 def held_out(model: quality.QualityModel) -> list[str]:
@@ -80,7 +85,7 @@ def held_out(model: quality.QualityModel) -> list[str]:
     return [path for path, source in sources.items() if source in names]
 
 
-def crops_learned_from(model: quality.QualityModel, paths: list[str]) -> tuple[Tensor, Tensor]:
+def _features(model: quality.QualityModel, paths: list[str]) -> tuple[Tensor, Tensor]:
     """z of distorted and pristine crops of photographs, [N, d], and their places in `all_classes`, [N]."""
     crop = model.settings["crop"]
     dataset = UnlabeledViews(paths, crop, load_distortions("distinct"), long_side=model.long_side)
@@ -103,7 +108,7 @@ def _test_images(model: quality.QualityModel, paths: list[str]) -> Iterator[tupl
         yield quality.look(model, [quality.crops_of(model, x)])[0], true
 
 
-def fit_softmax(z: Tensor, classes: Tensor, decay: float = DECAY) -> dict[str, Tensor]:
+def fit_softmax(z: Tensor, classes: Tensor, decay: float) -> dict[str, Tensor]:
     """Softmax regression of classes [N] on features [N, d], float64, standardized: the least cross-entropy with weight
     decay. What it returns takes features as they are, in float32.
     """

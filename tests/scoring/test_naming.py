@@ -124,7 +124,7 @@ def test_without_the_demos_photographs_among_those_held_out_a_fifth_is_drawn(
     monkeypatch.setattr(naming, "_test_images", test_images)
     monkeypatch.setattr(naming, "PER_CLASS", 1)
     zeros = {"weight": torch.zeros(122, 256), "bias": torch.zeros(122)}
-    monkeypatch.setattr(naming, "fit_softmax", lambda z, classes: zeros)  # the longest part, of no matter here
+    monkeypatch.setattr(naming, "fit_softmax", lambda z, classes, decay: zeros)  # the longest part, of no matter here
     main(["learn-names", str(save_model(tmp_path / "model.pt"))])
     train, test = drawn_from
     assert len(test) == 8 and len(train) == 32 and not train & test
@@ -135,7 +135,7 @@ def test_softmax_regression_finds_what_separates() -> None:
         [1, 50, 1e-3]
     )
     classes = (z[:, 1] > 20).long() + (z[:, 1] > -20).long()
-    found = naming.fit_softmax(z, classes)
+    found = naming.fit_softmax(z, classes, naming.DECAY)
     assert {name: value.dtype for name, value in found.items()} == {"weight": torch.float32, "bias": torch.float32}
     said = [
         explain.name_distortion({**found, "classes": [["a", 1], ["b", 1], ["c", 1]]}, one[None]) for one in z.float()
