@@ -108,7 +108,7 @@ def _test_images(model: quality.QualityModel, paths: list[str]) -> Iterator[tupl
         yield quality.look(model, [quality.crops_of(model, x)])[0], true
 
 
-def fit_softmax(z: Tensor, classes: Tensor, decay: float) -> dict[str, Tensor]:
+def fit_softmax(z: Tensor, classes: Tensor, decay: float = DECAY) -> dict[str, Tensor]:
     """Softmax regression of classes [N] on features [N, d], float64, standardized: the least cross-entropy with weight
     decay. What it returns takes features as they are, in float32.
     """

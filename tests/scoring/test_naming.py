@@ -135,7 +135,7 @@ def test_softmax_regression_finds_what_separates() -> None:
         [1, 50, 1e-3]
     )
     classes = (z[:, 1] > 20).long() + (z[:, 1] > -20).long()
-    found = naming.fit_softmax(z, classes, naming.DECAY)
+    found = naming.fit_softmax(z, classes)
     assert {name: value.dtype for name, value in found.items()} == {"weight": torch.float32, "bias": torch.float32}
     said = [
         explain.name_distortion({**found, "classes": [["a", 1], ["b", 1], ["c", 1]]}, one[None]) for one in z.float()
