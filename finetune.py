@@ -7,7 +7,7 @@
     torchrun --nproc_per_node 4 finetune.py ..            the same on four GPUs
 
     python finetune.py --preset paper --mode all --encoders imagenet,cl=runs/cl,ssl=runs/ssl \\
-        --data kadid10k:DIR/kadid10k --data koniq10k:DIR/koniq10k                           Tables 1 and 2
+        --data kadid10k:DIR/kadid10k --data koniq10k:DIR/koniq10k                           Tables 1 to 3
 
 The epoch with the best validation SROCC is the one that is tested, once.
 """

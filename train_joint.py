@@ -59,7 +59,7 @@ class Settings:
     optimizer: str = setting("lars", "optimization", "the paper's, or one to compare", choices=("lars", "sgd", "adam"))
     lr: float = setting(1e-2, "optimization", "learning rate of encoder and projection head", above=0, demo=0.7)
     regressor_lr: float = setting(1e-4, "optimization", "learning rate of the regressor", above=0, demo=1e-2)
-    weight_decay: float = setting(1e-6, "optimization", "of all but one-dimensional parameters", low=0)
+    weight_decay: float = setting(1e-6, "optimization", "of all, with LARS but one-dimensional parameters", low=0)
     trust_coefficient: float = setting(1e-3, "optimization", "of LARS", above=0)
     warmup: int = setting(0, "optimization", "steps over which the learning rates rise to their value", low=0, demo=40)
     schedule: str = setting("plateau", "optimization", "of lr", choices=("plateau", "linear"), demo="linear")

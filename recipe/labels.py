@@ -4,9 +4,9 @@
 
 writes distorted photographs, scores.csv, all.csv and levels.csv into a new folder. In scores.csv are the labeled set's
 images with their opinions, and each of the 125 distortion classes 16 times, or once less, with KADID-10k's mean opinion
-of that class, besides 100 pristine images: one or two of each photograph. all.csv has the same images, but what
-finetune.py tests with seed 0 in scores.csv, of the labeled set, is trained on. levels.csv has 21 of the photographs
-that are trained on in all classes.
+of that class, besides 100 pristine images, or a few less: one or two of each photograph. all.csv has the same images,
+but what finetune.py tests with seed 0 in scores.csv, of the labeled set, is trained on. levels.csv has 21 of the
+photographs that are trained on in all classes.
 
 Both kinds of scores go from 0 to 100. Class means have a scale of their own: the worst class becomes 8 and the
 best 82, as the worst and the best of LIVE In the Wild's photographs have (their 2nd and 95th percentiles).

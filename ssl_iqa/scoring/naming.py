@@ -1,4 +1,4 @@
-"""Which distortion an image has: a linear classifier of the 125 classes on the features of a finetuned encoder.
+"""Which distortion an image has: a linear classifier of distortion classes on the features of a finetuned encoder.
 
     ssl-iqa learn-names runs/finetune/model.pt
 

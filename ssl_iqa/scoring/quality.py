@@ -145,7 +145,9 @@ def _measured(results: Mapping[str, Any], margin: float) -> dict[str, str]:
     srocc, low, high, plcc, coverage = (math.nan if value is None else value for value in values)
     parts = results["split"]
     srocc_interval = f"95 % interval {low:.3f} to {high:.3f}" if low <= high else f"no interval: {TOO_FEW}"
-    interval = f"score +- {margin:.2f} for 90 %; held for {coverage:.0%} of the test images"
+    tested = results.get("margin") or margin  # another, where the tested model is not this one: recipe/package.py
+    of_tested = "" if math.isclose(tested, margin, abs_tol=0.005) else f"+- {tested:.2f} "
+    interval = f"score +- {margin:.2f} for 90 %; {of_tested}held for {coverage:.0%} of the test images"
     return {
         "references": f"{len(parts['train'])} to train, {len(parts['val'])} to choose the epoch",
         "tested on": f"{results['images']} images of {len(parts['test'])} other references",

@@ -210,6 +210,11 @@ def test_the_margin_is_of_the_validation_parts_residuals(model: quality.QualityM
     assert model.margin() == pytest.approx(1.8) and model.margin(0.5) == pytest.approx(float(RESIDUALS[9]))
 
 
+def test_the_share_that_an_interval_held_is_told_with_the_margin_that_was_tested(tmp_path: Path) -> None:
+    other = quality.load(save_model(tmp_path / "other.pt", {"results": {**RESULTS, "margin": 2.04}}))
+    assert "score +- 1.80 for 90 %; +- 2.04 held for 87% of the test images" in other.card()
+
+
 def test_a_file_without_residuals_loads_and_says_what_it_lacks(tmp_path: Path, photographs: Path) -> None:
     lacks = ("format", "version", "results", "residuals")
     old = quality.load(save_model(tmp_path / "old.pt", dict.fromkeys(lacks)))
