@@ -7,6 +7,7 @@ learns it from the demo's photographs, distorted in all ways, and puts it into t
 """
 
 import argparse
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from ssl_iqa.scoring import explain, quality
 PRISTINE = "pristine"
 PER_CLASS, PER_CLASS_TEST = 16, 4
 PRISTINE_PER_ROUND = 4  # pristine images for each one of every class
+PRISTINE_SHARE = 0.2  # of images in use: an assumption; docs/model.md has what it changes
 DECAY = 3e-3  # with it the mean probability is about the share of images that are named rightly
 
 
@@ -58,13 +60,16 @@ def learn_to_name(
     trained with, but for those that the model was tested with; for a model of another set a fifth is drawn. `more` are
     features of other images, [M, d], and their places in `all_classes`, [M], to learn from as well.
 
-    It is tested with 4 photographs a class, looked at as `explain` does.
+    Its probabilities hold where `PRISTINE_SHARE` of all images are pristine, whatever share of them it learns from. It
+    is tested with 4 photographs a class, looked at as `explain` does.
     """
     tested = held_out(model)
     z, classes = _features(model, [path for path in demo_sources() if path not in tested])
     if more:
         z, classes = torch.cat([z, more[0]]), torch.cat([classes, more[1]])
     classifier = {**fit_softmax(z, classes, decay), "classes": all_classes()}
+    learned_from = (classes == len(all_classes()) - 1).double().mean()
+    classifier["bias"][-1] += math.log(PRISTINE_SHARE / (1 - PRISTINE_SHARE)) - torch.logit(learned_from)
     named = [(explain.name_distortion(classifier, seen.z), true) for seen, true in _test_images(model, tested)]
     is_level = [answer.level == level for answer, (name, level) in named if answer.distortion == name]
     shares = {"type": len(is_level) / len(named), "level": sum(is_level) / max(len(is_level), 1)}

@@ -130,6 +130,18 @@ def test_without_the_demos_photographs_among_those_held_out_a_fifth_is_drawn(
     assert len(test) == 8 and len(train) == 32 and not train & test
 
 
+def test_a_fifth_of_images_are_taken_to_be_pristine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features that say nothing leave that share, whatever is learned from: here 9 of 170 are pristine."""
+    z, classes = torch.zeros(170, 4, dtype=torch.float64), torch.arange(170) % 122
+    classes[122:130] = 121
+    monkeypatch.setattr(naming, "_features", lambda model, paths: (z[:130], classes[:130]))
+    tested = [(quality.Seen(5.0, torch.zeros(1, 4)), ["jpeg", 1])]
+    monkeypatch.setattr(naming, "_test_images", lambda model, paths: tested)
+    classifier = naming.learn_to_name(quality.load(save_model(tmp_path / "model.pt")), (z[130:], classes[130:]))
+    named = explain.name_distortion(classifier, torch.zeros(1, 4))
+    assert named == ("pristine", 0, pytest.approx(0.2, abs=1e-4)) and classifier["right"]["type"] == 0
+
+
 def test_softmax_regression_finds_what_separates() -> None:
     z = torch.randn(200, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * torch.tensor(
         [1, 50, 1e-3]
