@@ -1,6 +1,7 @@
 """The command `ssl-iqa`; `python -m ssl_iqa` is the same."""
 
 import argparse
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -32,6 +33,20 @@ def overview() -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Bad input ends the program with its one line and exit code 2; Ctrl-C, and a pipe that is closed, without one."""
+    try:
+        try:
+            dispatch(arguments)
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit()
+
+
+def dispatch(arguments: list[str] | None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     name = given[0] if given else "--help"
     if name in ("-h", "--help"):

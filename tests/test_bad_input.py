@@ -73,6 +73,7 @@ def names(error: str, *wanted: object) -> bool:
         ({"lr": "nan"}, ("--lr", "more than 0", "got nan")),
         ({"lr": -1}, ("--lr", "more than 0", "got -1")),
         ({"seed": -3}, ("--seed", "at least 0", "got -3")),
+        ({"seed": 2**64}, ("--seed", "at most 4294967295", "got 18446744073709551616")),
         ({"color": "red"}, ("--color",)),
         ({"labeled": "tid2008:DIR"}, ("'tid2008:DIR'", "kadid10k:DIR")),
         ({"labeled": "kadid10k:"}, ("'kadid10k:'", "DIR")),

@@ -1,5 +1,6 @@
 """`ssl-iqa` itself: its list of commands, and what it makes of its first argument."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import pytest
 
 import ssl_iqa
 from ssl_iqa.__main__ import COMMANDS
+from ssl_iqa.scoring import quality
 from tests.models import save_model
 
 Command = Callable[..., tuple[str, str, int]]
@@ -35,6 +37,27 @@ def test_help_has_a_line_for_each_command_and_does_not_wait_for_torch(command: C
 @pytest.mark.parametrize("word", ["scroe", "none.pt"])
 def test_what_is_no_command_and_no_file_is_one_line(command: Command, word: str) -> None:
     assert command(word, ".") == ("", f"error: {word}: no such command or file; see ssl-iqa --help\n", 2)
+
+
+def test_a_closed_pipe_ends_any_command_without_a_word(tmp_path: Path) -> None:
+    folder, model = Path(ssl_iqa.__file__).parents[1], save_model(tmp_path / "model.pt")
+    for words, unbuffered in ((["--help"], ""), (["card", str(model)], "1")):
+        reading, writing = os.pipe()
+        os.close(reading)
+        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        words = [sys.executable, "-m", "ssl_iqa", *words]
+        done = subprocess.run(words, cwd=folder, stdout=writing, stderr=subprocess.PIPE, env=environment)
+        os.close(writing)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_ctrl_c_ends_any_command_without_a_word(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*others: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(quality, "load", interrupted)
+    for words in (["card", "model.pt"], ["severity", "model.pt", "."], ["export", "model.pt", "out.onnx"]):
+        assert command(*words) == ("", "", 130)
 
 
 def test_a_model_in_a_commands_place_scores(

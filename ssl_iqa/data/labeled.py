@@ -184,6 +184,8 @@ def mapped_scores(table: Table, column: str, score_range: tuple[float, float]) -
     """A column's scores, mapped linearly from worst .. best to 1 .. 10; differential scores are best when lowest."""
     (worst, best), (low, high) = score_range, sorted(score_range)
     scores = numbers(table, column)
+    if not math.isfinite(best - worst):
+        raise ValueError(f"{table.path}: {column} must span less, got {low:g} to {high:g}")
     for (place, _), score in zip(table.rows, scores, strict=True):
         if not low <= score <= high:
             raise ValueError(f"{table.path}, {place}: {column} must be {low:g} to {high:g}, got {score:g}")

@@ -142,7 +142,8 @@ def describe(report: dict[str, Any], limit: int | None = None) -> str:
         text += f" (reference {pair['reference']}{more})\n"
     text += f"near-duplicates: {len(report['found'])} of {report['unlabeled']} unlabeled photographs are within"
     text += f" {report['threshold']} of 64 bits of one of {report['labeled']} labeled images"
-    return text + (f"; {len(report['unreadable'])} files could not be read" if report["unreadable"] else "")
+    text += f"; {len(report['unreadable'])} files could not be read" if report["unreadable"] else ""
+    return text.encode("utf-8", "backslashreplace").decode()  # it names files, which may be no UTF-8
 
 
 def search_for_training(settings: Any, recorded: Path | None) -> dict[str, Any] | None:
@@ -178,12 +179,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unlabeled", required=True, metavar="DIR", help="KADIS-700k's folder, any folder, or tars")
     parser.add_argument("--labeled", required=True, action="append", metavar="SPEC", help="a labeled set; repeatable")
     parser.add_argument("--threshold", type=whole(0, 64), default=THRESHOLD, help="bits that may differ, of 64 (10)")
-    parser.add_argument("--workers", type=int, default=cpu_cores(), help="processes that hash (one a core)")
+    parser.add_argument(
+        "--workers", type=whole(0, 10_000), default=cpu_cores(), help="processes that hash (one a core)"
+    )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write every pair there")
 
 
 @console.clear_errors()
 def run(args: argparse.Namespace) -> None:
+    if args.csv:
+        run_folder.check_out(args.csv, "--csv")
+        if args.csv.is_file() and not args.csv.read_bytes().startswith(",".join(Pair._fields).encode()):
+            raise ValueError(f"--csv {args.csv}: must be a new file, or one that this command has written")
     references: dict[str, str] = {}
     for spec in args.labeled:
         labeled = sets.load_labeled(spec)
@@ -198,4 +205,5 @@ def run(args: argparse.Namespace) -> None:
     if args.csv:
         rows = io.StringIO(newline="")
         csv.writer(rows).writerows([Pair._fields, *pairs])
-        run_folder.write_atomic(args.csv, lambda file: file.write(rows.getvalue().encode()))
+        content = rows.getvalue().encode(errors="surrogateescape")  # a file's name may be no UTF-8
+        run_folder.write_atomic(args.csv, lambda file: file.write(content))

@@ -140,6 +140,8 @@ def clear_errors() -> Iterator[None]:
     """
     try:
         yield
+    except BrokenPipeError:  # is no input
+        raise
     except (ValueError, OSError) as error:
         if distributed.on_this_machine()[0] == 0:
             is_systems = isinstance(error, OSError) and error.filename  # as [Errno 2] No such file or directory: ..

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -77,6 +77,12 @@ def check_out(path: Path, name: str = "--out") -> None:
         raise IsADirectoryError(f"{name} must be a file, got the folder {path}")
 
 
+def refuse_input(out: Path, inputs: Iterable[str | Path]) -> None:
+    """Raises ValueError where `out` is one of the files that are read."""
+    if out.exists() and out.resolve() in {Path(path).resolve() for path in inputs}:
+        raise ValueError(f"--out must be another file than the images, got {out}")
+
+
 def is_of_this_launch(folder: Path) -> bool:
     """Whether this process's torchrun began the run in a folder, which goes on after a restart."""
     path, launch = folder / LAUNCH, distributed.launch()
@@ -86,19 +92,23 @@ def is_of_this_launch(folder: Path) -> bool:
 def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Writes a file beside its place, flushes it to the disk, and moves it there in one step.
 
-    A symbolic link stays one: what it points to is written. When that fails, what was there before stays, and nothing
-    beside it. Raises NotWritten for a disk that is full or fails.
+    A symbolic link stays one: what it points to is written; so does what is no file, as /dev/null. When that fails,
+    what was there before stays, and nothing beside it. Raises NotWritten for a disk that is full or fails.
     """
     place = Path(os.path.realpath(path))
-    beside = place.with_name(place.name + ".part")
+    is_file = place.is_file() or not place.exists()
+    beside = place.with_name(place.name + ".part") if is_file else place
     try:
         with open(beside, "wb") as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, place)
+            if is_file:
+                os.fsync(file.fileno())
+        if is_file:
+            os.replace(beside, place)
     except BaseException as error:
-        beside.unlink(missing_ok=True)
+        if is_file:
+            beside.unlink(missing_ok=True)
         for reason in (error, error.__context__):  # torch.save raises a RuntimeError while it handles an OSError
             if isinstance(reason, OSError):
                 raise NotWritten(f"{path}: could not be written ({reason})") from error

@@ -21,6 +21,7 @@ from ssl_iqa.data.samplers import Draw
 from ssl_iqa.data.views import to_float
 from ssl_iqa.engine import console, run_folder
 from ssl_iqa.engine.device import use_device
+from ssl_iqa.engine.settings import whole
 from ssl_iqa.engine.weights import load_encoder
 from ssl_iqa.evaluation.metrics import srocc
 from ssl_iqa.model import Encoder
@@ -177,11 +178,13 @@ def probe_types(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("encoder", type=Path, help="encoder.pt in a joint run's folder")
     parser.add_argument("--part", choices=("val", "test"), default="test", help="the demo's photographs to be named")
-    parser.add_argument("--seed", type=int, default=0, help="of the distortions and crops")
+    parser.add_argument("--seed", type=whole(0, 2**32 - 1), default=0, help="of the distortions and crops")
 
 
 def run(args: argparse.Namespace) -> None:
     with console.clear_errors():
+        if not args.encoder.is_file():
+            raise FileNotFoundError(f"{args.encoder}: no such file; encoder.pt of a joint run is required")
         encoder = load_encoder(args.encoder)
         config = run_folder.read_json(args.encoder.parent / run_folder.CONFIG)
         split = run_folder.read_json(args.encoder.parent / run_folder.SPLITS).get("labeled", {})

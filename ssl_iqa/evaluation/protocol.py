@@ -18,12 +18,17 @@ def parse_encoders(text: str, named: Sequence[str]) -> dict[str, str]:
     places: dict[str, str] = {}
     for entry in text.split(","):
         name, equals, place = entry.strip().partition("=")
-        if (not equals and name not in named) or (equals and not (name and place)) or "/" in name:
+        if (not equals and name not in named) or (equals and not (name and place)) or not is_folder(name):
             raise ValueError(f"--encoders must be {', '.join(named)} or NAME=RUN, got {entry.strip()!r}")
         if name in places:
             raise ValueError(f"--encoders must name each encoder once, got {name} twice; {name}2=RUN is another")
         places[name] = place or name
     return places
+
+
+def is_folder(name: str) -> bool:
+    """Whether a name can be a folder's, below that of the run."""
+    return "/" not in name and name not in (".", "..")
 
 
 def encoder_file(spec: str, seed: int) -> str:

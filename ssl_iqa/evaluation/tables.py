@@ -290,5 +290,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     with console.clear_errors():
-        cells = [cell for folder in args.folders for cell in finished_cells(folder)]
+        folders = {folder.resolve(): folder for folder in args.folders}  # one that is given twice counts once
+        cells = [cell for folder in folders.values() for cell in finished_cells(folder)]
     print(markdown(summarize(cells), differences(cells)), end="")

@@ -19,6 +19,7 @@ from ssl_iqa.data.views import to_float
 from ssl_iqa.distortions import DistortionClass, distort_as, load_distortions
 from ssl_iqa.distortions.compression import to_bytes, to_pil
 from ssl_iqa.distortions.table import TYPES
+from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.settings import whole
 from ssl_iqa.scoring import pages
 from ssl_iqa.scoring.pages import DARK, HEAD, MARGIN, put_cell
@@ -41,8 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Image.Image:
-    if args.out.exists() and args.photo.exists() and args.out.samefile(args.photo):
-        raise ValueError(f"--out must be another file than the photograph, got {args.out}")
+    run_folder.refuse_input(args.out, [args.photo])
     known = load_distortions(args.distortions)
     distortions = [distortion for distortion in known if args.type in (None, distortion.name)]
     if not distortions:

@@ -17,6 +17,7 @@ from ssl_iqa.data.images import list_images
 from ssl_iqa.data.labeled import LabeledSet
 from ssl_iqa.data.seen import unseen
 from ssl_iqa.distortions.compression import to_pil
+from ssl_iqa.engine import run_folder
 from ssl_iqa.engine.device import use_device
 from ssl_iqa.engine.settings import whole
 from ssl_iqa.figures import plots
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> Image.Image:
     else:
         images = sets.load_labeled(args.data, model.long_side)
         indices = unseen(images, model.encoder.seen or ())
+    run_folder.refuse_input(args.out, images.paths)
     ranked, total = rank(model, images, indices, args.count)
     return draw(ranked, total, args.columns, f"{images.name} by {args.model}")
 

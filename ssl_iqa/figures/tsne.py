@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> "plots.Figure":
     device = use_device(args.device, workers=0)
     if args.scores is None:
         paths = find_photographs(args.types, folders)
+        run_folder.refuse_input(args.out, paths)
         sample = distorted_sample(paths, size, long_side, args.count, args.seed)
         measure, draw = measure_types, draw_types
     else:

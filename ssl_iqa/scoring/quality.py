@@ -169,8 +169,11 @@ def load(path: str | os.PathLike[str] = PACKAGED, long_side: int | None = None) 
 
     Images are reduced to `long_side` pixels in place of the model's own (0: they stay as they are).
 
-    Raises FileNotFoundError without it, ValueError for a file that is damaged, of a newer version or something else.
+    Raises FileNotFoundError without it, ValueError for a file that is damaged, of a newer version or something else,
+    and for a `long_side` that is no whole number or less than 0.
     """
+    if long_side is not None and (type(long_side) is not int or long_side < 0):
+        raise ValueError(f"long_side must be a whole number, 0 or more, got {long_side!r}")
     try:
         return _load(Path(path), long_side)
     except (FileNotFoundError, ValueError) as error:
@@ -214,11 +217,20 @@ def as_tensor(image: ImageLike, long_side: int) -> Tensor:
     if isinstance(image, str | os.PathLike):
         return read_image(image, least_side=long_side)
     if isinstance(image, Image.Image):
+        if 0 in image.size:
+            raise ValueError(f"an image must have pixels, got size {image.width} x {image.height}")
         return from_pil(image)
+    kinds = "an image must be of bytes (uint8), 0 to 255, or floating point, 0 to 1"
     if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 and image.dtype not in (np.float16, np.float32, np.float64):
+            raise ValueError(f"{kinds}, got {image.dtype}")
         x = torch.from_numpy(image.copy())  # torch warns of one that cannot be written, as PIL gives
         x = x[None] if x.ndim == 2 else x.movedim(-1, 0) if x.ndim == 3 else x
     elif isinstance(image, Tensor):
+        if image.dtype != torch.uint8 and not image.is_floating_point():
+            raise ValueError(f"{kinds}, got {image.dtype}")
+        if image.is_meta or image.layout != torch.strided:
+            raise ValueError("an image must be a tensor with values for all pixels, got a sparse or a meta tensor")
         x = image.detach().cpu()
     else:
         raise ValueError(f"an image must be a path, a PIL image, an array or a tensor, got {type(image).__name__}")
@@ -226,9 +238,8 @@ def as_tensor(image: ImageLike, long_side: int) -> Tensor:
         shapes = "an array [H, W, 3] or [H, W], or a tensor [3, H, W]"
         raise ValueError(f"an image must be {shapes}, got shape {list(image.shape)}")
     low, high = x.aminmax()
-    if x.dtype != torch.uint8 and not (x.is_floating_point() and low >= 0 and high <= 1):  # NaN, too
-        kinds = "bytes (uint8), 0 to 255, or floating point, 0 to 1"
-        raise ValueError(f"an image must be of {kinds}, got {x.dtype}, {low:g} to {high:g}")
+    if x.dtype != torch.uint8 and not (low >= 0 and high <= 1):  # NaN, too
+        raise ValueError(f"{kinds}, got {x.dtype}, {low:g} to {high:g}")
     return (x if x.dtype == torch.uint8 else x.float()).expand(3, -1, -1)
 
 

@@ -10,8 +10,10 @@ end; the exit code is then 1.
 """
 
 import argparse
+import codecs
 import csv
 import json
+import math
 import os
 import sys
 import warnings
@@ -80,17 +82,11 @@ def run(args: argparse.Namespace) -> None:
 def say_failures() -> Iterator[list[Exception]]:
     """A list for what cannot be read, which is named at the end, with exit code 1.
 
-    Bad input ends the program with its one line, Ctrl-C and a closed pipe without one.
+    Bad input ends the program with its one line.
     """
     failures: list[Exception] = []
     with console.clear_errors():
-        try:
-            yield failures
-        except KeyboardInterrupt:
-            sys.exit(130)
-        except BrokenPipeError:  # `| head` has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit()
+        yield failures
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     if failures:
@@ -105,8 +101,8 @@ def prepare(args: argparse.Namespace) -> quality.QualityModel:
     Raises ValueError or FileNotFoundError for what is wrong with the arguments.
     """
     args.model, args.paths = model_and_images(args.paths)
-    if not args.max_megapixels > 0:
-        raise ValueError(f"--max-megapixels must be more than 0, got {args.max_megapixels:g}")
+    if not 0 < args.max_megapixels < math.inf:
+        raise ValueError(f"--max-megapixels must be more than 0 and finite, got {args.max_megapixels:g}")
     if not 0 < args.coverage < 1:
         raise ValueError(f"--coverage must be more than 0 and less than 1, got {args.coverage:g}")
     for path in args.paths:
@@ -135,6 +131,8 @@ def images_in(paths: Iterable[str], failures: list[Exception]) -> list[str]:
     given: list[str] = []
     for path in paths:
         given += listed() if path == STDIN else [path]
+    if not given:
+        raise ValueError("standard input must name an image, got nothing")
     passed: Counter[str] = Counter()
     images: list[str] = []
     for path in given:
@@ -150,6 +148,7 @@ def listed() -> list[str]:
     """The paths on standard input: a line each, or, where there is a zero byte, each ended by one."""
     # a stream in memory, which a program may have put there, has no bytes below
     stream = sys.stdin.buffer.read() if hasattr(sys.stdin, "buffer") else os.fsencode(sys.stdin.read())
+    stream = stream.removeprefix(codecs.BOM_UTF8)
     paths = stream.split(b"\0") if b"\0" in stream else stream.splitlines()
     return [os.fsdecode(path) for path in paths if path]
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_iqa.data.images import list_images, read_image
+from ssl_iqa.data.images import UnreadableImage, list_images, read_image
 from ssl_iqa.data.views import to_bytes, to_float
 from ssl_iqa.distortions import NAMES, NUM_LEVELS, distort
 from ssl_iqa.engine import console
@@ -36,12 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    with console.clear_errors():
+    with score.say_failures() as failures:
         model = quality.load(args.model).to(use_device(args.device, workers=0))
         paths = list_images(args.folder)
         paths = [paths[i] for i in np.linspace(0, len(paths) - 1, min(args.count, len(paths))).round().astype(int)]
-        scores = [scores_by_type(model, read_image(path)) for path in console.bar(paths, "photographs")]
-    print(table(np.stack(scores)))
+        scores = []
+        for path in console.bar(paths, "photographs"):
+            try:
+                scores.append(scores_by_type(model, read_image(path)))
+            except (OSError, UnreadableImage) as error:
+                failures.append(error)
+        if scores:
+            print(table(np.stack(scores)))
 
 
 def scores_by_type(model: quality.QualityModel, image: Tensor) -> np.ndarray:

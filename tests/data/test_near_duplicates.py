@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import tarfile
@@ -176,6 +177,9 @@ def test_the_command_prints_and_writes_pairs_nearest_first(
         " 1 files could not be read"
     )
     assert shown.err == f"warning: {copies / 'note.png'}: cannot be read, skipped\n"
+    os.rename(copies / NAMES[0], os.fsencode(copies) + b"/\xff.png")
+    main(["near-duplicates", *map(str, arguments), "--csv", str(tmp_path / "pairs.csv")])  # its own, once more
+    assert b"/\xff.png," in (tmp_path / "pairs.csv").read_bytes() and capsys.readouterr()
     main(["near-duplicates", *map(str, arguments), "--threshold", "64"])
     assert capsys.readouterr().out.splitlines()[-1].startswith("near-duplicates: 13 of 14 unlabeled photographs")
 
@@ -201,16 +205,22 @@ def test_tars_are_searched_by_the_command(
 @pytest.mark.parametrize(
     ("changed", "wanted"),
     [
-        ({"--workers": -1}, "num_workers option should be non-negative"),
         ({"--unlabeled": "nowhere"}, "nowhere: no such folder"),
         ({"--labeled": "tid2008:DIR"}, "got 'tid2008:DIR'"),
-        ({"--csv": "nowhere/pairs.csv"}, "nowhere/pairs.csv"),
+        ({"--csv": "nowhere/pairs.csv"}, "--csv nowhere/pairs.csv: no such folder"),
+        ({"--csv": __file__}, "must be a new file, or one that this command has written"),
+        ({"--workers": -1}, "--workers must be a whole number 0 to"),
     ],
 )
 def test_bad_input_of_the_command_is_one_line(
-    photographs: Path, changed: dict[str, Any], wanted: str, capsys: pytest.CaptureFixture[str]
+    photographs: Path,
+    changed: dict[str, Any],
+    wanted: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given = {"--unlabeled": photographs, "--labeled": "demo", "--workers": 0} | changed
+    monkeypatch.setattr(duplicates, "near_duplicates", lambda *others: pytest.fail("told after the work"))
     with pytest.raises(SystemExit) as caught:
         main(["near-duplicates", *(str(word) for pair in given.items() for word in pair)])
     error = capsys.readouterr().err

@@ -518,6 +518,7 @@ HEADER = ", line 1: the header must have image, score, each once, got "
         ("image,score\na.png,1\nb.png,good\n", ", line 3: score must be a finite number, got 'good'"),
         ("image,score\na.png,1\n\nb.png,\n", ", line 4: score must be a finite number, got ''"),
         ("image,score\na.png,nan\nb.png,1\n", ", line 2: score must be a finite number, got 'nan'"),
+        ("image,score\na.png,-1.7e308\nb.png,1.7e308\n", ": score must span less, got -1.7e+308 to 1.7e+308"),
         ("image,score\na.png,1\nb.png,inf\n", ", line 3: score must be a finite number, got 'inf'"),
         ("image,score\na.png,1\nb.png\n", ", line 3: must have 2 cells, got 1"),
         ("image,score\na.png,1\nb.png,2,3\n", ", line 3: must have 2 cells, got 3"),

@@ -5,6 +5,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -341,6 +342,15 @@ def test_a_symbolic_link_stays_one_and_its_file_is_written(tmp_path: Path, is_th
     run_folder.write_atomic(link, lambda out: out.write(b"now"))
     assert link.is_symlink() and not file.is_symlink() and file.read_bytes() == b"now"
     assert [*link.parent.iterdir()] == [link] and [*file.parent.iterdir()] == [file]
+
+
+def test_what_is_no_file_stays_that(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(pipe.read_bytes)
+        run_folder.write_atomic(pipe, lambda out: out.write(b"now"))
+        assert read.result() == b"now" and pipe.is_fifo() and [*tmp_path.iterdir()] == [pipe]
 
 
 def test_a_write_through_a_link_that_fails_leaves_both(tmp_path: Path) -> None:

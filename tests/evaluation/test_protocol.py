@@ -41,6 +41,7 @@ def test_encoders_are_names_and_runs() -> None:
         ("=runs/cl", "'=runs/cl'"),
         ("random,,cl=x", "''"),
         ("a/b=x", "'a/b=x'"),
+        ("..=x", "'..=x'"),
         ("cl=a,cl=b", "each encoder once, got cl twice"),
     ],
 )

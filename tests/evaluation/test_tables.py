@@ -272,6 +272,8 @@ def test_the_command_takes_tables_and_seeds_of_single_runs(
     shown = capsys.readouterr().out
     assert "| LP | ssl | 0.500 +- 0.100 (0.500) |" in shown and "| LP | cl | 0.250 +- 0.000 (0.250) |" in shown
     assert "| csv:own.csv | LP | ssl - cl |" in shown
+    main(["tables", str(tmp_path / "ssl-0"), str(tmp_path / "table" / ".." / "ssl-0")])  # one that is given twice
+    assert "| LP | ssl | 0.400" in (once := capsys.readouterr().out) and "over 2 splits" not in once
 
 
 def test_a_folder_without_results_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -204,7 +204,7 @@ def test_other_formats(photo: Path, tmp_path: Path, suffix: str) -> None:
         ({"out": "page.gif"}, ("--out", "page.gif", ".png", ".webp")),
         ({"out": "page"}, ("--out", ".png")),
         ({"out": "folder.png"}, ("--out must be a file", "folder.png")),
-        ({"out": "small.png", "photo": "small.png"}, ("--out must be another file than the photograph", "small.png")),
+        ({"out": "small.png", "photo": "small.png"}, ("--out must be another file than the images", "small.png")),
         ({"side": 15}, ("--side must be a whole number 16 to 10000, got '15'",)),
         ({"side": 16}, ("16 pixels a side", "got 16 x 12")),
         ({"seed": -1}, ("--seed must be a whole number 0 to", "got '-1'")),

@@ -116,6 +116,20 @@ def test_large_images_are_reduced_to_their_cells(model_file: Path) -> None:
     assert page.height < 2 * (ranking.CELL[1] + ranking.CAPTION) + 150 and page.width < 1000
 
 
+def test_an_image_is_not_overwritten(
+    model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "photographs" / "photo.png"
+    path.parent.mkdir()
+    Image.new("RGB", (40, 40)).save(path)
+    before = path.read_bytes()
+    monkeypatch.chdir(path.parent)
+    with pytest.raises(SystemExit) as caught:
+        main(["figure", "ranking", str(model_file), str(path.parent), "--out", "photo.png"])
+    assert caught.value.code == 2 and path.read_bytes() == before
+    assert capsys.readouterr().err == "error: --out must be another file than the images, got photo.png\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [

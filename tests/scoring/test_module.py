@@ -9,6 +9,8 @@ import ssl_iqa
 from ssl_iqa.data.images import read_image, reduced
 from ssl_iqa.data.views import area_means, to_float
 from ssl_iqa.distortions import distort
+from ssl_iqa.engine.weights import encoder_state
+from ssl_iqa.model import Encoder, Regressor
 from tests.models import save_model
 from tests.scoring.test_export import images
 
@@ -43,6 +45,24 @@ def test_its_gradient_is_that_of_finite_differences(tmp_path: Path) -> None:
         step = 1e-6 * direction
         difference = (module(x + step).sum() - module(x - step).sum()) / 2e-6
     assert (x.grad * direction).sum().item() == pytest.approx(difference.item(), rel=1e-4)
+
+
+def test_in_a_network_that_trains_it_stays_as_scoring_has_it(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path, encoder = tmp_path / "model.pt", Encoder("resnet18")
+    save_model(path, {"encoder": encoder_state(encoder), "regressor": Regressor(encoder.dim).state_dict()})
+    model, x = ssl_iqa.load(path), images(2, 64, 64)
+    before = model.score([*x])
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(3), model.module).train()
+    y_hat = network[1](x)
+    assert network.training and network[0].training and y_hat.tolist() == pytest.approx(before, abs=1e-4)
+    assert network.eval() and model.score([*x]) == before
+
+
+def test_it_takes_images_of_any_floating_point(tmp_path: Path) -> None:
+    module, x = ssl_iqa.load(save_model(tmp_path / "model.pt")).module, images(2, 64, 64)
+    assert module(x.double()).tolist() == module(x).tolist()
+    assert module(x.half()).tolist() == pytest.approx(module(x).tolist(), abs=0.01)
 
 
 def test_not_clipped_it_has_a_gradient_beyond_the_ends(tmp_path: Path) -> None:

@@ -64,7 +64,14 @@ def test_gray_images_are_gray_in_all_channels(model: quality.QualityModel, photo
         (torch.zeros(40, 40, 3), "shape [40, 40, 3]"),
         (torch.zeros(2, 3, 40, 40), "shape [2, 3, 40, 40]"),
         (np.zeros((0, 40, 3)), "shape [0, 40, 3]"),
-        (np.zeros((40, 40, 3), dtype=np.int64), "torch.int64"),
+        (np.zeros((40, 40, 3), dtype=np.int64), "got int64"),
+        (np.zeros((40, 40, 3), dtype=np.uint16), "got uint16"),
+        (np.zeros((40, 40, 3), dtype=complex), "got complex128"),
+        (np.array([["a", "b"]]), "got <U1"),
+        (torch.zeros(3, 40, 40, dtype=torch.int64), "got torch.int64"),
+        (torch.zeros(3, 40, 40).to_sparse(), "sparse"),
+        (torch.zeros(3, 40, 40, device="meta"), "meta"),
+        (Image.new("RGB", (0, 0)), "got size 0 x 0"),
         (np.full((40, 40, 3), 255.0), "got torch.float64, 255 to 255"),
         (np.full((40, 40, 3), np.nan), "got torch.float64, nan to nan"),
         (np.full((40, 40, 3), -0.1), "got torch.float64, -0.1 to -0.1"),
@@ -76,6 +83,12 @@ def test_what_is_no_image_is_refused_in_a_line(model: quality.QualityModel, imag
     with pytest.raises(ValueError) as caught:
         model.score(image)
     assert wanted in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("long_side", [-1, 1.5, True, "5"])
+def test_a_long_side_is_a_whole_number(tmp_path: Path, long_side: Any) -> None:
+    with pytest.raises(ValueError, match=f"long_side must be a whole number, 0 or more, got {long_side!r}"):
+        quality.load(save_model(tmp_path / "model.pt"), long_side=long_side)
 
 
 def test_a_model_of_the_demo_sees_its_photographs_at_half_size(tmp_path: Path) -> None:

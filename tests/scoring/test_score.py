@@ -1,5 +1,6 @@
 """The command that prints scores: its formats, its order, every kind of path, what cannot be read, exit codes."""
 
+import codecs
 import csv
 import fcntl
 import io
@@ -189,6 +190,16 @@ def test_a_list_of_paths_comes_from_standard_input(
     assert code == 0
 
 
+def test_a_list_may_begin_with_a_byte_order_mark_and_must_name_an_image(
+    model_file: str, photographs: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = photographs / "0.png"
+    for listed, wanted in ((codecs.BOM_UTF8 + os.fsencode(path), ""), (b"\n", "standard input must name an image")):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
+        out, err, code = printed(model_file, "-")
+        assert (str(path) in out) == (code == 0) == (not wanted) and wanted in err and "Traceback" not in err
+
+
 def test_other_files_of_a_folder_are_counted_once_by_suffix(
     model_file: str, photographs: Path, tmp_path: Path, printed: Printed
 ) -> None:
@@ -306,7 +317,8 @@ def test_the_card_is_printed(model_file: str, capsys: pytest.CaptureFixture[str]
         (["MODEL", "empty"], "empty: no images"),
         (["MODEL", ".", "--coverage", "1"], "--coverage must be more than 0 and less than 1, got 1"),
         (["MODEL", ".", "--coverage", "nan"], "--coverage must be more than 0 and less than 1, got nan"),
-        (["MODEL", ".", "--max-megapixels", "0"], "--max-megapixels must be more than 0, got 0"),
+        (["MODEL", ".", "--max-megapixels", "0"], "--max-megapixels must be more than 0 and finite, got 0"),
+        (["MODEL", ".", "--max-megapixels", "inf"], "--max-megapixels must be more than 0 and finite, got inf"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -56,6 +56,17 @@ def test_the_command_prints_the_table(photographs: Path, tmp_path: Path, one_thr
     assert out == severity.table(np.stack(scores)) + "\n"
 
 
+def test_what_cannot_be_read_is_named_and_the_others_count(
+    photographs: Path, tmp_path: Path, one_thread: None, command: Command
+) -> None:
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    (folder / "a.png").write_bytes((photographs / "0.png").read_bytes())
+    (folder / "b.png").write_text("no image")
+    out, err, code = command("severity", save_model(tmp_path / "model.pt"), folder)
+    assert "of 1 photographs" in out and f"error: {folder / 'b.png'}" in err and code == 1
+
+
 def test_bad_input_is_one_line(photographs: Path, tmp_path: Path, one_thread: None, command: Command) -> None:
     model = save_model(tmp_path / "model.pt")
     for words, wanted in (
