@@ -1,6 +1,7 @@
 """The command `ssl-iqa`; `python -m ssl_iqa` is the same."""
 
 import argparse
+import errno
 import os
 import sys
 from importlib import import_module
@@ -41,9 +42,14 @@ def main(arguments: list[str] | None = None) -> None:
             sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit()
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere
+        if error.errno == errno.EPIPE:  # `| head` has seen enough
+            sys.exit()
+        print(f"error: standard output: {error.strerror.lower()}", file=sys.stderr)
+        sys.exit(2)
 
 
 def dispatch(arguments: list[str] | None) -> None:

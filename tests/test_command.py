@@ -51,6 +51,14 @@ def test_a_closed_pipe_ends_any_command_without_a_word(tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_standard_output_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        words = [sys.executable, "-m", "ssl_iqa", "--help"]
+        done = subprocess.run(words, cwd=Path(ssl_iqa.__file__).parents[1], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2 and done.stderr == b"error: standard output: no space left on device\n"
+
+
 def test_ctrl_c_ends_any_command_without_a_word(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*others: object) -> None:
         raise KeyboardInterrupt
