@@ -80,7 +80,7 @@ class Settings:
     workers: int = setting(8, "run", "processes that read images, of each training process", low=0, demo=2)
     device: str = setting("auto", "run", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
     seed: int = setting(
-        0, "run", "of everything random; of the split too, where the encoder brings none", low=0, high=2**32 - 1
+        0, "run", "of everything random; of the split too, where the encoder brings none", low=0, high=2**63 - 1
     )
 
 

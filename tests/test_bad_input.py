@@ -73,7 +73,7 @@ def names(error: str, *wanted: object) -> bool:
         ({"lr": "nan"}, ("--lr", "more than 0", "got nan")),
         ({"lr": -1}, ("--lr", "more than 0", "got -1")),
         ({"seed": -3}, ("--seed", "at least 0", "got -3")),
-        ({"seed": 2**64}, ("--seed", "at most 4294967295", "got 18446744073709551616")),
+        ({"seed": 2**64}, ("--seed", "at most 9223372036854775807", "got 18446744073709551616")),
         ({"color": "red"}, ("--color",)),
         ({"labeled": "tid2008:DIR"}, ("'tid2008:DIR'", "kadid10k:DIR")),
         ({"labeled": "kadid10k:"}, ("'kadid10k:'", "DIR")),
@@ -330,6 +330,8 @@ def test_an_output_folder_that_cannot_be_written(
 def test_the_probe_wants_an_encoder_of_the_demo(error_of: Callable, tmp_path: Path) -> None:
     path = tmp_path / "encoder.pt"
     assert names(error_of("probe", [str(path)]), path, "no such file")
+    assert names(error_of("probe", ["random"]), "random: no such file; encoder.pt of a joint run is required")
+    assert names(error_of("probe", [str(path), "--seed", "-1"]), "--seed must be a whole number 0 to", "got '-1'")
     save(encoder_state(load_encoder("random", "dct-mlp")), path)
     assert names(error_of("probe", [str(path)]), tmp_path / "config.json")
     run_folder.write_json({"seed": 0, "crop": 32}, tmp_path / "config.json")

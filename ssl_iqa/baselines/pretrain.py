@@ -59,7 +59,7 @@ class Settings:
     save_every: int = setting(0, "run", "steps after which to save within an epoch; 0: at its end", low=0)
     workers: int = setting(8, "run", "processes that read and distort images, of each training process", low=0, demo=2)
     device: str = setting("auto", "run", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
-    seed: int = setting(0, "run", "of everything random", low=0, high=2**32 - 1)
+    seed: int = setting(0, "run", "of everything random", low=0, high=2**63 - 1)
 
     # what train_joint.py's have besides, for the code that both share: no labels, one view of an image
     labeled, near_duplicates, views, images_per_class, compile = "", "ignore", 1, 0, False

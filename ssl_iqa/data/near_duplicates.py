@@ -189,7 +189,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.csv:
         run_folder.check_out(args.csv, "--csv")
-        if args.csv.is_file() and not args.csv.read_bytes().startswith(",".join(Pair._fields).encode()):
+        before = args.csv.read_text(errors="replace") if args.csv.is_file() else ""
+        if before and not before.startswith(",".join(Pair._fields)):
             raise ValueError(f"--csv {args.csv}: must be a new file, or one that this command has written")
     references: dict[str, str] = {}
     for spec in args.labeled:

@@ -178,7 +178,7 @@ def probe_types(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("encoder", type=Path, help="encoder.pt in a joint run's folder")
     parser.add_argument("--part", choices=("val", "test"), default="test", help="the demo's photographs to be named")
-    parser.add_argument("--seed", type=whole(0, 2**32 - 1), default=0, help="of the distortions and crops")
+    parser.add_argument("--seed", type=whole(0, 2**63 - 1), default=0, help="of the distortions and crops")
 
 
 def run(args: argparse.Namespace) -> None:

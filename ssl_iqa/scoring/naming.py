@@ -67,8 +67,9 @@ def learn_to_name(
     z, classes = _features(model, [path for path in demo_sources() if path not in tested])
     if more:
         z, classes = torch.cat([z, more[0]]), torch.cat([classes, more[1]])
-    classifier = {**fit_softmax(z, classes, decay), "classes": all_classes()}
-    learned_from = (classes == len(all_classes()) - 1).double().mean()
+    kinds = all_classes()  # pristine is the last
+    classifier = {**fit_softmax(z, classes, decay), "classes": kinds}
+    learned_from = (classes == len(kinds) - 1).double().mean()
     classifier["bias"][-1] += math.log(PRISTINE_SHARE / (1 - PRISTINE_SHARE)) - torch.logit(learned_from)
     named = [(explain.name_distortion(classifier, seen.z), true) for seen, true in _test_images(model, tested)]
     is_level = [answer.level == level for answer, (name, level) in named if answer.distortion == name]

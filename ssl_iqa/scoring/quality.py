@@ -222,13 +222,12 @@ def as_tensor(image: ImageLike, long_side: int) -> Tensor:
         return from_pil(image)
     kinds = "an image must be of bytes (uint8), 0 to 255, or floating point, 0 to 1"
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 and image.dtype not in (np.float16, np.float32, np.float64):
-            raise ValueError(f"{kinds}, got {image.dtype}")
-        x = torch.from_numpy(image.copy())  # torch warns of one that cannot be written, as PIL gives
+        try:
+            x = torch.from_numpy(image.copy())  # torch warns of one that cannot be written, as PIL gives
+        except TypeError as error:  # text, objects
+            raise ValueError(f"{kinds}, got {image.dtype}") from error
         x = x[None] if x.ndim == 2 else x.movedim(-1, 0) if x.ndim == 3 else x
     elif isinstance(image, Tensor):
-        if image.dtype != torch.uint8 and not image.is_floating_point():
-            raise ValueError(f"{kinds}, got {image.dtype}")
         if image.is_meta or image.layout != torch.strided:
             raise ValueError("an image must be a tensor with values for all pixels, got a sparse or a meta tensor")
         x = image.detach().cpu()
@@ -237,10 +236,14 @@ def as_tensor(image: ImageLike, long_side: int) -> Tensor:
     if x.ndim != 3 or x.shape[0] not in (1, 3) or 0 in x.shape:
         shapes = "an array [H, W, 3] or [H, W], or a tensor [3, H, W]"
         raise ValueError(f"an image must be {shapes}, got shape {list(image.shape)}")
+    if x.dtype == torch.uint8:
+        return x.expand(3, -1, -1)
+    if not x.is_floating_point():
+        raise ValueError(f"{kinds}, got {x.dtype}")
     low, high = x.aminmax()
-    if x.dtype != torch.uint8 and not (low >= 0 and high <= 1):  # NaN, too
+    if not (low >= 0 and high <= 1):  # NaN, too
         raise ValueError(f"{kinds}, got {x.dtype}, {low:g} to {high:g}")
-    return (x if x.dtype == torch.uint8 else x.float()).expand(3, -1, -1)
+    return x.float().expand(3, -1, -1)
 
 
 def crops_of(model: QualityModel, image: Tensor) -> Tensor:

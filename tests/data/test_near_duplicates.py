@@ -154,6 +154,7 @@ def test_the_command_prints_and_writes_pairs_nearest_first(
 ) -> None:
     (copies / "note.png").write_text("no image")
     arguments = ["--unlabeled", copies, "--labeled", f"csv:{scored}", "--labeled", "demo", "--workers", 0]
+    (tmp_path / "pairs.csv").touch()  # as mktemp makes one: nothing is lost
     main(["near-duplicates", *map(str, arguments), "--csv", str(tmp_path / "pairs.csv")])
     shown = capsys.readouterr()
     *found, last = shown.out.splitlines()

@@ -313,6 +313,7 @@ def test_the_command_draws_figure_3_and_prints_its_table(
         (["--encoders", "a=bare"], ("bare/splits.json",)),
         (["--encoders", "a=tars"], ("--types is required: tars was trained on tars",)),
         (["--encoders", "a=run", "--types", "none"], ("none: no such folder",)),
+        (["--encoders", "a=run", "--types", "PHOTOS", "-o", "PHOTOS/0.png"], ("--out must be another file", "0.png")),
         (["--encoders", "a=run", "--count", "2"], ("--count must be a whole number 3 to", "got '2'")),
         (["--encoders", "a=run", "--seed", "-1"], ("--seed must be a whole number 0 to", "got '-1'")),
         (["--encoders", "a=run", "--scores", "csv:none"], ("none: no such file",)),
@@ -340,7 +341,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     make_run(tmp_path / "bare")
     make_run(tmp_path / "tars", {"unlabeled": {"spec": "a-{0..9}.tar", "val": [["a-3.tar", 10]]}})
     with pytest.raises(SystemExit) as caught:
-        run(*(part.replace("SCORED", f"csv:{scored}") for part in arguments))
+        run(*(part.replace("SCORED", f"csv:{scored}").replace("PHOTOS", str(photographs)) for part in arguments))
     error = capsys.readouterr().err
     assert caught.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1
     assert all(part in error for part in wanted), error
