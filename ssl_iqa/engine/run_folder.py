@@ -92,8 +92,8 @@ def is_of_this_launch(folder: Path) -> bool:
 def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Writes a file beside its place, flushes it to the disk, and moves it there in one step.
 
-    A symbolic link stays one: what it points to is written; so does what is no file, as /dev/null. When that fails,
-    what was there before stays, and nothing beside it. Raises NotWritten for a disk that is full or fails.
+    A symbolic link stays one: what it points to is written. What is no file, as a pipe, is written into and stays. When
+    that fails, what was there before stays, and nothing beside it. Raises NotWritten for a disk that is full or fails.
     """
     place = Path(os.path.realpath(path))
     is_file = place.is_file() or not place.exists()
