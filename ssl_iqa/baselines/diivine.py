@@ -119,9 +119,13 @@ def structural_correlations(bands: Iterable[Tensor], pairs: Iterable[tuple[int, 
 
 def window_means(x: Tensor) -> Tensor:
     """[N, h, w] -> [N, h - 10, w - 10]."""
+    first, *others = WINDOW.tolist()
     for _ in range(2):  # rows, then columns
         n = x.shape[1] - 10
-        x = sum(w * x[:, k : k + n] for k, w in enumerate(WINDOW)).transpose(1, 2)
+        mean = first * x[:, :n]
+        for k, weight in enumerate(others, 1):
+            mean.add_(x[:, k : k + n], alpha=weight)  # a sum of products would take memory anew for each
+        x = mean.transpose(1, 2)
     return x
 
 
@@ -136,10 +140,11 @@ def spatial_correlation(band: Tensor) -> Tensor:
     for d in DISTANCES.int().tolist():
         pairs = [(bins[d:], bins[:-d]), (bins[:, d:], bins[:, :-d])]
         pairs += [(bins[d:, d:], bins[:-d, :-d]), (bins[d:, :-d], bins[:-d, d:])]
-        one, other = (torch.cat([each.flatten() for each in side]) for side in zip(*pairs, strict=True))
-        both = torch.cat((one, other))  # each is the other's neighbor
-        covariance = ((one - both.mean()) * (other - both.mean())).mean()
-        correlations.append(covariance / both.var(correction=0).clamp_min(TINY))
+        sums = [(x.sum() + y.sum(), (x**2).sum() + (y**2).sum(), (x * y).sum()) for x, y in pairs]
+        total, squares, products = (torch.stack(each).sum() for each in zip(*sums, strict=True))
+        n = sum(x.numel() for x, _ in pairs)  # each is the other's neighbor: 2 n values
+        mean = total / (2 * n)
+        correlations.append((products / n - mean**2) / (squares / (2 * n) - mean**2).clamp_min(TINY))
     polynomial = torch.linalg.pinv(POWERS) @ torch.stack(correlations)
     error = ((POWERS @ polynomial - torch.stack(correlations)) ** 2).sum()
     return torch.cat((polynomial, error[None]))
