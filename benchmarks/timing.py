@@ -46,11 +46,11 @@ def peak_memory(device: torch.device) -> float:
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 2**10
 
 
-def photographs(folder: Path, count: int, sources: Iterable[str]) -> list[str]:
-    """Paths of JPEG files of KADIS-700k's size in `folder`, made of the first `count` sources."""
+def photographs(folder: Path, count: int, sources: Iterable[str], size: tuple[int, int] = SIZE) -> list[str]:
+    """Paths of JPEG files in `folder`, of KADIS-700k's size or another, made of the first `count` sources."""
     paths = []
     for i, source in enumerate(islice(sources, count)):
         with Image.open(source) as photograph:
-            photograph.convert("RGB").resize(SIZE, Image.Resampling.BICUBIC).save(folder / f"{i}.jpg", quality=90)
+            photograph.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(folder / f"{i}.jpg", quality=90)
         paths.append(str(folder / f"{i}.jpg"))
     return paths

@@ -1,16 +1,19 @@
 """The benchmarks run, and their tables add up; how fast anything is, is no test."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import distortions, loss, scoring, shards, step, timing
+from benchmarks import distortions, loss, methods, scoring, shards, step, timing
 from ssl_iqa.data.demo import demo_sources
 from ssl_iqa.data.images import read_image
+from ssl_iqa.data.sets import load_labeled
 from ssl_iqa.data.shards import Members, ShardViews, list_shards
 from ssl_iqa.distortions import KADIS, NAMES, DistortionClass
 
@@ -221,6 +224,27 @@ def write_log(out: Path) -> object:
     return type("Done", (), {"returncode": 0})
 
 
+# --- methods ---
+
+
+def test_a_method_has_its_time_and_memory(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    measured, found = methods.measured, []
+
+    def noted(name: str, spec: str, out: Path) -> tuple[float, float]:
+        measured(name, spec, out)
+        labeled = load_labeled(spec)
+        found.extend([len(labeled.paths), labeled.read(19).shape, len({*labeled.paths})])
+        found.append([json.loads(path.read_text())["name"] for path in (out / name).rglob("results.json")])
+        return 90.0, 1024.0
+
+    monkeypatch.setattr(methods, "measured", noted)
+    monkeypatch.setattr(methods, "ProcessPoolExecutor", lambda workers, context: ThreadPoolExecutor(workers))
+    methods.main(["biqi", "--images", "20"])
+    assert found == [20, (3, 500, 500), 20, ["biqi"]]
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "20 images of 500x500" and out[2].split() == ["biqi", "1.5", "4500", "1024"] and len(out) == 3
+
+
 # --- wrong flags ---
 
 
@@ -233,6 +257,11 @@ def write_log(out: Path) -> object:
         (loss, ["--views", "1"], "--views must be a whole number 2 to 1000000, got '1'"),
         (loss, ["--views", "64", "--processes", "2", "3"], "--processes must divide --views, got 3 and 64"),
         (scoring, ["--unknown"], "unrecognized arguments: --unknown"),
+        (
+            methods,
+            ["nope"],
+            "a method must be one of brisque, biqi, bliinds-ii, cornia, diivine, hosa, random, got nope",
+        ),
         (step, ["--batch-size", "1"], "--batch-size"),
         (step, ["--alpha", "1"], "--alpha must be below 1 (the step of both losses is timed), got 1"),
     ],
